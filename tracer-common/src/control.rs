@@ -1,0 +1,52 @@
+//! What the agent tells the kernel side before load. A frozen global: the verifier knows the
+//! values and prunes what they rule out.
+
+use crate::wire;
+
+/// A member or system call that this kernel or architecture does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+wire! {
+    /// Where one system call convention keeps number and arguments, and its numbers.
+    /// Offsets are bytes into `struct pt_regs`; [`ABSENT`] where there is none.
+    pub struct SyscallAbi {
+        /// Offset of each of the first four arguments.
+        pub arg: [u32; 4],
+        /// open(2)
+        pub open: u32,
+        /// creat(2)
+        pub creat: u32,
+        /// openat(2)
+        pub openat: u32,
+        /// openat2(2)
+        pub openat2: u32,
+        /// rename(2)
+        pub rename: u32,
+        /// renameat(2)
+        pub renameat: u32,
+        /// renameat2(2)
+        pub renameat2: u32,
+        /// Unused, zero.
+        pub reserved: u32,
+    }
+
+    /// Settings of the kernel side, fixed at load.
+    pub struct Control {
+        /// The agent's own thread group: its own work is never an event.
+        pub own_tgid: u32,
+        /// Offset of the system call number in `struct pt_regs`.
+        pub nr_offset: u32,
+        /// Offset in `task_struct` of the word that says a call came by the compat convention.
+        pub compat_offset: u32,
+        /// The bit in that word.
+        pub compat_mask: u32,
+        /// The bit that marks an x32 call in the number; zero where there is no x32.
+        pub x32_mask: u32,
+        /// Unused, zero.
+        pub reserved: u32,
+        /// The kernel's own convention.
+        pub native: SyscallAbi,
+        /// The 32-bit convention.
+        pub compat: SyscallAbi,
+    }
+}

@@ -1,0 +1,49 @@
+//! Sizes, each with why this number. A record that hits one of them says so in its flags.
+
+/// Bytes kept of one resolved path, as NUL-ended components. `PATH_MAX` (linux/limits.h): a longer
+/// path cannot be named in one call, only reached step by step.
+pub const PATH_BYTES: usize = 4096;
+
+/// Steps of one path walk; a mount crossing is a step too. Bounded for the 5.10 verifier, which has
+/// no `bpf_loop`; ordinary hosts stay below 20.
+pub const PATH_STEPS: usize = 64;
+
+/// Longest name of one path component with its NUL (`NAME_MAX` + 1, linux/limits.h).
+pub const NAME_BYTES: usize = 256;
+
+/// Bytes kept of a cgroup path: a Kubernetes pod cgroup with a container id is below 300.
+pub const CGROUP_BYTES: usize = 1024;
+
+/// Steps of a cgroup walk: the deepest layouts seen (nested kind clusters) have 12.
+pub const CGROUP_STEPS: usize = 16;
+
+/// Bytes kept of a path string that the caller gave (script name, rename operands).
+pub const STRING_BYTES: usize = 1024;
+
+/// Bytes kept from the start of the argument area.
+pub const ARGS_HEAD_BYTES: usize = 4096;
+
+/// Bytes kept from the end of an argument area longer than the head: `sh -c '<padding> payload'`
+/// has its payload there.
+pub const ARGS_TAIL_BYTES: usize = 2048;
+
+/// Descriptors described at exec: standard input, output and error.
+pub const STDIO: usize = 3;
+
+/// One probe's scratch space per CPU: the largest record with every section full, below the 32 KiB
+/// that a per-CPU map value may have (`PCPU_MIN_UNIT_SIZE`, linux/percpu.h).
+pub const SCRATCH_BYTES: usize = 24 * 1024;
+
+/// Default size of the ring that carries process life (fork, exec, exit, listen).
+pub const LIFE_RING_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Default size of the ring that carries file events; apart from the life ring, so that noisy file
+/// work can never push out lineage.
+pub const FILE_RING_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Tagged processes at once. A full map is counted (`Drop::TagMapFull`), and user space still knows the
+/// lineage from fork records.
+pub const TAGS: u32 = 65_536;
+
+/// Executables known by inode to give a server role at exec.
+pub const ROLE_INODES: u32 = 4096;

@@ -1,0 +1,181 @@
+//! Every kernel structure member that the kernel side reads, as a table of dotted names.
+//!
+//! Rust emits no CO-RE relocations, so user space resolves the table from the running kernel's BTF
+//! and hands it over as a frozen global before load. A member that this kernel lacks is
+//! [`ABSENT`]; the verifier then prunes the code that reads it, so one object serves all kernels.
+//! Older and newer names stand side by side: the first that resolves is taken.
+
+pub use crate::control::ABSENT;
+use crate::wire::Wire;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Field of [`KernelOffsets`].
+    pub field: &'static str,
+    /// `struct.member.member`, newest name first. Members of anonymous structs and unions are
+    /// found without naming them. `enum tag.value` is the value of an enumerator.
+    pub names: &'static [&'static str],
+    /// Without it the agent cannot do its main job on this kernel.
+    pub required: bool,
+}
+
+macro_rules! kernel_offsets {
+    ($( $need:ident $field:ident : $($name:literal)|+ ; )+) => {
+        /// Byte offset of each member on the running kernel, or [`ABSENT`].
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct KernelOffsets { $(
+            #[doc = concat!("Offset of ", $( "`", $name, "` ", )+)]
+            pub $field: u32,
+        )+ }
+
+        // SAFETY: `repr(C)` and nothing but `u32`: no padding, every bit pattern valid.
+        unsafe impl Wire for KernelOffsets {}
+
+        impl KernelOffsets {
+            /// The table, in field order.
+            pub const MEMBERS: &[Member] = &[ $( Member {
+                field: stringify!($field),
+                names: &[ $( $name ),+ ],
+                required: kernel_offsets!(@$need),
+            }, )+ ];
+
+            /// No member resolved.
+            pub const ABSENT: Self = Self { $( $field: ABSENT, )+ };
+
+            /// Builds the table by asking `resolve` for each row.
+            pub fn resolve(mut resolve: impl FnMut(&Member) -> u32) -> Self {
+                let mut rows = Self::MEMBERS.iter();
+                Self { $( $field: rows.next().map_or(ABSENT, &mut resolve), )+ }
+            }
+        }
+    };
+    (@required) => { true };
+    (@optional) => { false };
+}
+
+kernel_offsets! {
+    required task_tgid: "task_struct.tgid";
+    required task_pid: "task_struct.pid";
+    required task_real_parent: "task_struct.real_parent";
+    required task_group_leader: "task_struct.group_leader";
+    // real_start_time until 5.4 (cf25e24db61c), start_boottime since 5.5.
+    required task_start_boottime: "task_struct.start_boottime" | "task_struct.real_start_time";
+    required task_mm: "task_struct.mm";
+    required task_files: "task_struct.files";
+    required task_fs: "task_struct.fs";
+    required task_cred: "task_struct.cred";
+    required task_nsproxy: "task_struct.nsproxy";
+    required task_signal: "task_struct.signal";
+    required task_exit_code: "task_struct.exit_code";
+    optional task_loginuid: "task_struct.loginuid";
+    optional task_sessionid: "task_struct.sessionid";
+    optional task_thread_pid: "task_struct.thread_pid";
+    optional task_cgroups: "task_struct.cgroups";
+
+    required mm_arg_start: "mm_struct.arg_start";
+    required mm_arg_end: "mm_struct.arg_end";
+    required mm_exe_file: "mm_struct.exe_file";
+
+    optional bprm_filename: "linux_binprm.filename";
+    optional bprm_interp: "linux_binprm.interp";
+
+    required file_path: "file.f_path";
+    required file_inode: "file.f_inode";
+    required file_mode: "file.f_mode";
+    required file_flags: "file.f_flags";
+    required file_private_data: "file.private_data";
+    required path_dentry: "path.dentry";
+    required path_mnt: "path.mnt";
+    required dentry_parent: "dentry.d_parent";
+    // An anonymous union member __d_name beside the const view d_name since 6.17.
+    required dentry_name: "dentry.d_name" | "dentry.__d_name";
+    optional dentry_inode: "dentry.d_inode";
+    required qstr_name: "qstr.name";
+    required vfsmount_root: "vfsmount.mnt_root";
+    required mount_mnt: "mount.mnt";
+    required mount_parent: "mount.mnt_parent";
+    required mount_mountpoint: "mount.mnt_mountpoint";
+
+    required inode_ino: "inode.i_ino";
+    required inode_mode: "inode.i_mode";
+    required inode_sb: "inode.i_sb";
+    optional inode_nlink: "inode.i_nlink" | "inode.__i_nlink";
+    optional inode_rdev: "inode.i_rdev";
+    optional inode_uid: "inode.i_uid";
+    optional inode_gid: "inode.i_gid";
+    optional inode_size: "inode.i_size";
+    required sb_dev: "super_block.s_dev";
+
+    required files_fdt: "files_struct.fdt";
+    required fdt_fd: "fdtable.fd";
+    required fdt_max_fds: "fdtable.max_fds";
+    required fs_pwd: "fs_struct.pwd";
+
+    required cred_uid: "cred.uid";
+    required cred_gid: "cred.gid";
+    required cred_euid: "cred.euid";
+    required cred_egid: "cred.egid";
+    optional cred_suid: "cred.suid";
+    optional cred_sgid: "cred.sgid";
+    optional cred_cap_effective: "cred.cap_effective";
+    optional cred_cap_permitted: "cred.cap_permitted";
+    optional cred_user_ns: "cred.user_ns";
+
+    optional signal_live: "signal_struct.live";
+    optional signal_group_exit_code: "signal_struct.group_exit_code";
+    optional signal_pids: "signal_struct.pids";
+    optional signal_tty: "signal_struct.tty";
+    optional tty_driver: "tty_struct.driver";
+    optional tty_index: "tty_struct.index";
+    optional tty_driver_major: "tty_driver.major";
+    optional tty_driver_minor_start: "tty_driver.minor_start";
+
+    optional pid_level: "pid.level";
+    optional pid_numbers: "pid.numbers";
+    optional upid_nr: "upid.nr";
+    optional upid_ns: "upid.ns";
+    optional upid_size: "sizeof upid";
+
+    optional nsproxy_uts: "nsproxy.uts_ns";
+    optional nsproxy_ipc: "nsproxy.ipc_ns";
+    required nsproxy_mnt: "nsproxy.mnt_ns";
+    optional nsproxy_net: "nsproxy.net_ns";
+    optional nsproxy_cgroup: "nsproxy.cgroup_ns";
+    // mnt_namespace.ns.inum: every namespace embeds ns_common as `ns`; its place differs.
+    required mnt_ns_inum: "mnt_namespace.ns.inum";
+    optional pid_ns_inum: "pid_namespace.ns.inum";
+    optional net_ns_inum: "net.ns.inum";
+    optional user_ns_inum: "user_namespace.ns.inum";
+    optional uts_ns_inum: "uts_namespace.ns.inum";
+    optional ipc_ns_inum: "ipc_namespace.ns.inum";
+    optional cgroup_ns_inum: "cgroup_namespace.ns.inum";
+
+    optional css_set_dfl_cgrp: "css_set.dfl_cgrp";
+    optional css_set_subsys: "css_set.subsys";
+    optional css_cgroup: "cgroup_subsys_state.cgroup";
+    optional cgroup_kn: "cgroup.kn";
+    optional kernfs_name: "kernfs_node.name";
+    // kernfs_node.parent became the RCU pointer __parent in 6.15 (633488947ef6).
+    optional kernfs_parent: "kernfs_node.__parent" | "kernfs_node.parent";
+    optional memory_cgrp_id: "enum cgroup_subsys_id.memory_cgrp_id";
+    optional pids_cgrp_id: "enum cgroup_subsys_id.pids_cgrp_id";
+
+    optional socket_sk: "socket.sk";
+    optional socket_state: "socket.state";
+    optional sk_family: "sock_common.skc_family";
+    optional sk_state: "sock_common.skc_state";
+    optional sk_rport: "sock_common.skc_dport";
+    optional sk_lport: "sock_common.skc_num";
+    optional sk_raddr4: "sock_common.skc_daddr";
+    optional sk_laddr4: "sock_common.skc_rcv_saddr";
+    optional sk_raddr6: "sock_common.skc_v6_daddr";
+    optional sk_laddr6: "sock_common.skc_v6_rcv_saddr";
+    optional sk_peer_pid: "sock.sk_peer_pid";
+    optional sk_type: "sock.sk_type";
+}
+
+const _: () = {
+    assert!(size_of::<KernelOffsets>() == 4 * KernelOffsets::MEMBERS.len());
+};

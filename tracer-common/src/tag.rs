@@ -1,0 +1,87 @@
+//! The lineage tag: what the kernel knows of a process's descent from a server.
+//!
+//! Kept in a map by tgid. `sched_process_fork` copies the creator's tag to the child before the
+//! child runs, so a double fork, `setsid`, re-parenting or a new name cannot shed it. Only the
+//! exit of the last thread removes it.
+
+wire! {
+    /// Descent from a server process; all zero means none.
+    pub struct Tag {
+        /// Union of the [`Role`] bits of all servers in the lineage.
+        pub roles: u32,
+        /// Forks between the nearest server process and this one, saturating.
+        pub distance: u16,
+        /// Unused, zero.
+        pub reserved: u16,
+    }
+
+    /// A file's identity on this host.
+    pub struct InodeKey {
+        /// Inode number (`inode.i_ino`).
+        pub inode: u64,
+        /// Device, in the kernel's own encoding: major << 20 | minor (linux/kdev_t.h).
+        pub dev: u32,
+        /// Unused, zero: map keys are compared byte by byte.
+        pub reserved: u32,
+    }
+}
+
+use crate::wire;
+
+impl Tag {
+    /// Whether the process descends from a server.
+    #[must_use]
+    pub const fn is_server_lineage(self) -> bool {
+        self.roles != 0
+    }
+
+    /// The tag of a child that a process with this tag creates.
+    #[must_use]
+    pub const fn child(self) -> Self {
+        Self {
+            distance: self.distance.saturating_add(1),
+            ..self
+        }
+    }
+}
+
+macro_rules! roles {
+    ($( $(#[$doc:meta])* $name:ident = $bit:literal, $text:literal; )+) => {
+        /// What a server does. The discriminant is its bit in [`Tag::roles`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Role { $( $(#[$doc])* $name = 1 << $bit, )+ }
+
+        impl Role {
+            /// Every role.
+            pub const ALL: &[Self] = &[ $( Self::$name, )+ ];
+
+            /// The role's word in output and rules.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$name => $text, )+ }
+            }
+
+            /// The role's bit in [`Tag::roles`].
+            #[must_use]
+            pub const fn bit(self) -> u32 {
+                self as u32
+            }
+        }
+    };
+}
+
+roles! {
+    /// Web servers and reverse proxies.
+    Web = 0, "web";
+    /// Application runtimes behind them: php-fpm, Tomcat, gunicorn, node.
+    App = 1, "app";
+    /// SQL and document databases.
+    Database = 2, "database";
+    /// Caches and key-value stores.
+    Cache = 3, "cache";
+    /// Mail transfer and delivery.
+    Mail = 4, "mail";
+    /// File transfer.
+    Ftp = 5, "ftp";
+}

@@ -1,0 +1,202 @@
+//! What leaves the pipeline: self-contained documents, ready for any encoder.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::event::{Event, ProcessKey};
+use crate::lineage::process::{Ended, Image, Origin, Server};
+
+/// Facts about the host that every document carries. They do not change while the agent runs,
+/// except the clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// `host.hostname`
+    pub hostname: String,
+    /// `/etc/machine-id`, `host.id`
+    pub machine_id: String,
+    /// `/proc/sys/kernel/random/boot_id`
+    pub boot_id: String,
+    /// `uname -m`
+    pub architecture: String,
+    /// `uname -r`
+    pub kernel: String,
+    /// `ID`, `NAME` and `VERSION_ID` of `/etc/os-release`
+    pub os_platform: String,
+    /// See [`Self::os_platform`].
+    pub os_name: String,
+    /// See [`Self::os_platform`].
+    pub os_version: String,
+}
+
+/// One process as a document shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessView {
+    /// Who it is.
+    pub key: ProcessKey,
+    /// UUIDv5 of boot id, tgid and start: equal across restarts of the agent.
+    pub entity_id: Uuid,
+    /// When it started, nanoseconds since boot.
+    pub start_boot_ns: u64,
+    /// How it is known.
+    pub origin: Origin,
+    /// Its pid in its own pid namespace; zero where unknown.
+    pub vpid: u32,
+    /// The program it ran at the time of the event; `None` where none was ever seen.
+    pub image: Option<Image>,
+    /// Programs it ran before, oldest first.
+    pub previous: Vec<Image>,
+    /// Whether the program came with the fork and was not its own exec.
+    pub inherited: bool,
+    /// Name of the real user, from the host's user database.
+    pub user_name: Option<Arc<str>>,
+    /// Name of the real group.
+    pub group_name: Option<Arc<str>>,
+    /// The server it is, by its program or by listening.
+    pub server: Option<Server>,
+    /// Ports it listens on.
+    pub ports: Vec<u16>,
+    /// Id of the container it runs in, from its cgroup.
+    pub container_id: Option<String>,
+    /// How it ended, where that was before the event.
+    pub ended: Option<Ended>,
+}
+
+/// What was lost in the time that a lineage rests on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Integrity {
+    /// Losses by reason since the oldest witnessed ancestor started; empty is complete.
+    pub lost: Vec<(&'static str, u64)>,
+    /// The chain does not reach PID 1 of the host.
+    pub lineage_broken: bool,
+}
+
+/// An event with all that was known when it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrichedEvent {
+    /// The event.
+    pub event: Event,
+    /// UUIDv5 of the event: the same on replay.
+    pub id: Uuid,
+    /// Wall time of boot, nanoseconds since the Unix epoch: add to `*_boot_ns` for wall time.
+    pub boot_wall_ns: i128,
+    /// The subject.
+    pub process: ProcessView,
+    /// Its ancestors, nearest first, to PID 1.
+    pub lineage: Vec<ProcessView>,
+    /// For a fork, the child.
+    pub child: Option<ProcessView>,
+    /// What was lost.
+    pub integrity: Integrity,
+    /// The host.
+    pub host: Arc<HostFacts>,
+}
+
+/// How bad: Elastic's scale of `event.severity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// 21
+    Low,
+    /// 47
+    Medium,
+    /// 73
+    High,
+    /// 99
+    Critical,
+}
+
+impl Severity {
+    /// Every severity.
+    pub const ALL: &[Self] = &[Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// `event.severity`
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Low => 21,
+            Self::Medium => 47,
+            Self::High => 73,
+            Self::Critical => 99,
+        }
+    }
+
+    /// The word in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// An ATT&CK technique with the tactic it serves here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Technique {
+    /// Tactic id and name.
+    pub tactic: (&'static str, &'static str),
+    /// Technique id and name.
+    pub technique: (&'static str, &'static str),
+    /// Sub-technique id and name.
+    pub subtechnique: Option<(&'static str, &'static str)>,
+}
+
+/// A rule's description. What it matches is in `detect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Stable id.
+    pub id: &'static str,
+    /// One line, as an analyst reads it.
+    pub name: &'static str,
+    /// What it means and why.
+    pub description: &'static str,
+    /// `event.action` of its alerts.
+    pub action: &'static str,
+    /// Version, raised when what it matches changes.
+    pub version: &'static str,
+    /// What it maps to, most specific first.
+    pub techniques: &'static [Technique],
+    /// Known benign causes.
+    pub false_positives: &'static [&'static str],
+}
+
+/// Why an event is an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// UUIDv5 of event and rule.
+    pub id: Uuid,
+    /// The rule that matched.
+    pub rule: &'static Rule,
+    /// How bad, by the facts of this alert.
+    pub severity: Severity,
+    /// One sentence: who did what.
+    pub reason: String,
+    /// The nearest server: its place in the lineage, zero being the subject itself.
+    pub server_depth: usize,
+    /// That server.
+    pub server: Server,
+    /// For a file: the served or component directory it is in.
+    pub directory: Option<Directory>,
+}
+
+/// A directory that a server serves or loads components from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// `served` or `component`
+    pub kind: &'static str,
+    /// Where that is known from: `default`, or the configuration file.
+    pub source: String,
+}
+
+/// What sinks write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The event.
+    pub event: EnrichedEvent,
+    /// Why it is an alert; `None` for plain events.
+    pub alert: Option<Alert>,
+}

@@ -1,0 +1,577 @@
+//! From bytes to typed events. No I/O, no clock, no panic on any input.
+
+use std::fmt;
+
+use tracer_common::event::{
+    EventHeader, EventKind, ExecBody, ExitBody, FdInfo, ForkBody, Ids, ListenBody, Namespaces,
+    OpenBody, RenameBody, VERSION, fd_kind, flag, fmode,
+};
+use tracer_common::probe::Tier;
+use tracer_common::tag::Tag;
+use tracer_common::wire::{Wire, split};
+
+/// Kernel ticks that `/proc/PID/stat` counts start times in, nanoseconds each: `USER_HZ` is 100 on
+/// every architecture with BPF (include/asm-generic/param.h).
+pub const TICK_NS: u64 = 10_000_000;
+
+/// A process for all time: its number and when it started.
+///
+/// A pid is used again, so a pid alone names nobody. The start is in clock ticks because both BPF's
+/// `start_boottime` and field 22 of `/proc/PID/stat` give that number: a process found at
+/// start-up and one seen forking compare equal. With the boot id it becomes `process.entity_id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// Thread group id in the initial pid namespace.
+    pub tgid: u32,
+    /// Start since boot, ticks of 10 ms.
+    pub start_ticks: u64,
+}
+
+impl ProcessKey {
+    /// The key of a process that started `start_boot_ns` nanoseconds after boot.
+    #[must_use]
+    pub const fn new(tgid: u32, start_boot_ns: u64) -> Self {
+        Self {
+            tgid,
+            start_ticks: start_boot_ns / TICK_NS,
+        }
+    }
+}
+
+/// What every event has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Kernel time, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// The process it happened to or that did it.
+    pub subject: ProcessKey,
+    /// Start of that process, nanoseconds since boot.
+    pub start_boot_ns: u64,
+    /// The thread that did it.
+    pub tid: u32,
+    /// The lineage tag the kernel held at that moment.
+    pub tag: Tag,
+    /// Where the record came from.
+    pub tier: Tier,
+    /// Bits of [`flag`].
+    pub flags: u16,
+    /// CPU it happened on.
+    pub cpu: u32,
+}
+
+/// A typed event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What every event has.
+    pub meta: Meta,
+    /// What this kind has.
+    pub payload: Payload,
+}
+
+/// The facts of an event, by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// The subject created a process.
+    Fork(Fork),
+    /// The subject replaced its image.
+    Exec(Box<Exec>),
+    /// The subject ended.
+    Exit(Exit),
+    /// The subject opened a file for writing or created it.
+    Open(Box<Open>),
+    /// The subject renamed a file.
+    Rename(Box<Rename>),
+    /// The subject listens.
+    Listen(Listen),
+    /// The subject ran already when the agent started.
+    Observed(Box<Exec>),
+}
+
+/// A new process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The child.
+    pub child: ProcessKey,
+    /// Start of the child, nanoseconds since boot.
+    pub child_start_boot_ns: u64,
+    /// Tag the child began with.
+    pub child_tag: Tag,
+    /// The child's parent as the kernel has it, which `CLONE_PARENT` makes another than the creator.
+    pub parent: ProcessKey,
+    /// The child's pid in its own namespace.
+    pub vpid: u32,
+    /// PID namespace of the child, inode number.
+    pub pid_ns: u32,
+}
+
+/// A new image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Path of the executable in the process's mount namespace, absolute. Empty where unknown.
+    pub exe: Vec<u8>,
+    /// The executable as a file.
+    pub file: FileId,
+    /// Links to it; zero for a memfd or a deleted file.
+    pub nlink: u32,
+    /// Its mode (`i_mode`).
+    pub mode: u16,
+    /// Working directory, absolute.
+    pub cwd: Vec<u8>,
+    /// Cgroup path, absolute.
+    pub cgroup: Vec<u8>,
+    /// Id of the cgroup v2.
+    pub cgroup_id: u64,
+    /// The name given to execve: a script where an interpreter runs it.
+    pub filename: Vec<u8>,
+    /// The last interpreter of a script; equal to `filename` where there is none.
+    pub interp: Vec<u8>,
+    /// Arguments, argv[0] included.
+    pub args: Vec<Vec<u8>>,
+    /// Length of the whole argument area, bytes.
+    pub args_len: u64,
+    /// Users and groups.
+    pub ids: Ids,
+    /// Effective capabilities, bit mask.
+    pub cap_effective: u64,
+    /// Permitted capabilities, bit mask.
+    pub cap_permitted: u64,
+    /// Login user; `None` where unset.
+    pub loginuid: Option<u32>,
+    /// Audit session; `None` where unset.
+    pub sessionid: Option<u32>,
+    /// Namespaces.
+    pub ns: Namespaces,
+    /// Process group.
+    pub pgid: u32,
+    /// Session.
+    pub sid: u32,
+    /// Controlling terminal, (major, minor).
+    pub tty: Option<(u32, u32)>,
+    /// Standard input, output, error.
+    pub stdio: [FdInfo; 3],
+    /// Current parent.
+    pub parent: ProcessKey,
+    /// The thread that called execve.
+    pub old_tid: u32,
+}
+
+/// A file on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct FileId {
+    /// Device, kernel encoding.
+    pub dev: u32,
+    /// Inode number.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// Device number, major part.
+    #[must_use]
+    pub const fn major(self) -> u32 {
+        self.dev >> 20
+    }
+
+    /// Device number, minor part.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.dev & 0xf_ffff
+    }
+}
+
+/// The end of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// As wait(2) gives it: exit status << 8 | signal.
+    pub status: u32,
+}
+
+/// A file opened for writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Path in the process's mount namespace, absolute.
+    pub path: Vec<u8>,
+    /// The file.
+    pub file: FileId,
+    /// Whether this call created it.
+    pub created: bool,
+    /// Size at that moment, bytes.
+    pub size: u64,
+    /// Flags of the open.
+    pub f_flags: u32,
+    /// Users and groups of the thread.
+    pub ids: Ids,
+    /// Owner of the file.
+    pub uid: u32,
+    /// Group of the file.
+    pub gid: u32,
+    /// Mode of the file (`i_mode`).
+    pub mode: u16,
+    /// Links to it.
+    pub nlink: u32,
+    /// Mount namespace, inode number.
+    pub mnt_ns: u32,
+}
+
+/// A rename.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// Old name, absolute, without `.` and `..`; links are not resolved.
+    pub old: Vec<u8>,
+    /// New name, the same way.
+    pub new: Vec<u8>,
+    /// Flags of renameat2(2).
+    pub flags: u32,
+    /// Users and groups of the thread.
+    pub ids: Ids,
+    /// Mount namespace, inode number.
+    pub mnt_ns: u32,
+}
+
+/// A process listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Port.
+    pub port: u16,
+    /// Address family.
+    pub family: u16,
+    /// Local address; IPv4 in the first four bytes.
+    pub addr: [u8; 16],
+    /// Network namespace, inode number.
+    pub net_ns: u32,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Shorter than its header, its body or the sections it declares.
+    Short,
+    /// Longer than it declares.
+    Long,
+    /// A layout this agent does not know.
+    Version(u8),
+    /// A kind this agent does not know.
+    Kind(u16),
+    /// A tier this agent does not know.
+    Tier(u8),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short => write!(f, "record is shorter than it says"),
+            Self::Long => write!(f, "record is longer than it says"),
+            Self::Version(version) => {
+                write!(f, "record layout {version}, this agent reads {VERSION}")
+            }
+            Self::Kind(kind) => write!(f, "unknown record kind {kind}"),
+            Self::Tier(tier) => write!(f, "unknown tier {tier}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Decodes one record.
+///
+/// # Errors
+///
+/// [`DecodeError`] where the bytes are not exactly one record of this layout.
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let (header, rest): (EventHeader, _) = split(bytes).ok_or(DecodeError::Short)?;
+    if header.version != VERSION {
+        return Err(DecodeError::Version(header.version));
+    }
+    let kind = EventKind::from_raw(header.kind).ok_or(DecodeError::Kind(header.kind))?;
+    let tier = Tier::from_raw(header.tier).ok_or(DecodeError::Tier(header.tier))?;
+    let meta = Meta {
+        boot_ns: header.boot_ns,
+        subject: ProcessKey::new(header.tgid, header.start_boot_ns),
+        start_boot_ns: header.start_boot_ns,
+        tid: header.tid,
+        tag: header.tag,
+        tier,
+        flags: header.flags,
+        cpu: header.cpu,
+    };
+    let payload = match kind {
+        EventKind::Fork => {
+            let (body, tail): (ForkBody, _) = body(rest, &header)?;
+            tail.end()?;
+            Payload::Fork(Fork {
+                child: ProcessKey::new(body.child_tgid, body.child_start_boot_ns),
+                child_start_boot_ns: body.child_start_boot_ns,
+                child_tag: body.child_tag,
+                parent: ProcessKey::new(body.parent_tgid, body.parent_start_boot_ns),
+                vpid: body.child_vpid,
+                pid_ns: body.child_pid_ns,
+            })
+        }
+        EventKind::Exec => Payload::Exec(Box::new(exec(rest, &header)?)),
+        EventKind::Observed => Payload::Observed(Box::new(exec(rest, &header)?)),
+        EventKind::Exit => {
+            let (body, tail): (ExitBody, _) = body(rest, &header)?;
+            tail.end()?;
+            Payload::Exit(Exit {
+                status: body.status,
+            })
+        }
+        EventKind::Open => {
+            let (body, mut tail): (OpenBody, _) = body(rest, &header)?;
+            let path = path(tail.take(body.path_len)?);
+            tail.end()?;
+            Payload::Open(Box::new(Open {
+                path,
+                file: FileId {
+                    dev: body.dev,
+                    inode: body.inode,
+                },
+                created: body.f_mode & fmode::CREATED != 0,
+                size: body.size,
+                f_flags: body.f_flags,
+                ids: body.ids,
+                uid: body.uid,
+                gid: body.gid,
+                mode: body.mode,
+                nlink: body.nlink,
+                mnt_ns: body.mnt_ns,
+            }))
+        }
+        EventKind::Rename => {
+            let (body, mut tail): (RenameBody, _) = body(rest, &header)?;
+            let old_dir = path(tail.take(body.old_dir_len)?);
+            let old = join(old_dir, text(tail.take(body.old_len)?));
+            let new_dir = path(tail.take(body.new_dir_len)?);
+            let new = join(new_dir, text(tail.take(body.new_len)?));
+            tail.end()?;
+            Payload::Rename(Box::new(Rename {
+                old,
+                new,
+                flags: body.rename_flags,
+                ids: body.ids,
+                mnt_ns: body.mnt_ns,
+            }))
+        }
+        EventKind::Listen => {
+            let (body, tail): (ListenBody, _) = body(rest, &header)?;
+            tail.end()?;
+            Payload::Listen(Listen {
+                port: body.port,
+                family: body.family,
+                addr: body.addr,
+                net_ns: body.net_ns,
+            })
+        }
+    };
+    Ok(Event { meta, payload })
+}
+
+fn body<'a, T: Wire>(rest: &'a [u8], header: &EventHeader) -> Result<(T, Tail<'a>), DecodeError> {
+    let (body, tail) = split(rest).ok_or(DecodeError::Short)?;
+    match tail.len().cmp(&(header.tail_len as usize)) {
+        std::cmp::Ordering::Less => Err(DecodeError::Short),
+        std::cmp::Ordering::Greater => Err(DecodeError::Long),
+        std::cmp::Ordering::Equal => Ok((body, Tail(tail))),
+    }
+}
+
+/// The sections after a body, taken in order.
+struct Tail<'a>(&'a [u8]);
+
+impl<'a> Tail<'a> {
+    fn take(&mut self, len: u16) -> Result<&'a [u8], DecodeError> {
+        let (head, rest) = self
+            .0
+            .split_at_checked(len.into())
+            .ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn end(self) -> Result<(), DecodeError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Long)
+        }
+    }
+}
+
+fn exec(rest: &[u8], header: &EventHeader) -> Result<Exec, DecodeError> {
+    let (body, mut tail): (ExecBody, _) = body(rest, header)?;
+    let exe = path(tail.take(body.exe_len)?);
+    let cwd = path(tail.take(body.cwd_len)?);
+    let cgroup = path(tail.take(body.cgroup_len)?);
+    let filename = text(tail.take(body.filename_len)?).to_vec();
+    let interp = text(tail.take(body.interp_len)?).to_vec();
+    let head = tail.take(body.args_head_len)?;
+    let end = tail.take(body.args_tail_len)?;
+    tail.end()?;
+    Ok(Exec {
+        exe,
+        file: FileId {
+            dev: body.dev,
+            inode: body.inode,
+        },
+        nlink: body.nlink,
+        mode: body.mode,
+        cwd,
+        cgroup,
+        cgroup_id: body.cgroup_id,
+        filename,
+        interp,
+        args: args(head, end, body.args_len),
+        args_len: body.args_len,
+        ids: body.ids,
+        cap_effective: body.cap_effective,
+        cap_permitted: body.cap_permitted,
+        loginuid: set(body.loginuid),
+        sessionid: set(body.sessionid),
+        ns: body.ns,
+        pgid: body.pgid,
+        sid: body.sid,
+        tty: (body.tty != 0).then_some((body.tty >> 20, body.tty & 0xf_ffff)),
+        stdio: body.stdio,
+        parent: ProcessKey::new(body.parent_tgid, body.parent_start_boot_ns),
+        old_tid: body.old_pid,
+    })
+}
+
+const fn set(value: u32) -> Option<u32> {
+    if value == u32::MAX { None } else { Some(value) }
+}
+
+/// Turns leaf-first, NUL-ended components into an absolute path. Empty stays empty: unknown.
+fn path(components: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(components.len() + 1);
+    if components.is_empty() {
+        return path;
+    }
+    let components = components.strip_suffix(&[0]).unwrap_or(components);
+    for name in components.rsplit(|&byte| byte == 0) {
+        // The root's own name is "/" and adds nothing.
+        if name != b"/" && !name.is_empty() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
+}
+
+/// Turns an absolute path into the components that [`decode`] turns back: for records that user
+/// space writes itself.
+#[must_use]
+pub fn components(path: &[u8]) -> Vec<u8> {
+    if path.is_empty() {
+        return Vec::new();
+    }
+    let mut out = Vec::with_capacity(path.len() + 1);
+    for name in path
+        .rsplit(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty())
+    {
+        out.extend_from_slice(name);
+        out.push(0);
+    }
+    if out.is_empty() {
+        out.extend_from_slice(b"/\0");
+    }
+    out
+}
+
+/// A string of the kernel: up to its NUL.
+fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
+}
+
+/// Joins a name to the directory it is relative to and removes `.` and `..` without asking the
+/// file system.
+fn join(dir: Vec<u8>, name: &[u8]) -> Vec<u8> {
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let base = if name.starts_with(b"/") {
+        Vec::new()
+    } else {
+        dir
+    };
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in base
+        .split(|&byte| byte == b'/')
+        .chain(name.split(|&byte| byte == b'/'))
+    {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    let mut out = Vec::with_capacity(base.len() + name.len() + 1);
+    for part in parts {
+        out.push(b'/');
+        out.extend_from_slice(part);
+    }
+    if out.is_empty() {
+        out.push(b'/');
+    }
+    out
+}
+
+/// Splits the argument area. Where its middle is missing, one argument stands for the gap:
+/// the cut one, with `…` between what is left of both ends.
+fn args(head: &[u8], end: &[u8], total: u64) -> Vec<Vec<u8>> {
+    let mut area = head.to_vec();
+    let kept = (head.len() + end.len()) as u64;
+    if !end.is_empty() {
+        if total > kept {
+            area.extend_from_slice("…".as_bytes());
+        }
+        area.extend_from_slice(end);
+    }
+    if area.is_empty() {
+        return Vec::new();
+    }
+    let area = area.strip_suffix(&[0]).unwrap_or(&area);
+    area.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// The word of a descriptor's kind, as `tracer.stdin.type` and its like give it.
+#[must_use]
+pub const fn fd_type(fd: &FdInfo) -> Option<&'static str> {
+    match fd.kind {
+        fd_kind::FILE => Some("file"),
+        fd_kind::PIPE => Some("pipe"),
+        fd_kind::TTY => Some("tty"),
+        fd_kind::NULL => Some("null"),
+        fd_kind::SOCKET => Some("socket"),
+        fd_kind::OTHER => Some("other"),
+        _ => None,
+    }
+}
+
+/// Whether a descriptor is a connected internet socket: what a reverse shell's are. A unix socket
+/// pair, as node gives its children, is not.
+#[must_use]
+pub const fn is_inet(fd: &FdInfo) -> bool {
+    fd.kind == fd_kind::SOCKET && (fd.family == 2 || fd.family == 10)
+}
+
+/// Words for the bits of [`Meta::flags`] that say something is missing.
+#[must_use]
+pub fn missing(flags: u16) -> Vec<&'static str> {
+    [
+        (flag::PATH_TRUNCATED, "path_truncated"),
+        (flag::CWD_TRUNCATED, "working_directory_truncated"),
+        (flag::ARGS_TRUNCATED, "args_truncated"),
+        (flag::ARGS_UNREADABLE, "args_unreadable"),
+        (flag::STRING_TRUNCATED, "name_truncated"),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| flags & bit != 0)
+    .map(|(_, word)| word)
+    .collect()
+}

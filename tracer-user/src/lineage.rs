@@ -1,0 +1,2 @@
+//! Processes and their descent.
+pub mod process;

@@ -1,0 +1,97 @@
+//! One process: who it is, who made it, what it ran.
+
+use std::sync::Arc;
+
+use tracer_common::tag::{Role, Tag};
+
+use crate::event::{Exec, ProcessKey};
+
+/// How the agent knows of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its creation was seen by the fork hook: the creator is certain.
+    Witnessed,
+    /// It ran when the agent started and was read from `/proc`: the parent is the current one.
+    Observed,
+    /// Only named by a record about another process, or by its own exec.
+    Inferred,
+}
+
+impl Origin {
+    /// The word in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Witnessed => "witnessed",
+            Self::Observed => "observed",
+            Self::Inferred => "inferred",
+        }
+    }
+}
+
+/// A server found in the roles table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The table's name of it: `nginx`, `php-fpm`, `tomcat`.
+    pub name: &'static str,
+    /// What it does.
+    pub role: Role,
+}
+
+/// A program that a process ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The facts of the exec, or of `/proc` where the process is older than the agent.
+    pub exec: Arc<Exec>,
+    /// When it began, nanoseconds since boot; for an observed image, when it was read.
+    pub boot_ns: u64,
+    /// Read from `/proc`, not witnessed.
+    pub observed: bool,
+    /// The server this program is.
+    pub server: Option<Server>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// As wait(2) gives it: exit status << 8 | signal.
+    pub status: u32,
+}
+
+/// A process of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Who it is.
+    pub key: ProcessKey,
+    /// When it started, nanoseconds since boot.
+    pub start_boot_ns: u64,
+    /// How it is known.
+    pub origin: Origin,
+    /// Who created it: the true creator where witnessed, else the parent that `/proc` gave.
+    pub creator: Option<ProcessKey>,
+    /// The kernel's parent when last told, which may be a reaper.
+    pub parent: Option<ProcessKey>,
+    /// Its pid in its own pid namespace; zero where unknown.
+    pub vpid: u32,
+    /// Programs it ran, in time order. A process that never called execve runs its creator's:
+    /// the first is then inherited.
+    pub images: Vec<Image>,
+    /// How many of the images (from the front) were inherited from the creator.
+    pub inherited: usize,
+    /// Descent from a server.
+    pub tag: Tag,
+    /// Ports it listens on, in the order they were opened.
+    pub ports: Vec<u16>,
+    /// How it ended; `None` while it lives.
+    pub ended: Option<Ended>,
+}
+
+impl Process {
+    /// The program it runs now.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        self.images.last()
+    }
+}
