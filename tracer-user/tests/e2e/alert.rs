@@ -1,0 +1,217 @@
+//! What an alert must say. An expectation names every fact a story knows; what differs is listed
+//! in full, with the document.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::host::Process;
+
+/// Rule: a server's descendant executed a shell or an interpreter.
+pub(crate) const SHELL: &str = "server-shell";
+/// Rule: a server's descendant wrote code where it is served.
+pub(crate) const CODE_WRITE: &str = "server-code-write";
+
+/// The facts of one alert.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    /// `rule.id`
+    pub(crate) rule: &'static str,
+    /// `process.executable`, links resolved.
+    pub(crate) executable: PathBuf,
+    /// `process.args`; `None` where they are the server's own and say nothing.
+    pub(crate) args: Option<Vec<String>>,
+    /// Names of the ancestors up to the outermost process of the server, nearest first.
+    pub(crate) via: Vec<String>,
+    /// The ancestors above that, to PID 1.
+    pub(crate) above: Vec<Process>,
+    /// `tracer.server.name`
+    pub(crate) server: &'static str,
+    /// `process.user.name`
+    pub(crate) user: String,
+    /// `file.path`
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Expected {
+    /// Every fact in which the document differs.
+    pub(crate) fn differences(&self, document: &Value) -> Vec<String> {
+        let mut check = Check {
+            document,
+            differences: Vec::new(),
+        };
+        check.text("/event/kind", "alert");
+        check.text("/ecs/version", "9.4.0");
+        check.text("/rule/id", self.rule);
+        check.text("/tracer/server/name", self.server);
+        check.text("/process/user/name", &self.user);
+        check.text("/process/executable", &self.executable.to_string_lossy());
+        check.text("/tracer/integrity/state", "complete");
+        if let Some(file) = &self.file {
+            check.text("/file/path", &file.to_string_lossy());
+        }
+        if let Some(args) = &self.args {
+            check.equal("/process/args", texts(document, "/process/args"), args);
+        }
+        if !techniques(document).iter().any(|id| id == "T1505.003") {
+            check.wrong("threat", &techniques(document), "T1505.003");
+        }
+        self.lineage(&mut check);
+        check.differences
+    }
+
+    /// The chain: the server's processes by name, what is above them by pid, and the parent and
+    /// the ids of Elastic's ancestry in agreement with it.
+    fn lineage(&self, check: &mut Check<'_>) {
+        let lineage = rows(check.document, "/tracer/lineage");
+        let names: Vec<String> = column(lineage, "name");
+        let (near, above) = lineage.split_at(self.via.len().min(lineage.len()));
+        check.equal("lineage names", column(near, "name"), &self.via);
+        let pids: Vec<u64> = above
+            .iter()
+            .map(|row| row["pid"].as_u64().unwrap_or(0))
+            .collect();
+        let expected: Vec<u64> = self.above.iter().map(|row| row.pid.into()).collect();
+        if pids != expected {
+            let expected: Vec<String> = self
+                .above
+                .iter()
+                .map(|row| format!("{} {}", row.pid, row.executable.display()))
+                .collect();
+            check.wrong("lineage above the server", &(pids, names), &expected);
+        }
+        check.equal(
+            "process.Ext.ancestry",
+            texts(check.document, "/process/Ext/ancestry"),
+            &column(lineage, "entity_id"),
+        );
+        if let Some(parent) = lineage.first() {
+            let parent_id = check.document.pointer("/process/parent/entity_id");
+            if parent_id != parent.get("entity_id") {
+                check.wrong(
+                    "process.parent.entity_id",
+                    &parent_id,
+                    &parent.get("entity_id"),
+                );
+            }
+        }
+    }
+}
+
+/// Panics unless the documents are exactly the expected alerts, in any order.
+pub(crate) fn expect_exactly(story: &str, documents: &[Value], expected: &[Expected]) {
+    let mut rest: Vec<&Value> = documents.iter().collect();
+    let mut problems = Vec::new();
+    for one in expected {
+        // The nearest is taken, so that the report shows one fact and not a whole other alert.
+        let nearest = rest
+            .iter()
+            .enumerate()
+            .map(|(index, document)| (one.differences(document), index))
+            .min_by_key(|(differences, _)| differences.len());
+        match nearest {
+            Some((differences, index)) => {
+                let document = rest.remove(index);
+                if !differences.is_empty() {
+                    problems.push(format!("{}\n  in {document}", differences.join("\n")));
+                }
+            }
+            None => problems.push(format!("no alert for {one:?}")),
+        }
+    }
+    problems.extend(
+        rest.iter()
+            .map(|document| format!("one too many: {}", brief(document))),
+    );
+    assert!(problems.is_empty(), "{story}:\n{}", problems.join("\n"));
+}
+
+/// An alert in one line, for reports.
+pub(crate) fn brief(document: &Value) -> String {
+    format!(
+        "{} {:?} args {:?} file {} server {} lineage {:?}",
+        document.pointer("/rule/id").unwrap_or(&Value::Null),
+        text(document, "/process/executable"),
+        texts(document, "/process/args"),
+        document.pointer("/file/path").unwrap_or(&Value::Null),
+        document
+            .pointer("/tracer/server/name")
+            .unwrap_or(&Value::Null),
+        column(rows(document, "/tracer/lineage"), "name"),
+    )
+}
+
+/// Whether any text in the document holds `part`.
+pub(crate) fn mentions(document: &Value, part: &str) -> bool {
+    match document {
+        Value::String(text) => text.contains(part),
+        Value::Array(items) => items.iter().any(|item| mentions(item, part)),
+        Value::Object(fields) => fields.values().any(|field| mentions(field, part)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The text at a pointer; empty where there is none.
+pub(crate) fn text<'a>(document: &'a Value, pointer: &str) -> &'a str {
+    document
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The texts of the list at a pointer.
+pub(crate) fn texts(document: &Value, pointer: &str) -> Vec<String> {
+    rows(document, pointer)
+        .iter()
+        .map(|item| item.as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+fn rows<'a>(document: &'a Value, pointer: &str) -> &'a [Value] {
+    document
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn column(rows: &[Value], name: &str) -> Vec<String> {
+    rows.iter()
+        .map(|row| row[name].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+fn techniques(document: &Value) -> Vec<String> {
+    let mut ids = texts(document, "/threat/technique/id");
+    ids.extend(texts(document, "/threat/technique/subtechnique/id"));
+    ids
+}
+
+struct Check<'a> {
+    document: &'a Value,
+    differences: Vec<String>,
+}
+
+impl Check<'_> {
+    fn text(&mut self, pointer: &str, expected: &str) {
+        let found = text(self.document, pointer);
+        if found != expected {
+            self.wrong(pointer, &found, expected);
+        }
+    }
+
+    fn equal(&mut self, what: &str, found: Vec<String>, expected: &[String]) {
+        if found != expected {
+            self.wrong(what, &found, expected);
+        }
+    }
+
+    fn wrong(
+        &mut self,
+        what: &str,
+        found: &dyn std::fmt::Debug,
+        expected: &(impl std::fmt::Debug + ?Sized),
+    ) {
+        self.differences
+            .push(format!("  {what}: {found:?}, expected {expected:?}"));
+    }
+}

@@ -1,0 +1,99 @@
+//! The agent from end to end: real servers attacked over HTTP, and hosts at their ordinary work.
+//!
+//! One agent watches all stories, which run one after the other. Needs root and a kernel that
+//! takes the probes; where they are missing, and where a story's server is not installed, says
+//! `SKIPPED` and why. Everything listens on loopback and lives in folders of its own.
+//!
+//! `TRACER_E2E=word` runs the stories whose name holds the word, `TRACER_E2E_KEEP=1` leaves the
+//! folders, `TRACER_BENCH=1` measures, `TRACER_BIN=path` tests another build.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "these are tests: a panic is how they fail"
+)]
+
+mod agent;
+mod alert;
+mod attacks;
+mod benign;
+mod host;
+mod http;
+mod latency;
+mod lineage;
+mod scene;
+mod server;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use crate::host::{Outcome, Skip};
+use crate::scene::{Scene, Story};
+
+/// Stories count alerts of the whole host: no two tests may run at once.
+static SERIAL: Mutex<()> = Mutex::new(());
+
+#[test]
+fn attacks_alert_and_ordinary_work_does_not() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    let scene = match Scene::set() {
+        Ok(scene) => scene,
+        Err(Skip(reason)) => return host::say(&format!("SKIPPED e2e: {reason}")),
+    };
+    let only = std::env::var("TRACER_E2E").unwrap_or_default();
+    let failed: Vec<String> = attacks::stories()
+        .into_iter()
+        .chain(benign::stories())
+        .chain([latency::story()])
+        .filter(|story| story.name.contains(&only))
+        .filter(|story| !passes(&scene, story))
+        .map(|story| story.name)
+        .collect();
+    let Scene { agent, site, .. } = scene;
+    drop(site);
+    let ended = agent.stop();
+    assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+    assert_nothing_lost(&ended.stderr);
+    assert!(
+        failed.is_empty(),
+        "{} stories failed: {failed:#?}",
+        failed.len()
+    );
+}
+
+#[test]
+fn every_short_process_is_told_with_its_creator() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = lineage::every_process_is_told() {
+        host::say(&format!("SKIPPED lineage: {reason}"));
+    }
+}
+
+/// Runs a story and says how it went. The panic message is on stderr by then.
+fn passes(scene: &Scene, story: &Story) -> bool {
+    let run: Result<Outcome, _> = catch_unwind(AssertUnwindSafe(|| (story.run)(scene)));
+    match &run {
+        Ok(Ok(())) => host::say(&format!("ok {}", story.name)),
+        Ok(Err(Skip(reason))) => host::say(&format!("SKIPPED {}: {reason}", story.name)),
+        Err(_) => host::say(&format!("FAILED {}", story.name)),
+    }
+    run.is_ok()
+}
+
+/// The summary on stderr says that nothing was lost.
+fn assert_nothing_lost(stderr: &str) {
+    let words: Vec<&str> = stderr
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let lost: Vec<&str> = words
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [number, "lost"] | ["lost", number] => Some(*number),
+            _ => None,
+        })
+        .filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect();
+    assert_eq!(lost, ["0"], "lost, by the summary: {stderr}");
+}
