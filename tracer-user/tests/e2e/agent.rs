@@ -142,10 +142,6 @@ impl Agent {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// How many lines came until now: a place to look from.
     pub(crate) fn mark(&self) -> usize {
         self.inbox.lock().lines.len()

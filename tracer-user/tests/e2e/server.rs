@@ -226,7 +226,8 @@ pub(crate) fn apache() -> Result<Site, Skip> {
         Command::new(&apache)
             .args(["-D", "FOREGROUND", "-f"])
             .arg(&config)
-            .env_clear(),
+            // At its end Apache signals its whole process group, which must not be this test's.
+            .process_group(0),
         dir.join("apache.out"),
         Signal::TERM,
     );
