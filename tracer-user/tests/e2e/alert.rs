@@ -7,16 +7,23 @@ use serde_json::Value;
 
 use crate::host::Process;
 
-/// Rule: a server's descendant executed a shell or an interpreter.
-pub(crate) const SHELL: &str = "server-shell";
-/// Rule: a server's descendant wrote code where it is served.
-pub(crate) const CODE_WRITE: &str = "server-code-write";
+/// A rule: its id, and the technique that it is first about.
+pub(crate) type Rule = (&'static str, &'static str);
+
+/// A server's descendant executed a shell or an interpreter.
+pub(crate) const SHELL: Rule = ("server-shell", "T1505.003");
+/// A database server's descendant did.
+pub(crate) const DATABASE_SHELL: Rule = ("database-shell", "T1505.001");
+/// A server's descendant executed what one wrote.
+pub(crate) const DROPPED_EXEC: Rule = ("server-dropped-exec", "T1505.003");
+/// A server's descendant wrote code where it is served.
+pub(crate) const CODE_WRITE: Rule = ("server-code-write", "T1505.003");
 
 /// The facts of one alert.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
-    /// `rule.id`
-    pub(crate) rule: &'static str,
+    /// `rule.id`, and the technique under `threat`.
+    pub(crate) rule: Rule,
     /// `process.executable`, links resolved.
     pub(crate) executable: PathBuf,
     /// `process.args`; `None` where they are the server's own and say nothing.
@@ -27,6 +34,8 @@ pub(crate) struct Expected {
     pub(crate) above: Vec<Process>,
     /// `tracer.server.name`
     pub(crate) server: &'static str,
+    /// `tracer.server.depth`: steps up to the nearest process of the server.
+    pub(crate) depth: usize,
     /// `process.user.name`
     pub(crate) user: String,
     /// `file.path`
@@ -42,7 +51,8 @@ impl Expected {
         };
         check.text("/event/kind", "alert");
         check.text("/ecs/version", "9.4.0");
-        check.text("/rule/id", self.rule);
+        let (rule, technique) = self.rule;
+        check.text("/rule/id", rule);
         check.text("/tracer/server/name", self.server);
         check.text("/process/user/name", &self.user);
         check.text("/process/executable", &self.executable.to_string_lossy());
@@ -53,11 +63,30 @@ impl Expected {
         if let Some(args) = &self.args {
             check.equal("/process/args", texts(document, "/process/args"), args);
         }
-        if !techniques(document).iter().any(|id| id == "T1505.003") {
-            check.wrong("threat", &techniques(document), "T1505.003");
+        if !techniques(document).iter().any(|id| id == technique) {
+            check.wrong("threat", &techniques(document), technique);
         }
+        self.server(&mut check);
         self.lineage(&mut check);
         check.differences
+    }
+
+    /// The server is the process of the chain that it should be.
+    fn server(&self, check: &mut Check<'_>) {
+        let depth = check.document.pointer("/tracer/server/depth");
+        if depth != Some(&Value::from(self.depth)) {
+            check.wrong("tracer.server.depth", &depth, &self.depth);
+        }
+        let process = match self.depth.checked_sub(1) {
+            None => check.document.pointer("/process/entity_id"),
+            Some(above) => rows(check.document, "/tracer/lineage")
+                .get(above)
+                .and_then(|row| row.get("entity_id")),
+        };
+        let server = check.document.pointer("/tracer/server/entity_id");
+        if server.is_none() || server != process {
+            check.wrong("tracer.server.entity_id", &server, &process);
+        }
     }
 
     /// The chain: the server's processes by name, what is above them by pid, and the parent and

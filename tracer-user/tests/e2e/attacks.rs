@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::alert::{CODE_WRITE, Expected, SHELL};
+use crate::alert::{self, CODE_WRITE, DATABASE_SHELL, DROPPED_EXEC, Expected, Rule, SHELL};
 use crate::host::{self, Outcome, Skip, User, real};
 use crate::http;
 use crate::scene::{Scene, Story};
@@ -14,6 +14,7 @@ use crate::server::{self, Postgres, Site};
 /// `TOKEN` stands for a word that the answer must hold, `DIR` for the site's folder.
 struct Execution {
     name: &'static str,
+    rule: Rule,
     php: &'static str,
     executable: &'static str,
     args: &'static [&'static str],
@@ -24,6 +25,7 @@ struct Execution {
 const EXECUTIONS: &[Execution] = &[
     Execution {
         name: "system",
+        rule: SHELL,
         php: "system('echo TOKEN');",
         executable: "/bin/sh",
         args: &["sh", "-c", "echo TOKEN"],
@@ -31,6 +33,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "exec",
+        rule: SHELL,
         php: "echo exec('echo TOKEN');",
         executable: "/bin/sh",
         args: &["sh", "-c", "echo TOKEN"],
@@ -38,6 +41,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "shell_exec",
+        rule: SHELL,
         php: "echo shell_exec('echo TOKEN');",
         executable: "/bin/sh",
         args: &["sh", "-c", "echo TOKEN"],
@@ -45,6 +49,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "passthru",
+        rule: SHELL,
         php: "passthru('echo TOKEN');",
         executable: "/bin/sh",
         args: &["sh", "-c", "echo TOKEN"],
@@ -52,6 +57,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "backticks",
+        rule: SHELL,
         php: "echo `echo TOKEN`;",
         executable: "/bin/sh",
         args: &["sh", "-c", "echo TOKEN"],
@@ -59,6 +65,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "popen",
+        rule: SHELL,
         php: "$p = popen('echo TOKEN', 'r'); echo stream_get_contents($p); pclose($p);",
         executable: "/bin/sh",
         args: &["sh", "-c", "echo TOKEN"],
@@ -66,6 +73,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "a program that is no shell, through one",
+        rule: SHELL,
         php: "system('/usr/bin/id -un; echo TOKEN');",
         executable: "/bin/sh",
         args: &["sh", "-c", "/usr/bin/id -un; echo TOKEN"],
@@ -73,6 +81,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "proc_open of a string",
+        rule: SHELL,
         php: "$p = proc_open('echo TOKEN', [1 => ['pipe', 'w']], $io);\n\
               echo stream_get_contents($io[1]); proc_close($p);",
         executable: "/bin/sh",
@@ -81,6 +90,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "proc_open of a list, commands on standard input",
+        rule: SHELL,
         php: "$p = proc_open(['/bin/bash', '--norc', '-s'],\n\
               [['pipe', 'r'], ['pipe', 'w']], $io);\n\
               fwrite($io[0], \"echo TOKEN\\n\"); fclose($io[0]);\n\
@@ -91,6 +101,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "a shell behind env",
+        rule: SHELL,
         php: "$p = proc_open(['/usr/bin/env', 'A=1', '/bin/sh', '-c', 'echo TOKEN'],\n\
               [1 => ['pipe', 'w']], $io);\n\
               echo stream_get_contents($io[1]); proc_close($p);",
@@ -100,6 +111,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "a script with an interpreter line",
+        rule: SHELL,
         php: "file_put_contents('DIR/tmp/tool', \"#!/bin/sh\\necho TOKEN\\n\");\n\
               chmod('DIR/tmp/tool', 0755);\n\
               $p = proc_open(['DIR/tmp/tool'], [1 => ['pipe', 'w']], $io);\n\
@@ -110,6 +122,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "a copy of a shell under another name",
+        rule: DROPPED_EXEC,
         php: "copy('/bin/dash', 'DIR/tmp/.cache'); chmod('DIR/tmp/.cache', 0755);\n\
               $p = proc_open(['DIR/tmp/.cache', '-c', 'echo TOKEN'], [1 => ['pipe', 'w']], $io);\n\
               echo stream_get_contents($io[1]); proc_close($p);",
@@ -119,6 +132,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "a shell that two forks and two setsid took away",
+        rule: SHELL,
         php: "$p = proc_open(['/usr/bin/setsid', '--fork', '/usr/bin/setsid', '--fork',\n\
               '/bin/sh', '-c', 'echo TOKEN'], [1 => ['pipe', 'w']], $io);\n\
               echo stream_get_contents($io[1]); proc_close($p);",
@@ -128,6 +142,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "python",
+        rule: SHELL,
         php: "$p = proc_open(['/usr/bin/python3', '-c', 'print(\"TOKEN\")'],\n\
               [1 => ['pipe', 'w']], $io);\n\
               echo stream_get_contents($io[1]); proc_close($p);",
@@ -137,6 +152,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "perl",
+        rule: SHELL,
         php: "$p = proc_open(['/usr/bin/perl', '-e', 'print \"TOKEN\"'],\n\
               [1 => ['pipe', 'w']], $io);\n\
               echo stream_get_contents($io[1]); proc_close($p);",
@@ -149,6 +165,7 @@ const EXECUTIONS: &[Execution] = &[
 /// php-fpm is built without pcntl; php-cgi and the command line have it.
 const PCNTL_EXEC: Execution = Execution {
     name: "pcntl_exec",
+    rule: SHELL,
     php: "$pid = pcntl_fork();\n\
           if ($pid === 0) { pcntl_exec('/bin/sh', ['-c', 'echo TOKEN > DIR/tmp/out']); exit(1); }\n\
           pcntl_waitpid($pid, $status); readfile('DIR/tmp/out');",
@@ -254,6 +271,7 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("php -S: pcntl_exec", |scene| {
             execute(scene, &server::php_builtin()?, &PCNTL_EXEC)
         }),
+        Story::new("php -S: pcntl_exec in place of the server", exec_in_place),
         Story::new("node: child_process.exec", |scene| {
             let site = server::node()?;
             application(scene, &site, "/bin/sh", &["/bin/sh", "-c", "echo TOKEN"])
@@ -298,14 +316,40 @@ fn execute(scene: &Scene, site: &Site, execution: &Execution) -> Outcome {
     let expected = |executable: PathBuf| Expected {
         executable,
         args: Some(execution.args.iter().map(|arg| fill(arg)).collect()),
-        ..scene.expected(site, SHELL, execution.via)
+        ..scene.expected(site, execution.rule, execution.via)
     };
     let alerts = scene.alerts_of(1, || {
         let response = site.get(&format!("/{page}"));
         assert!(response.body.contains(&token), "{page}: {response:?}");
     });
     let executable = real(fill(execution.executable));
-    crate::alert::expect_exactly(execution.name, &alerts, &[expected(executable)]);
+    alert::expect_exactly(execution.name, &alerts, &[expected(executable)]);
+    Ok(())
+}
+
+/// The server itself becomes a shell: no fork, and no server any more but in the past.
+fn exec_in_place(scene: &Scene) -> Outcome {
+    let site = server::php_builtin()?;
+    let token = host::token();
+    let out = site.dir().join("tmp/out");
+    let command = format!("echo {token} > {}", out.display());
+    site.page(
+        "become.php",
+        &format!("<?php\npcntl_exec('/bin/sh', ['-c', '{command}']);\n"),
+    );
+    let expected = Expected {
+        executable: real("/bin/sh"),
+        args: Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), command]),
+        ..by_server(scene.expected(&site, SHELL, &[]))
+    };
+    scene.expect("exec in place", &[expected], || {
+        let answer = http::try_get(site.port, "/become.php");
+        assert!(answer.is_err(), "{answer:?}");
+        host::wait_for("the shell's output", || {
+            let said = std::fs::read_to_string(&out).ok()?;
+            (said.trim() == token).then_some(())
+        });
+    });
     Ok(())
 }
 
@@ -437,7 +481,7 @@ fn copy_from_program(scene: &Scene) -> Outcome {
     let postgres = Postgres::start()?;
     let token = host::token();
     let expected = Expected {
-        rule: SHELL,
+        rule: DATABASE_SHELL,
         executable: real("/bin/sh"),
         args: Some(vec![
             "sh".to_owned(),
@@ -445,6 +489,7 @@ fn copy_from_program(scene: &Scene) -> Outcome {
             format!("echo {token}"),
         ]),
         via: vec!["postgres".to_owned(); 2],
+        depth: 1,
         above: scene.above().to_vec(),
         server: "postgresql",
         user: postgres.cluster.user.name.clone(),
@@ -467,6 +512,7 @@ fn copy_from_program(scene: &Scene) -> Outcome {
 /// processes, and its ancestors are the others.
 fn by_server(mut expected: Expected) -> Expected {
     expected.via.remove(0);
+    expected.depth = 0;
     expected
 }
 

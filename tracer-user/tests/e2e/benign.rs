@@ -112,18 +112,26 @@ fn image_upload(scene: &Scene) -> Outcome {
     Ok(())
 }
 
-/// PHP hands a letter to the configured program through a shell.
+/// PHP hands a letter to sendmail through a shell, in exactly one form. Where there is a real
+/// sendmail it would deliver; where there is none, the shell is the same and finds nothing.
 fn mail(scene: &Scene) -> Outcome {
+    if program("sendmail").is_ok() {
+        return Err(Skip(
+            "the host's own sendmail would deliver the letter".to_owned(),
+        ));
+    }
     let site = &scene.site;
     site.page(
         "mail.php",
-        "<?php\necho mail('a@example.org', 'hello', 'text') ? 'sent' : 'failed';\n",
+        "<?php\necho ini_get('sendmail_path'), \
+         mail('a@example.org', 'hello', 'text') ? ' sent' : ' failed';\n",
     );
     scene.expect_silence("mail", || {
-        assert_eq!(site.get("/mail.php").body, "sent");
+        assert_eq!(
+            site.get("/mail.php").body,
+            "/usr/sbin/sendmail -t -i failed"
+        );
     });
-    let letter = std::fs::read_to_string(site.dir().join("storage/mail.txt")).expect("a letter");
-    assert!(letter.contains("To: a@example.org"), "{letter}");
     Ok(())
 }
 

@@ -23,6 +23,11 @@ pub(crate) fn get(port: u16, path: &str) -> Response {
     send(port, &head("GET", path, &[]), &[])
 }
 
+/// `GET path` where no answer may be what is wanted.
+pub(crate) fn try_get(port: u16, path: &str) -> std::io::Result<Response> {
+    exchange(port, head("GET", path, &[]).as_bytes(), &[])
+}
+
 /// One file as a browser's form uploads it, in the field `f`.
 pub(crate) fn upload(port: u16, path: &str, file_name: &str, content: &[u8]) -> Response {
     const BOUNDARY: &str = "tracer-e2e-boundary";

@@ -32,7 +32,7 @@ fn measure(scene: &Scene) -> Outcome {
             let line = scene
                 .agent
                 .wait_for(mark, DEADLINE, |document| {
-                    text(document, "/rule/id") == SHELL && mentions(document, &token)
+                    text(document, "/rule/id") == SHELL.0 && mentions(document, &token)
                 })
                 .unwrap_or_else(|| panic!("no alert for {token}"));
             let at: jiff::Timestamp = text(&line.document, "/@timestamp")

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::agent::{Agent, Line};
-use crate::alert::{self, Expected, mentions};
+use crate::alert::{self, Expected, Rule, mentions};
 use crate::host::{self, DEADLINE, Outcome, Process, Skip};
 use crate::server::{self, Site};
 
@@ -59,7 +59,7 @@ impl Scene {
 
     /// What a shell or write that the site's pages caused must look like, but for what the story
     /// knows: `via` are the names between it and the site's processes.
-    pub(crate) fn expected(&self, site: &Site, rule: &'static str, via: &[&str]) -> Expected {
+    pub(crate) fn expected(&self, site: &Site, rule: Rule, via: &[&str]) -> Expected {
         Expected {
             rule,
             executable: site.executable.clone(),
@@ -71,6 +71,7 @@ impl Scene {
                 .collect(),
             above: self.above.clone(),
             server: site.server,
+            depth: via.len() + 1,
             user: site.user.name.clone(),
             file: None,
         }
@@ -119,7 +120,7 @@ impl Scene {
             response.body.contains(&token),
             "the sentinel page answered {response:?}"
         );
-        for rule in [alert::SHELL, alert::CODE_WRITE] {
+        for (rule, _) in [alert::SHELL, alert::CODE_WRITE] {
             let seen = self.agent.wait_for(mark, DEADLINE, |document| {
                 alert::text(document, "/rule/id") == rule && mentions(document, &token)
             });

@@ -95,10 +95,6 @@ pub(crate) fn nginx_php_fpm() -> Result<Site, Skip> {
     let (dir, docroot) = folder("nginx-php", &user);
     let (root, web) = (dir.path().display(), docroot.display());
     let (name, port) = (&user.name, free_port());
-    dir.script(
-        "sendmail",
-        &format!("#!/bin/sh\ncat > {root}/storage/mail.txt\n"),
-    );
 
     let settings: String = PHP_SETTINGS
         .iter()
@@ -110,8 +106,7 @@ pub(crate) fn nginx_php_fpm() -> Result<Site, Skip> {
             "[global]\nerror_log = {root}/php-fpm.log\npid = {root}/php-fpm.pid\n\
              [www]\nuser = {name}\ngroup = {name}\n\
              listen = {root}/php.sock\nlisten.owner = {name}\nlisten.group = {name}\n\
-             pm = static\npm.max_children = 2\n{settings}\
-             php_admin_value[sendmail_path] = {root}/sendmail -t -i\n"
+             pm = static\npm.max_children = 2\n{settings}"
         ),
     );
     let nginx_config = dir.file(
