@@ -48,6 +48,7 @@ pub(crate) fn every_process_is_told() -> Outcome {
         "--output",
         &output.display().to_string(),
     ])?;
+    adopt_orphans(true);
     let made: Vec<Made> = std::thread::scope(|scope| {
         let makers: Vec<_> = (0..THREADS)
             .map(|_| scope.spawn(|| make(PROCESSES / THREADS)))
@@ -57,6 +58,7 @@ pub(crate) fn every_process_is_told() -> Outcome {
             .flat_map(|maker| maker.join().expect("maker"))
             .collect()
     });
+    adopt_orphans(false);
     let ended = agent.stop();
     assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
     crate::assert_nothing_lost(&ended.stderr);
@@ -207,12 +209,13 @@ fn grandchild(made: &mut Vec<Made>) {
     });
 }
 
-/// A child that makes a child and does not wait: the grandchild's parent becomes init.
+/// A child that makes a child and does not wait: the grandchild gets another parent, this process.
 fn orphan(made: &mut Vec<Made>) {
-    nested(made, |pipe| {
+    let pid = nested(made, |pipe| {
         let pid = fork(|| {});
         tell(pipe, pid);
     });
+    reap(pid);
 }
 
 /// A child that makes a process which the kernel calls its sibling.
@@ -277,6 +280,15 @@ fn tell(pipe: libc::c_int, pid: u32) {
     let bytes = pid.to_ne_bytes();
     // SAFETY: the bytes are on the stack for the whole call. A short write shows as a short read.
     unsafe { libc::write(pipe, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// Makes this process, and not init, the one that orphans below it fall to: init of a container
+/// may never reap them.
+fn adopt_orphans(adopt: bool) {
+    let adopt = libc::c_ulong::from(adopt);
+    // SAFETY: sets a flag of this process.
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, adopt) };
+    assert_eq!(result, 0, "prctl: {}", std::io::Error::last_os_error());
 }
 
 /// Waits for a child of this process.
