@@ -156,6 +156,7 @@ kernel_offsets! {
     optional css_set_subsys: "css_set.subsys";
     optional css_cgroup: "cgroup_subsys_state.cgroup";
     optional cgroup_kn: "cgroup.kn";
+    optional cgroup_root: "cgroup.root";
     optional kernfs_name: "kernfs_node.name";
     // kernfs_node.parent became the RCU pointer __parent in 6.15 (633488947ef6).
     optional kernfs_parent: "kernfs_node.__parent" | "kernfs_node.parent";
