@@ -1,7 +1,9 @@
 //! The only way out: two rings, the scratch space records are built in, and the count of what was
 //! lost.
 
+use core::ffi::c_void;
 use core::mem::size_of;
+use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str,
@@ -34,8 +36,14 @@ static DROP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROPS, 0);
 #[map(name = "SCRATCH")]
 static SCRATCH_MAP: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 0);
 
+/// Where the next section begins is kept in the map too, not in a register: what is read from map
+/// memory is any number to the verifier, so its states at the top of a loop are alike and it sees
+/// each step of a path walk once, not once for every way to get there.
 #[repr(C, align(8))]
-struct Scratch([u8; SCRATCH_BYTES]);
+struct Scratch {
+    record: [u8; SCRATCH_BYTES],
+    len: u64,
+}
 
 /// Which ring a record goes to.
 #[derive(Clone, Copy)]
@@ -96,10 +104,9 @@ pub fn send<B: Wire>(header: EventHeader, body: B) {
 }
 
 /// A record under construction, in a scratch slot: header, body, then sections.
-pub struct Record {
-    base: *mut u8,
-    len: usize,
-}
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Record(*mut Scratch);
 
 /// A section as it was written.
 pub struct Section {
@@ -107,10 +114,6 @@ pub struct Section {
     pub len: u16,
     /// Something is missing from it.
     pub truncated: bool,
-}
-
-impl Section {
-    const EMPTY: Self = Self { len: 0, truncated: false };
 }
 
 impl Record {
@@ -121,24 +124,49 @@ impl Record {
             dropped(Drop::NoScratch);
             return None;
         };
-        let base = scratch.cast::<u8>();
+        let record = Self(scratch);
+        record.set_len(size_of::<EventHeader>() + size_of::<B>());
+        let header = scratch.cast::<EventHeader>();
         // SAFETY: the slot is larger than header and body together; both are eight-byte aligned in
         // it, as the header's size is a multiple of eight.
-        let body = unsafe { base.add(size_of::<EventHeader>()) };
-        let len = size_of::<EventHeader>() + size_of::<B>();
-        Some((Self { base, len }, base.cast(), body.cast()))
+        let body = unsafe { header.add(1) }.cast::<B>();
+        Some((record, header, body))
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
+        // SAFETY: the pointer is a slot of this program, valid for its run. Volatile, so that the
+        // value stays out of registers (see `Scratch`).
+        unsafe { read_volatile(&raw const (*self.0).len) as usize }
+    }
+
+    #[inline(always)]
+    fn set_len(self, len: usize) {
+        // SAFETY: as in `len`.
+        unsafe { write_volatile(&raw mut (*self.0).len, len as u64) }
+    }
+
+    /// Room for `bytes` more, if there is.
+    #[inline(always)]
+    fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
+        let at = self.len();
+        if at > SCRATCH_BYTES - bytes {
+            return None;
+        }
+        // SAFETY: `at + bytes` lies in the slot, as just checked.
+        Some((at, unsafe { self.0.cast::<u8>().add(at) }.cast()))
     }
 
     /// Sends the record.
     #[inline(always)]
     pub fn finish<B: Wire>(self, ring: Ring) {
-        let Self { base, len } = self;
+        let len = self.len();
         let fixed = size_of::<EventHeader>() + size_of::<B>();
         if len < fixed || len > SCRATCH_BYTES {
             return;
         }
-        // SAFETY: `base` is a scratch slot that begins with a header; the difference is checked
-        // above and below 24 KiB.
+        let base = self.0.cast::<u8>();
+        // SAFETY: a slot begins with the header.
         unsafe { (*base.cast::<EventHeader>()).tail_len = (len - fixed) as u32 };
         let (map, reason) = match ring {
             Ring::Life => (&LIFE, Drop::LifeRingFull),
@@ -158,97 +186,78 @@ impl Record {
     /// kernel's `rename_lock` a concurrent rename of an ancestor can give a path that was true in
     /// parts; dentries and mounts are freed by RCU, and every read is checked, so never a fault.
     #[inline(always)]
-    pub fn path(&mut self, path: Option<Path>) -> Section {
+    pub fn path(self, path: Option<Path>) -> Section {
         let Some(path) = path else {
             dropped(Drop::PathFault);
             return Section { len: 0, truncated: true };
         };
-        let before = self.len;
-        let walked = walk(self.base, before, path.dentry, path.mount);
-        let (len, complete) = ((walked & !COMPLETE) as usize, walked & COMPLETE != 0);
-        if len > SCRATCH_BYTES {
-            return Section { len: 0, truncated: true };
-        }
-        self.len = len;
+        let written = walk(self, path.dentry, path.mount);
+        let complete = written & COMPLETE != 0;
         if !complete {
             dropped(Drop::PathFault);
         }
-        Section { len: (len - before) as u16, truncated: !complete }
+        Section { len: written as u16, truncated: !complete }
     }
 
-    /// Appends the names of a chain of kernel objects, leaf first, until `next` says it is done.
+    /// Appends one name of the kernel's.
     #[inline(always)]
-    pub fn name(&mut self, name: *const u8) -> Option<u16> {
-        let at = self.len;
-        if at > SCRATCH_BYTES - NAME_BYTES || name.is_null() {
-            return None;
-        }
-        // SAFETY: `at + NAME_BYTES` lies in the slot (checked); the helper checks the source.
-        let written = unsafe {
-            bpf_probe_read_kernel_str(self.base.add(at).cast(), NAME_BYTES as u32, name.cast())
-        };
+    pub fn name(self, name: *const u8) -> Option<u16> {
+        let (at, to) = self.room(NAME_BYTES)?;
+        // SAFETY: `room` gave that many bytes; the helper checks the source.
+        let written = unsafe { bpf_probe_read_kernel_str(to, NAME_BYTES as u32, name.cast()) };
         if written <= 0 || written > NAME_BYTES as i64 {
             return None;
         }
-        self.len = at + written as usize;
+        self.set_len(at + written as usize);
         Some(written as u16)
     }
 
     /// Appends a kernel string, at most `MAX` bytes with its NUL.
     #[inline(always)]
-    pub fn kernel_string<const MAX: usize>(&mut self, string: *const u8) -> Section {
+    pub fn kernel_string<const MAX: usize>(self, string: *const u8) -> Section {
         self.string::<MAX>(string, false)
     }
 
     /// Appends a string of the current process.
     #[inline(always)]
-    pub fn user_string<const MAX: usize>(&mut self, string: *const u8) -> Section {
+    pub fn user_string<const MAX: usize>(self, string: *const u8) -> Section {
         self.string::<MAX>(string, true)
     }
 
     #[inline(always)]
-    fn string<const MAX: usize>(&mut self, string: *const u8, user: bool) -> Section {
-        let at = self.len;
-        if at > SCRATCH_BYTES - MAX {
-            return Section { len: 0, truncated: true };
-        }
+    fn string<const MAX: usize>(self, string: *const u8, user: bool) -> Section {
         if string.is_null() {
-            return Section::EMPTY;
+            return Section { len: 0, truncated: false };
         }
-        // SAFETY: `at + MAX` lies in the slot (checked).
-        let to = unsafe { self.base.add(at) }.cast();
+        let Some((at, to)) = self.room(MAX) else {
+            return Section { len: 0, truncated: true };
+        };
         let written = if user {
-            // SAFETY: as above; the helper checks the source.
+            // SAFETY: `room` gave that many bytes; the helper checks the source.
             unsafe { bpf_probe_read_user_str(to, MAX as u32, string.cast()) }
         } else {
-            // SAFETY: as above; the helper checks the source.
+            // SAFETY: as above.
             unsafe { bpf_probe_read_kernel_str(to, MAX as u32, string.cast()) }
         };
         if written <= 0 || written > MAX as i64 {
             dropped(Drop::StringFault);
             return Section { len: 0, truncated: true };
         }
-        self.len = at + written as usize;
+        self.set_len(at + written as usize);
         Section { len: written as u16, truncated: written == MAX as i64 }
     }
 
     /// Appends `len` bytes of the current process, at most `MAX`; `None` where they fault.
     #[inline(always)]
-    pub fn user_bytes<const MAX: usize>(&mut self, from: u64, len: u64) -> Option<u16> {
-        let at = self.len;
-        if at > SCRATCH_BYTES - MAX {
-            return None;
-        }
+    pub fn user_bytes<const MAX: usize>(self, from: u64, len: u64) -> Option<u16> {
+        let (at, to) = self.room(MAX)?;
         let len = if len > MAX as u64 { MAX as u64 } else { len };
-        // SAFETY: `at + MAX` lies in the slot (checked), `len` is not above `MAX`; the helper checks
-        // the source.
-        let failed = unsafe {
-            bpf_probe_read_user(self.base.add(at).cast(), len as u32, from as *const _)
-        };
+        // SAFETY: `room` gave `MAX` bytes and `len` is not above it; the helper checks the source.
+        let failed = unsafe { bpf_probe_read_user(to, len as u32, from as *const _) };
         if failed != 0 {
             return None;
         }
-        self.len = at + len as usize;
+        self.set_len(at + len as usize);
         Some(len as u16)
     }
 }
@@ -256,20 +265,17 @@ impl Record {
 /// Set in what [`walk`] returns when it reached the root.
 const COMPLETE: u64 = 1 << 63;
 
-/// The walk of [`Record::path`]: its own function, so that its stack is its own. Returns where the
-/// next section begins, with [`COMPLETE`]; one register, as BPF functions return no more.
+/// The walk of [`Record::path`], a function of its own so that its stack is its own. Returns the
+/// bytes written, with [`COMPLETE`]: one register, as BPF functions return no more.
 #[inline(never)]
-fn walk(base: *mut u8, start: usize, mut dentry: Dentry, mut mount: Mount) -> u64 {
-    let mut at = start;
-    if at > SCRATCH_BYTES - PATH_BYTES - NAME_BYTES {
-        return start as u64;
-    }
-    let mut complete = false;
+fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) -> u64 {
+    let start = record.len();
+    let mut complete = 0;
     for _ in 0..PATH_STEPS {
         if Some(dentry) == mount.root() {
             let Some(parent) = mount.parent() else { break };
             if parent == mount {
-                complete = true;
+                complete = COMPLETE;
                 break;
             }
             let Some(mountpoint) = mount.mountpoint() else { break };
@@ -278,29 +284,26 @@ fn walk(base: *mut u8, start: usize, mut dentry: Dentry, mut mount: Mount) -> u6
             continue;
         }
         let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else { break };
-        if at > start + PATH_BYTES - NAME_BYTES || at > SCRATCH_BYTES - NAME_BYTES {
+        if record.len() > start + PATH_BYTES - NAME_BYTES || record.name(name).is_none() {
             break;
         }
-        // SAFETY: `at + NAME_BYTES` lies in the slot (checked); the helper checks the source.
-        let written = unsafe {
-            bpf_probe_read_kernel_str(base.add(at).cast(), NAME_BYTES as u32, name.cast())
-        };
-        if written <= 0 || written > NAME_BYTES as i64 {
-            break;
-        }
-        at += written as usize;
         if parent == dentry {
             // The root of no mount: a memfd, a pipe, a file of a detached mount.
-            complete = true;
+            complete = COMPLETE;
             break;
         }
         dentry = parent;
     }
-    if at == start && complete {
+    let end = record.len();
+    if end == start && complete != 0 {
         // The root directory itself.
-        // SAFETY: `at` is below `SCRATCH_BYTES - NAME_BYTES` (checked at the top).
-        unsafe { base.add(at).cast::<[u8; 2]>().write(*b"/\0") };
-        at += 2;
+        if let Some((at, to)) = record.room(2) {
+            // SAFETY: `room` gave two bytes.
+            unsafe { to.cast::<[u8; 2]>().write_unaligned(*b"/\0") };
+            record.set_len(at + 2);
+            return complete | 2;
+        }
     }
-    at as u64 | if complete { COMPLETE } else { 0 }
+    // At most PATH_BYTES: what a section's length holds.
+    complete | (end.wrapping_sub(start) as u64 & 0xffff)
 }

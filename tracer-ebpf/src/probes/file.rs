@@ -147,7 +147,7 @@ fn open(caller: Caller, fd: u32, flags: u16) {
     if f_mode & (fmode::WRITE | fmode::CREATED) == 0 || !file.is_regular() {
         return;
     }
-    let (Some(inode), Some((mut record, header, body))) =
+    let (Some(inode), Some((record, header, body))) =
         (file.inode(), Record::start::<OpenBody>(SLOT_SYSCALL))
     else {
         return;
@@ -195,7 +195,7 @@ struct Names {
 /// are the kernel's.
 #[inline(always)]
 fn rename(caller: Caller, names: &Names, mut flags: u16) {
-    let Some((mut record, header, body)) = Record::start::<RenameBody>(SLOT_SYSCALL) else {
+    let Some((record, header, body)) = Record::start::<RenameBody>(SLOT_SYSCALL) else {
         return;
     };
     // SAFETY: as in `open`.
@@ -204,9 +204,9 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
     caller.task.ids(&mut body.ids);
     body.mnt_ns = caller.task.mnt_ns();
     body.rename_flags = names.flags;
-    let old_dir = directory(&mut record, caller.task, names.old_dir);
+    let old_dir = directory(record, caller.task, names.old_dir);
     let old = record.user_string::<STRING_BYTES>(names.old as *const u8);
-    let new_dir = directory(&mut record, caller.task, names.new_dir);
+    let new_dir = directory(record, caller.task, names.new_dir);
     let new = record.user_string::<STRING_BYTES>(names.new as *const u8);
     body.old_dir_len = old_dir.len;
     body.old_len = old.len;
@@ -223,7 +223,7 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
 }
 
 #[inline(always)]
-fn directory(record: &mut Record, task: Task, fd: i32) -> output::Section {
+fn directory(record: Record, task: Task, fd: i32) -> output::Section {
     if fd == AT_FDCWD {
         record.path(task.cwd())
     } else {

@@ -72,7 +72,7 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     let task = Task::new(ctx.arg(0))?;
     let old_pid: u32 = ctx.arg(1);
     let bprm = Bprm::new(ctx.arg(2))?;
-    let (mut record, header, body) = Record::start::<ExecBody>(SLOT_EXEC)?;
+    let (record, header, body) = Record::start::<ExecBody>(SLOT_EXEC)?;
     // SAFETY: both point into this program's own scratch slot, apart from each other, and are
     // written by nobody else during this run (see `output::SCRATCH_MAP`).
     let (header, body) = unsafe { (&mut *header, &mut *body) };
@@ -119,7 +119,7 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     if cwd.truncated {
         flags |= flag::CWD_TRUNCATED;
     }
-    body.cgroup_len = cgroup(&mut record, task);
+    body.cgroup_len = cgroup(record, task);
     let filename = record.kernel_string::<STRING_BYTES>(bprm.filename());
     body.filename_len = filename.len;
     let interp = record.kernel_string::<STRING_BYTES>(bprm.interp());
@@ -130,7 +130,7 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     body.args_len = 0;
     body.args_head_len = 0;
     body.args_tail_len = 0;
-    if args(&mut record, task, body, &mut flags).is_none() {
+    if args(record, task, body, &mut flags).is_none() {
         output::dropped(Drop::ArgsFault);
         flags |= flag::ARGS_UNREADABLE;
     }
@@ -143,7 +143,7 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
 /// stack may end right after it: php-fpm clears its children's environment, and a read past the
 /// area's end then faults as a whole.
 #[inline(always)]
-fn args(record: &mut Record, task: Task, body: &mut ExecBody, flags: &mut u16) -> Option<()> {
+fn args(record: Record, task: Task, body: &mut ExecBody, flags: &mut u16) -> Option<()> {
     let (start, end) = task.args()?;
     let total = end.checked_sub(start)?;
     body.args_len = total;
@@ -161,7 +161,7 @@ fn args(record: &mut Record, task: Task, body: &mut ExecBody, flags: &mut u16) -
 
 /// The cgroup's path, leaf first.
 #[inline(always)]
-fn cgroup(record: &mut Record, task: Task) -> u16 {
+fn cgroup(record: Record, task: Task) -> u16 {
     let mut len = 0;
     let mut node = task.cgroup().and_then(|cgroup| cgroup.node());
     for _ in 0..CGROUP_STEPS {
