@@ -183,8 +183,10 @@ pub fn reference_markdown() -> String {
          - A fact that is not known is left out. There are no empty strings and no placeholders.\n\
          - `process` is what the document is about: for a fork the child, whose `parent` is its \
          true creator.\n\
-         - Facts about a program (arguments, capabilities, descriptors) are from the moment it was \
-         executed.\n\
+         - Facts about a program (arguments, working directory, capabilities, descriptors) are from \
+         the moment it was executed. So are users and groups, except those of `process` where it \
+         wrote or renamed a file: a worker that began as root and then changed its user shows as \
+         root among the ancestors.\n\
          - Text that is not UTF-8 shows U+FFFD; its exact bytes are in `tracer.raw`.\n\
          - *In* names the documents that can have the field, by `event.action` of the plain event; \
          `alert` means every alert.\n\
@@ -361,6 +363,8 @@ pub(super) static FIELDS: &[Field] = &[
     group("process", ALL, PROCESS, |s| Some(s)),
     rows("process.previous", ALL, PREVIOUS, |s| s.previous().collect()),
     group("process.parent", ALL, PROCESS, |s| s.ancestor(1)),
+    one("process.group_leader.pid", Long, IMAGE, "Id of the process group: the pid of the process that began it.", |s| nonzero(executed(s)?.pgid)),
+    one("process.session_leader.pid", Long, IMAGE, "Id of the session: the pid of the process that began it.", |s| nonzero(executed(s)?.sid)),
     list("process.Ext.ancestry", Keyword, ALL, "Entity ids of all ancestors, nearest first.", |s| strings(s.ancestors().map(|a| a.process.entity_id.to_string()))),
 
     one("user.id", Keyword, ALL, "Effective user of the process.", |s| decimal(s.ids()?.euid)),
@@ -436,8 +440,6 @@ pub(super) static FIELDS: &[Field] = &[
     group("tracer.stderr", IMAGE, STDIO, |s| s.stdio(2)),
     one("tracer.login.user.id", Keyword, IMAGE, "The user who logged in (audit); stays through sudo and su.", |s| decimal(executed(s)?.loginuid?)),
     one("tracer.login.session", Keyword, IMAGE, "Audit session.", |s| decimal(executed(s)?.sessionid?)),
-    one("tracer.session", Long, IMAGE, "Id of the session (setsid).", |s| nonzero(executed(s)?.sid)),
-    one("tracer.group", Long, IMAGE, "Id of the process group (setpgid).", |s| nonzero(executed(s)?.pgid)),
     one("tracer.cgroup.path", Keyword, IMAGE, "Cgroup of the process.", |s| bytes(&executed(s)?.cgroup)),
     one("tracer.cgroup.id", Keyword, IMAGE, "Its id.", |s| decimal(Some(executed(s)?.cgroup_id).filter(|id| *id != 0)?)),
     one("tracer.namespaces.mnt", Long, IMAGE.or(FILE), "Mount namespace, inode number.", |s| nonzero(mount_namespace(s)?)),

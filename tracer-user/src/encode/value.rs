@@ -31,14 +31,15 @@ pub(super) fn bytes(bytes: &[u8]) -> Option<Value<'_>> {
     (!bytes.is_empty()).then_some(Value::Bytes(Cow::Borrowed(bytes)))
 }
 
+/// A number, at most the largest `long`: a store refuses the whole document over a larger one.
 pub(super) fn number<'a>(number: impl Into<u64>) -> Option<Value<'a>> {
-    Some(Value::Number(number.into()))
+    Some(Value::Number(number.into().min(i64::MAX.unsigned_abs())))
 }
 
 /// A number that is zero where it is not known.
-pub(super) fn nonzero<'a>(number: impl Into<u64>) -> Option<Value<'a>> {
-    let number = number.into();
-    (number != 0).then_some(Value::Number(number))
+pub(super) fn nonzero<'a>(value: impl Into<u64>) -> Option<Value<'a>> {
+    let value = value.into();
+    if value == 0 { None } else { number(value) }
 }
 
 /// A number that names something: ECS keeps those as keywords.
