@@ -175,10 +175,10 @@ fn hostile_text_stays_in_its_line_and_survives() {
         assert!(!line.trim_end().contains(hostile), "{line}");
         let raw = value["tracer"]["raw"].as_object();
         for leaf in leaves(&value) {
-            let items = match leaf.value {
-                Value::Array(items) => items.iter().collect(),
-                value => vec![value],
-            };
+            let items = leaf
+                .value
+                .as_array()
+                .map_or_else(|| vec![leaf.value], |items| items.iter().collect());
             for (index, item) in items.iter().enumerate() {
                 let Some(text) = item.as_str().filter(|text| text.contains('\u{fffd}')) else {
                     continue;

@@ -39,7 +39,12 @@ fn walk<'a>(value: &'a Value, name: String, path: String, out: &mut Vec<Leaf<'a>
                 walk(item, format!("{name}[]"), format!("{path}.{index}"), out);
             }
         }
-        value => out.push(Leaf { name, path, value }),
+        Value::Object(_)
+        | Value::Array(_)
+        | Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_) => out.push(Leaf { name, path, value }),
     }
 }
 
