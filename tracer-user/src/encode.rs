@@ -11,6 +11,7 @@ pub mod ecs;
 mod facts;
 pub mod fields;
 pub mod pretty;
+pub mod report;
 mod scope;
 mod summary;
 mod text;

@@ -171,6 +171,12 @@ impl Pipeline {
         !self.order.is_empty()
     }
 
+    /// How many processes are known.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.store.len()
+    }
+
     /// What happened so far.
     #[must_use]
     pub const fn totals(&self) -> Totals {

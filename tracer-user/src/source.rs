@@ -10,6 +10,7 @@ pub mod snapshot;
 use bytes::Bytes;
 
 use crate::alert::HostFacts;
+use crate::enrich::docroot::Entry;
 
 /// One thing that the pipeline learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum Input {
         name: String,
     },
     /// A directory that a server serves or loads from, found in its configuration.
-    Directory(FoundDirectory),
+    Directory(Entry),
     /// A record of a ring or of the snapshot.
     Record(Bytes),
     /// Every process that ran at start-up has been given.
@@ -37,45 +38,6 @@ pub enum Input {
     Watermark(u64),
     /// Something was lost.
     Loss(Loss),
-}
-
-/// A directory from a server's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundDirectory {
-    /// Mount namespace that the path is seen in, inode number; zero for all.
-    pub mnt_ns: u32,
-    /// What it is for.
-    pub kind: DirectoryKind,
-    /// Its path there.
-    pub path: Vec<u8>,
-    /// File and line that name it.
-    pub source: String,
-}
-
-/// What a directory is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DirectoryKind {
-    /// Files in it are served or run on request.
-    Served,
-    /// Programs in it are run on request, by design.
-    Cgi,
-    /// Servers load modules, plugins or configuration from it.
-    Component,
-}
-
-impl DirectoryKind {
-    /// Every kind.
-    pub const ALL: &[Self] = &[Self::Served, Self::Cgi, Self::Component];
-
-    /// The word in output.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Served => "served",
-            Self::Cgi => "cgi",
-            Self::Component => "component",
-        }
-    }
 }
 
 /// A loss, as told by the part that lost.

@@ -16,7 +16,7 @@ pub(super) enum Value<'a> {
     Bytes(Cow<'a, [u8]>),
     List(Vec<Value<'a>>),
     /// Numbers by a name that is not known before.
-    Counts(&'a [(&'static str, u64)]),
+    Counts(&'a [(String, u64)]),
 }
 
 pub(super) fn text(text: &str) -> Option<Value<'_>> {

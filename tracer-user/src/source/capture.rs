@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tracer_common::limits::SCRATCH_BYTES;
 
 use crate::alert::HostFacts;
-use crate::source::{DirectoryKind, FoundDirectory, Input, Loss};
+use crate::enrich::docroot::{Entry, Kind, Origin};
+use crate::source::{Input, Loss};
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -126,11 +127,19 @@ impl<W: Write> Writer<W> {
                 put_text(&mut payload, name.as_bytes());
                 NAME
             }
-            Input::Directory(FoundDirectory { mnt_ns, kind, path, source }) => {
-                let kind = DirectoryKind::ALL.iter().position(|known| known == kind);
-                payload.push(u8::try_from(kind.unwrap_or(0)).unwrap_or(0));
-                payload.extend_from_slice(&mnt_ns.to_le_bytes());
-                put_text(&mut payload, path);
+            Input::Directory(Entry { pattern, kind, origin, source, mnt_ns }) => {
+                payload.push(match kind {
+                    Kind::Served => 0,
+                    Kind::Component => 1,
+                    Kind::Cgi => 2,
+                });
+                payload.push(match origin {
+                    Origin::Default => 0,
+                    Origin::Discovered => 1,
+                    Origin::Config => 2,
+                });
+                payload.extend_from_slice(&mnt_ns.unwrap_or(0).to_le_bytes());
+                put_text(&mut payload, pattern);
                 put_text(&mut payload, source.as_bytes());
                 DIRECTORY
             }
@@ -276,11 +285,24 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             name: rest.string()?,
         },
         DIRECTORY => {
-            let [kind] = rest.array()?;
-            Input::Directory(FoundDirectory {
-                kind: *DirectoryKind::ALL.get(usize::from(kind)).ok_or("unknown directory kind")?,
-                mnt_ns: u32::from_le_bytes(rest.array()?),
-                path: rest.text()?.to_vec(),
+            let [kind, origin] = rest.array()?;
+            let mnt_ns = u32::from_le_bytes(rest.array()?);
+            Input::Directory(Entry {
+                kind: match kind {
+                    0 => Kind::Served,
+                    1 => Kind::Component,
+                    2 => Kind::Cgi,
+                    _ => return Err("unknown directory kind"),
+                },
+                origin: match origin {
+                    0 => Origin::Default,
+                    1 => Origin::Discovered,
+                    2 => Origin::Config,
+                    _ => return Err("unknown directory origin"),
+                },
+                // No namespace has inode number zero.
+                mnt_ns: (mnt_ns != 0).then_some(mnt_ns),
+                pattern: rest.text()?.to_vec(),
                 source: rest.string()?,
             })
         }
@@ -326,10 +348,11 @@ mod tests {
             Input::Host(HostFacts { hostname: "h".into(), kernel: "6.1".into(), ..HostFacts::default() }),
             Input::Clock(1_700_000_000_123_456_789),
             Input::Name { group: true, id: 33, name: "www-data".into() },
-            Input::Directory(FoundDirectory {
-                mnt_ns: 4_026_531_841,
-                kind: DirectoryKind::Component,
-                path: b"/srv/\xff".to_vec(),
+            Input::Directory(Entry {
+                mnt_ns: Some(4_026_531_841),
+                kind: Kind::Component,
+                origin: Origin::Discovered,
+                pattern: b"/srv/\xff".to_vec(),
                 source: "/etc/nginx/nginx.conf:3".into(),
             }),
             Input::Record(Bytes::from_static(&[1, 2, 3])),
