@@ -6,11 +6,13 @@
 mod demo;
 mod ebpf;
 mod host;
+mod libtest;
 mod reference;
 mod run;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,7 @@ enum Task {
     Test(test::Arguments),
     Tidy(tidy::Arguments),
     Reference(reference::Arguments),
+    Vm(vm::VmArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::main(&arguments),
         Task::Tidy(arguments) => tidy::main(&arguments),
         Task::Reference(arguments) => reference::main(&arguments),
+        Task::Vm(arguments) => vm::run(arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,

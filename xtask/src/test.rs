@@ -4,8 +4,6 @@
 //! the whole state. Nothing is hidden: a step or test that cannot run is counted as skipped, with
 //! its reason, and where the host could run the kernel tests a skipped one is a failure.
 
-mod results;
-
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,12 +13,11 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use self::results::Results;
-pub(crate) use self::results::Tally;
 use crate::ebpf::{self, Profile};
 use crate::host::{self, Privilege, cargo, run};
+use crate::libtest::{self, Counts};
 use crate::toolchain::{self, Purpose};
-use crate::{reference, tidy};
+use crate::{reference, tidy, vm};
 
 /// Installs what is missing and runs every check and test.
 ///
@@ -74,7 +71,7 @@ enum Outcome {
     Passed,
     /// It ran tests; the runner's own verdict comes with the counts.
     Ran {
-        tally: Tally,
+        counts: Counts,
         note: String,
         failed: bool,
     },
@@ -85,21 +82,21 @@ enum Outcome {
 
 impl Outcome {
     /// A step that runs no tests counts as one itself, and so does one that fails without any.
-    fn tally(&self) -> Tally {
-        let one = Tally::default();
+    fn counts(&self) -> Counts {
+        let one = Counts::default();
         match self {
-            Outcome::Passed => Tally { passed: 1, ..one },
-            Outcome::Failed(_) => Tally { failed: 1, ..one },
-            Outcome::Skipped(_) => Tally { skipped: 1, ..one },
+            Outcome::Passed => Counts { passed: 1, ..one },
+            Outcome::Failed(_) => Counts { failed: 1, ..one },
+            Outcome::Skipped(_) => Counts { skipped: 1, ..one },
             Outcome::Ran {
-                tally,
+                counts,
                 failed: true,
                 ..
-            } if tally.failed == 0 => Tally {
+            } if counts.failed == 0 => Counts {
                 failed: 1,
-                ..*tally
+                ..*counts
             },
-            Outcome::Ran { tally, .. } => *tally,
+            Outcome::Ran { counts, .. } => *counts,
         }
     }
 }
@@ -111,11 +108,11 @@ impl fmt::Display for Outcome {
             Outcome::Failed(why) => write!(f, "FAILED   {why}"),
             Outcome::Skipped(why) => write!(f, "skipped  {why}"),
             Outcome::Ran { note, failed, .. } => {
-                let Tally {
+                let Counts {
                     passed,
                     failed: bad,
                     skipped,
-                } = self.tally();
+                } = self.counts();
                 let verdict = if *failed || bad > 0 {
                     "FAILED"
                 } else {
@@ -172,7 +169,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     reason = "the verdict is what this command is for"
 )]
 fn summarise(rows: &[(Step, Outcome)]) -> ExitCode {
-    let mut sum = Tally::default();
+    let mut sum = Counts::default();
     println!();
     for (step, outcome) in rows {
         // An error may span lines; the table has one line a step.
@@ -182,7 +179,7 @@ fn summarise(rows: &[(Step, Outcome)]) -> ExitCode {
             step.name(),
             line.lines().next().unwrap_or_default()
         );
-        sum += outcome.tally();
+        sum += outcome.counts();
     }
     println!();
     println!(
@@ -247,7 +244,7 @@ impl Step {
             Step::Reference => reference(),
             Step::Deny => deny(),
             Step::Kernel => kernel(),
-            Step::E2e => as_root("e2e").map(|(outcome, _)| outcome),
+            Step::E2e => e2e(),
             Step::Vm => vm(),
         }
     }
@@ -294,19 +291,18 @@ fn clippy() -> Result<Outcome> {
 const KERNEL_TESTS: &[&str] = &["kernel", "e2e"];
 
 fn unit() -> Result<Outcome> {
-    let folder = host::repository().join("tracer-user/tests");
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
-    for name in integration_tests(&folder)? {
+    for name in integration_tests(&host::repository().join("tracer-user/tests"))? {
         command.args(["--test", &name]);
     }
-    let (mut results, mut ok) = count(command.args(["--", "--show-output"]))?;
+    let mut tests = watch(command.args(["--", "--show-output"]))?;
     let mut examples = cargo();
     examples.args(["test", "--workspace", "--no-fail-fast", "--doc"]);
-    let (more, examples_ok) = count(&mut examples)?;
-    ok &= examples_ok;
-    results.add(more);
-    Ok(ran(&results, !ok))
+    let examples = watch(&mut examples)?;
+    tests.output.push_str(&examples.output);
+    tests.succeeded &= examples.succeeded;
+    Ok(tests.outcome())
 }
 
 /// The names of the integration tests that need no kernel.
@@ -370,30 +366,28 @@ fn deny() -> Result<Outcome> {
 }
 
 fn kernel() -> Result<Outcome> {
-    let (outcome, skips) = as_root("kernel")?;
-    let Outcome::Ran {
-        tally,
-        note,
-        failed,
-    } = outcome
-    else {
-        return Ok(outcome);
+    let tests = match as_root("kernel")? {
+        Ok(tests) => tests,
+        Err(why) => return Ok(Outcome::Skipped(why)),
     };
-    if skips.is_empty() || !kernel_takes_the_agent()? {
-        return Ok(Outcome::Ran {
-            tally,
-            note,
-            failed,
-        });
-    }
-    let why = format!(
-        "; this kernel could have run what was skipped: {}",
-        skips.join("; ")
-    );
-    Ok(Outcome::Ran {
-        tally,
-        note: why,
-        failed: true,
+    let skipped = !libtest::skips(&tests.output).is_empty();
+    Ok(match tests.outcome() {
+        Outcome::Ran { counts, note, .. } if skipped && kernel_takes_the_agent()? => {
+            let note = format!("{note}; and this kernel could have run what was skipped");
+            Outcome::Ran {
+                counts,
+                note,
+                failed: true,
+            }
+        }
+        outcome => outcome,
+    })
+}
+
+fn e2e() -> Result<Outcome> {
+    Ok(match as_root("e2e")? {
+        Ok(tests) => tests.outcome(),
+        Err(why) => Outcome::Skipped(why),
     })
 }
 
@@ -414,8 +408,8 @@ fn kernel_takes_the_agent() -> Result<bool> {
     Ok(matches!(status.code(), Some(0 | 1)))
 }
 
-/// Runs one of the tests that need root, and tells which of its tests skipped themselves.
-fn as_root(test: &str) -> Result<(Outcome, Vec<String>)> {
+/// Runs one of the tests that need root, or says why it cannot.
+fn as_root(test: &str) -> Result<Result<Watched, String>> {
     let mut command = cargo();
     match host::privilege() {
         Privilege::Root => {}
@@ -424,21 +418,15 @@ fn as_root(test: &str) -> Result<(Outcome, Vec<String>)> {
             command.env(runner_variable(&toolchain::host_triple()?), "sudo -n --");
         }
         Privilege::SudoAsks | Privilege::Plain => {
-            let why = "needs root: run as root, or let sudo work without a password";
-            return Ok((Outcome::Skipped(why.into()), Vec::new()));
+            return Ok(Err(
+                "needs root: run as root, or let sudo work without a password".into(),
+            ));
         }
     }
-    command.args([
-        "test",
-        "--package",
-        "tracer-user",
-        "--test",
-        test,
-        "--",
-        "--show-output",
-    ]);
-    let (results, ok) = count(&mut command)?;
-    Ok((ran(&results, !ok), results.skips().to_vec()))
+    command.args(["test", "--package", "tracer-user", "--test", test]);
+    // One by one: each test watches the whole system.
+    command.args(["--", "--show-output", "--test-threads=1"]);
+    watch(&mut command).map(Ok)
 }
 
 /// The variable that tells cargo through what to start programs of a target.
@@ -450,41 +438,73 @@ fn runner_variable(target: &str) -> String {
 }
 
 fn vm() -> Result<Outcome> {
-    Ok(Outcome::Skipped("no virtual machine".into()))
-}
-
-fn ran(results: &Results, failed: bool) -> Outcome {
-    let note = match results.skips().first() {
-        Some(first) => format!("; skipped: {first}"),
-        None => String::new(),
+    if !cfg!(target_arch = "x86_64") {
+        return Ok(Outcome::Skipped(
+            "the kernels to boot are for x86_64 only".into(),
+        ));
+    }
+    let report = vm::test(&vm::ALL)?;
+    eprintln!("{report}");
+    let (note, failed) = match report.verdict() {
+        Ok(()) => (String::new(), false),
+        Err(error) => (format!("; {error:#}"), true),
     };
-    Outcome::Ran {
-        tally: results.tally(),
+    Ok(Outcome::Ran {
+        counts: report.counts(),
         note,
         failed,
+    })
+}
+
+/// A test command that came to its end.
+struct Watched {
+    output: String,
+    succeeded: bool,
+}
+
+impl Watched {
+    fn outcome(&self) -> Outcome {
+        let skips = libtest::skips(&self.output);
+        let note = match skips.first_key_value() {
+            Some((test, why)) if skips.len() == 1 => format!("; skipped {test}: {why}"),
+            Some((test, why)) => format!("; skipped {test}: {why}, and {} more", skips.len() - 1),
+            None => String::new(),
+        };
+        match libtest::counts(&self.output) {
+            Some(counts) => Outcome::Ran {
+                counts,
+                note,
+                failed: !self.succeeded,
+            },
+            None => Outcome::Failed("no test came to a result".into()),
+        }
     }
 }
 
-/// Runs a test command, shows its output as it comes and counts it; also whether it succeeded.
-fn count(command: &mut Command) -> Result<(Results, bool)> {
+/// Runs a test command and shows its output as it comes.
+fn watch(command: &mut Command) -> Result<Watched> {
     eprintln!("+ {}", host::shown(command));
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start `{}`", host::shown(command)))?;
-    let mut results = Results::default();
-    if let Some(output) = child.stdout.take() {
+    let mut output = String::new();
+    if let Some(pipe) = child.stdout.take() {
         // Tests may print any bytes.
-        for line in BufReader::new(output).split(b'\n') {
+        for line in BufReader::new(pipe).split(b'\n') {
             let line = line.context("cannot read the output of the tests")?;
             let line = String::from_utf8_lossy(&line);
             eprintln!("{line}");
-            results.line(&line);
+            output.push_str(&line);
+            output.push('\n');
         }
     }
     let status = child.wait().context("cannot wait for the tests")?;
-    Ok((results, status.success()))
+    Ok(Watched {
+        output,
+        succeeded: status.success(),
+    })
 }
 
 #[cfg(test)]
@@ -539,16 +559,16 @@ mod tests {
     #[test]
     fn a_failure_is_never_counted_as_none() {
         let crashed = Outcome::Ran {
-            tally: Tally {
+            counts: Counts {
                 passed: 3,
-                ..Tally::default()
+                ..Counts::default()
             },
             note: String::new(),
             failed: true,
         };
         assert_eq!(
-            crashed.tally(),
-            Tally {
+            crashed.counts(),
+            Counts {
                 passed: 3,
                 failed: 1,
                 skipped: 0
@@ -558,8 +578,8 @@ mod tests {
             crashed.to_string(),
             "FAILED   3 passed, 1 failed, 0 skipped"
         );
-        assert_eq!(Outcome::Failed("x".into()).tally().failed, 1);
-        assert_eq!(Outcome::Skipped("x".into()).tally().skipped, 1);
+        assert_eq!(Outcome::Failed("x".into()).counts().failed, 1);
+        assert_eq!(Outcome::Skipped("x".into()).counts().skipped, 1);
     }
 
     #[test]

