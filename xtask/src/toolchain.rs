@@ -102,6 +102,12 @@ const PACKAGES: &[Package] = &[
     Package { name: "qemu-system-x86", group: Group::Vm, proof: Proof::Program("qemu-system-x86_64"), why: "boots other kernels" },
 ];
 
+/// rustup's components that only testing needs; its minimal profile leaves them out.
+const COMPONENTS: &[(&str, &str)] = &[
+    ("rustfmt", "checks the formatting"),
+    ("clippy", "checks the lints"),
+];
+
 /// The linker that turns LLVM bitcode into a BPF object.
 const BPF_LINKER: &str = "0.13.0";
 /// LLVM majors that this bpf-linker can be built for.
@@ -184,6 +190,8 @@ struct Facts {
     default_llvm: u32,
     /// Names of the rows of [`PACKAGES`] that are there.
     packages: Vec<&'static str>,
+    /// Names of the rows of [`COMPONENTS`] that are there.
+    components: Vec<&'static str>,
     /// Whether LLVM's development files of the right major are there.
     llvm: bool,
     /// bpf-linker's version, and the LLVM major it was linked with where that can be seen.
@@ -204,6 +212,11 @@ impl Facts {
             compiler,
             default_llvm,
             packages: present.map(|package| package.name).collect(),
+            components: COMPONENTS
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(|name| component_works(name))
+                .collect(),
             llvm: llvm_prefix(major).join("include/llvm-c/Core.h").is_file(),
             linker: host::program("bpf-linker").and_then(|path| {
                 let version = parse_version(&host::output(Command::new(&path).arg("--version"))?)?;
@@ -221,6 +234,12 @@ impl Facts {
             .as_ref()
             .map_or(self.default_llvm, |compiler| compiler.llvm_major)
     }
+}
+
+/// Asks the component itself: rustup leaves a stand-in for each that is not installed.
+fn component_works(name: &str) -> bool {
+    let subcommand = if name == "rustfmt" { "fmt" } else { name };
+    host::output(host::cargo().args([subcommand, "--version"])).is_some()
 }
 
 /// Where the distribution puts one LLVM major.
@@ -242,6 +261,8 @@ struct Need {
 enum Remedy {
     /// The sources of Rust's library: rustup's component, else the distribution's compiler.
     LibrarySources,
+    /// Another component of the toolchain.
+    Component(&'static str),
     /// A package of the distribution.
     Apt(String),
     /// bpf-linker, built for one LLVM major.
@@ -287,6 +308,13 @@ fn needs(purpose: Purpose, facts: &Facts) -> Vec<Need> {
         missing: (!right_linker).then_some(Remedy::BpfLinker { llvm_major: major }),
     });
     if purpose.groups().contains(&Group::Test) {
+        for (name, why) in COMPONENTS {
+            needs.push(Need {
+                what: format!("{name}, of the Rust toolchain"),
+                why,
+                missing: (!facts.components.contains(name)).then_some(Remedy::Component(name)),
+            });
+        }
         needs.push(Need {
             what: format!("cargo-deny {CARGO_DENY}"),
             why: "checks licences and sources of dependencies",
@@ -342,6 +370,7 @@ pub(crate) fn setup(purpose: Purpose) -> Result<()> {
     for need in self::missing(purpose)? {
         match need.missing {
             Some(Remedy::BpfLinker { llvm_major }) => install::bpf_linker(llvm_major)?,
+            Some(Remedy::Component(name)) => install::component(name)?,
             Some(Remedy::CargoDeny) => install::cargo_deny()?,
             Some(Remedy::LibrarySources | Remedy::Apt(_)) | None => {}
         }
@@ -366,9 +395,13 @@ fn missing(purpose: Purpose) -> Result<Vec<Need>> {
 }
 
 fn packages_of(needs: &[Need]) -> Vec<String> {
-    let packages = needs.iter().filter_map(|need| match &need.missing {
-        Some(Remedy::Apt(package)) => Some(package.clone()),
-        Some(Remedy::LibrarySources | Remedy::BpfLinker { .. } | Remedy::CargoDeny) | None => None,
+    let remedies = needs.iter().filter_map(|need| need.missing.as_ref());
+    let packages = remedies.filter_map(|remedy| match remedy {
+        Remedy::Apt(package) => Some(package.clone()),
+        Remedy::LibrarySources
+        | Remedy::Component(_)
+        | Remedy::BpfLinker { .. }
+        | Remedy::CargoDeny => None,
     });
     packages.collect()
 }
@@ -382,6 +415,7 @@ mod tests {
             compiler: None,
             default_llvm: 22,
             packages: Vec::new(),
+            components: Vec::new(),
             llvm: false,
             linker: None,
             cargo_deny: None,
@@ -396,6 +430,7 @@ mod tests {
             }),
             default_llvm: 22,
             packages: PACKAGES.iter().map(|package| package.name).collect(),
+            components: COMPONENTS.iter().map(|(name, _)| *name).collect(),
             llvm: true,
             linker: Some((BPF_LINKER.into(), Some(22))),
             cargo_deny: Some(CARGO_DENY.into()),
@@ -443,6 +478,16 @@ mod tests {
             !plan(Purpose::TestWithoutVm, &nothing())
                 .contains(&Remedy::Apt("qemu-system-x86".into()))
         );
+    }
+
+    #[test]
+    fn a_minimal_toolchain_gets_its_checkers_only_for_testing() {
+        let facts = Facts {
+            components: vec!["rustfmt"],
+            ..everything()
+        };
+        assert_eq!(plan(Purpose::Test, &facts), [Remedy::Component("clippy")]);
+        assert_eq!(plan(Purpose::Demo, &facts), []);
     }
 
     #[test]

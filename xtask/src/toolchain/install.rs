@@ -61,12 +61,7 @@ fn is_debian(os_release: &str) -> bool {
 /// Brings a compiler with the library's sources.
 pub(super) fn library_sources() -> Result<()> {
     if let Some(rustup) = host::program("rustup") {
-        // Without this rustup would ask for the toolchain of another folder.
-        let mut command = Command::new(rustup);
-        command
-            .current_dir(host::repository())
-            .args(["component", "add", "rust-src"]);
-        match run(&mut command) {
+        match run(Command::new(rustup).args(["component", "add", "rust-src"])) {
             Ok(()) if ebpf_compiler().is_some() => return Ok(()),
             Ok(()) => eprintln!("rust-src is installed for another toolchain than this one's"),
             Err(error) => eprintln!("{error:#}"),
@@ -74,6 +69,14 @@ pub(super) fn library_sources() -> Result<()> {
         eprintln!("falling back on the distribution's compiler, for the eBPF side only");
     }
     packages(&["rustc-web".into(), "rust-web-src".into()])
+}
+
+/// Adds a component to the toolchain in use.
+pub(super) fn component(name: &str) -> Result<()> {
+    let Some(rustup) = host::program("rustup") else {
+        bail!("this toolchain has no {name}, and there is no rustup to add it: install it");
+    };
+    run(Command::new(rustup).args(["component", "add", name]))
 }
 
 /// Builds bpf-linker for one LLVM major.
