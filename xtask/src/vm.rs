@@ -4,11 +4,11 @@
 //! statically linked programs, runs commands in them and brings back their output and exit status.
 //! It needs no root, no disk image and no network in the guest, and it is for x86_64 only. It
 //! refuses to call anything a success that did not say so: a guest that panics, hangs or goes away
-//! leaves an error with the end of its console, and its files where they were.
+//! leaves an error with the end of its console.
 
 mod guest;
 mod initramfs;
-mod kernels;
+pub(crate) mod kernels;
 mod qemu;
 
 use std::ffi::{OsStr, OsString};
@@ -24,7 +24,6 @@ use anyhow::{Context as _, bail};
 
 use self::guest::Transcript;
 use self::initramfs::Image;
-pub(crate) use self::kernels::ALL;
 use self::kernels::Kernel;
 use self::qemu::{Accelerator, Ended, Machine};
 use crate::libtest::{self, Counts};
@@ -194,30 +193,25 @@ fn select(names: &[String]) -> Vec<&'static Kernel> {
     kernels::ALL.into_iter().filter(named).collect()
 }
 
-/// A program of the host, and where the guest has it.
+/// A program for the guest.
 struct Program {
-    host: PathBuf,
-    guest: String,
+    /// Where the guest has it.
+    path: String,
+    bytes: Vec<u8>,
 }
 
 impl Program {
-    fn in_bin(host: PathBuf, name: &str) -> Self {
-        let guest = format!("/bin/{name}");
-        Self { host, guest }
-    }
-
-    /// Its bytes, if a guest without any library can run them.
-    fn read(&self) -> anyhow::Result<Vec<u8>> {
-        let bytes =
-            fs::read(&self.host).with_context(|| format!("reading {}", self.host.display()))?;
+    /// Reads a program of the host, which must be one that a guest without libraries can run.
+    fn load(host: &Path, path: String) -> anyhow::Result<Self> {
+        let bytes = fs::read(host).with_context(|| format!("reading {}", host.display()))?;
         if is_dynamic(&bytes) {
             bail!(
                 "{} is dynamically linked and the guest has no libraries: link it statically \
                  (RUSTFLAGS=-Ctarget-feature=+crt-static)",
-                self.host.display()
+                host.display()
             );
         }
-        Ok(bytes)
+        Ok(Self { path, bytes })
     }
 }
 
@@ -268,8 +262,8 @@ impl Lab {
     fn test(&self, kernels: &[&Kernel]) -> anyhow::Result<VmReport> {
         let built = self.build(&["test", "--test", "kernel", "--no-run"])?;
         let programs = [
-            Program::in_bin(executable(&built, "bin", "tracer")?, "tracer"),
-            Program::in_bin(executable(&built, "test", "kernel")?, "kernel-tests"),
+            Program::load(&executable(&built, "bin", "tracer")?, AGENT.into())?,
+            Program::load(&executable(&built, "test", "kernel")?, TESTS.into())?,
         ];
         let words = |line: &str| line.split(' ').map(OsString::from).collect();
         let commands = [
@@ -302,7 +296,7 @@ impl Lab {
         if first == OsStr::new("tracer") {
             let built = self.build(&["build", "--bin", "tracer"])?;
             let agent = executable(&built, "bin", "tracer")?;
-            return Ok((vec![Program::in_bin(agent, "tracer")], command));
+            return Ok((vec![Program::load(&agent, AGENT.into())?], command));
         }
         if !first.as_bytes().contains(&b'/') {
             return Ok((Vec::new(), command));
@@ -312,9 +306,9 @@ impl Lab {
         let Some(name) = name else {
             bail!("{} does not name a program", host.display());
         };
-        let guest = format!("/root/{name}");
-        *first = OsString::from(&guest);
-        Ok((vec![Program { host, guest }], command))
+        let program = Program::load(&host, format!("/root/{name}"))?;
+        *first = OsString::from(&program.path);
+        Ok((vec![program], command))
     }
 
     /// Compiles parts of the agent for a guest; gives cargo's messages.
@@ -350,7 +344,7 @@ impl Lab {
         commands: &[Vec<OsString>],
     ) -> anyhow::Result<Boot> {
         let image = kernels::image(&self.dir, kernel)?;
-        let busybox = kernels::busybox(&self.dir)?;
+        let busybox = Program::load(&kernels::busybox(&self.dir)?, "/bin/busybox".into())?;
         let dir = self
             .dir
             .join("run")
@@ -358,8 +352,11 @@ impl Lab {
         fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         let token = guest::token();
         let initramfs = dir.join("initramfs.cpio");
-        root(&guest::init_script(&token, commands), busybox, programs)
-            .and_then(|image| write_image(&image, &initramfs))?;
+        let files = programs.iter().chain([&busybox]);
+        write_image(
+            &root(&guest::init_script(&token, commands), files)?,
+            &initramfs,
+        )?;
 
         eprintln!(
             "vm: booting kernel {} under {}",
@@ -379,11 +376,16 @@ impl Lab {
         let transcript = reader
             .finish(&mut io::stdout())
             .context("writing the guest's output")?;
+        if !self.keep {
+            // Large, and made again from the same parts; the texts stay until the boot is judged.
+            fs::remove_file(&initramfs)
+                .with_context(|| format!("removing {}", initramfs.display()))?;
+        }
         let whole = transcript.complete && transcript.commands.len() == commands.len();
         if !whole {
             let problem = problem(&ended, &transcript, self.limit);
             bail!(
-                "kernel {}: {problem}\n{}its files are in {}",
+                "kernel {}: {problem}\n{}The console is in {}",
                 kernel.name,
                 last_words(&dir),
                 dir.display()
@@ -401,6 +403,10 @@ impl Lab {
         })
     }
 }
+
+/// Where the guest has the agent and its tests.
+const AGENT: &str = "/bin/tracer";
+const TESTS: &str = "/bin/kernel-tests";
 
 /// The target of static programs. Naming it, though it is the host's own, keeps the flags away from
 /// procedural macros, which cannot be linked statically.
@@ -475,7 +481,7 @@ fn last_words(dir: &Path) -> String {
 }
 
 /// The guest's root file system.
-fn root(init: &[u8], busybox: PathBuf, programs: &[Program]) -> anyhow::Result<Image> {
+fn root<'a>(init: &[u8], programs: impl IntoIterator<Item = &'a Program>) -> anyhow::Result<Image> {
     let mut image = Image::default();
     for folder in ["dev", "proc", "sys", "tmp", "run", "etc", "root", "var"] {
         image.directory(folder)?;
@@ -485,9 +491,8 @@ fn root(init: &[u8], busybox: PathBuf, programs: &[Program]) -> anyhow::Result<I
     image.file("etc/passwd", 0o644, PASSWD.into())?;
     image.file("etc/group", 0o644, GROUP.into())?;
     image.file("etc/hosts", 0o644, "127.0.0.1 localhost guest\n".into())?;
-    let busybox = Program::in_bin(busybox, "busybox");
-    for program in programs.iter().chain([&busybox]) {
-        image.file(&program.guest, 0o755, program.read()?)?;
+    for program in programs {
+        image.file(&program.path, 0o755, program.bytes.clone())?;
     }
     Ok(image)
 }

@@ -48,8 +48,9 @@ pub(super) fn token() -> String {
 /// `/init` of a guest: mounts what a Linux system has mounted, runs the commands one after the other
 /// with both streams on the second serial line, and powers off.
 ///
-/// Applets of busybox are hard links and not symbolic ones, so that a shell started there runs from
-/// `/bin/sh`, as on a real host, and not from `/bin/busybox`.
+/// Applets of busybox are hard links and not symbolic ones, so that a program that starts `/bin/sh`
+/// gets a process whose executable is `/bin/sh`, as on a real host. (A busybox shell that is given a
+/// name without a slash starts itself instead: its child's executable is the shell's.)
 pub(super) fn init_script(token: &str, commands: &[Vec<OsString>]) -> Vec<u8> {
     let mut script = format!(
         r#"#!/bin/busybox sh

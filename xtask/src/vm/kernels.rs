@@ -48,6 +48,16 @@ pub(crate) const DEFAULT: &Kernel = &Kernel {
     lsm: None,
 };
 
+/// The kernel of Debian's development suite: what the next release will bring.
+pub(crate) const NEWEST: &Kernel = &Kernel {
+    name: "newest",
+    suite: Suite {
+        name: "sid",
+        archive: Archive::Main,
+    },
+    lsm: None,
+};
+
 /// All kernels, oldest first.
 pub(crate) const ALL: [&Kernel; 4] = [
     &Kernel {
@@ -68,14 +78,7 @@ pub(crate) const ALL: [&Kernel; 4] = [
         },
         lsm: None,
     },
-    &Kernel {
-        name: "newest",
-        suite: Suite {
-            name: "sid",
-            archive: Archive::Main,
-        },
-        lsm: None,
-    },
+    NEWEST,
 ];
 
 /// Depends on the current cloud kernel of whichever suite it is in.

@@ -194,27 +194,42 @@ fn programs_that_need_a_loader_are_told_apart() {
 }
 
 #[test]
-fn the_guests_root_holds_what_it_needs() {
-    let base = std::env::temp_dir().join(format!("xtask-root-{}", std::process::id()));
-    fs::create_dir_all(&base).unwrap();
-    let host = base.join("program");
-    fs::write(&host, "#!/bin/sh\n").unwrap();
-    let program = |guest: &str| Program {
-        host: host.clone(),
-        guest: guest.to_owned(),
+fn the_guests_root_holds_its_programs() {
+    let program = |path: &str, bytes: &[u8]| Program {
+        path: path.to_owned(),
+        bytes: bytes.to_vec(),
     };
-    let image = root(b"#!", host.clone(), &[program("/root/p")]).unwrap();
-    let path = base.join("image");
-    write_image(&image, &path).unwrap();
-    let archive = fs::read(&path).unwrap();
-    for name in ["init\0", "bin/busybox\0", "root/p\0", "dev/console\0"] {
+    let programs = [program("/bin/busybox", b"box"), program("/root/p", b"pro")];
+    let image = root(b"#!", &programs).unwrap();
+    let mut archive = Vec::new();
+    image.write_to(&mut archive).unwrap();
+    for part in [
+        "init\0",
+        "bin/busybox\0",
+        "root/p\0",
+        "dev/console\0",
+        "pro",
+        "box",
+    ] {
         assert!(
-            archive.windows(name.len()).any(|w| w == name.as_bytes()),
-            "{name:?}"
+            archive.windows(part.len()).any(|w| w == part.as_bytes()),
+            "{part:?}"
         );
     }
+    let twice = [program("/root/p", b""), program("/root/p", b"")];
+    assert!(root(b"#!", &twice).is_err());
+}
+
+#[test]
+fn a_program_that_cannot_run_in_a_guest_is_refused() {
+    let host = std::env::temp_dir().join(format!("xtask-program-{}", std::process::id()));
+    fs::write(&host, "#!/bin/sh\n").unwrap();
+    let script = Program::load(&host, "/root/p".to_owned()).unwrap();
+    assert_eq!(script.bytes, b"#!/bin/sh\n");
     fs::write(&host, elf(&[3])).unwrap();
-    let error = root(b"#!", host.clone(), &[]).err().unwrap().to_string();
-    assert!(error.contains("dynamically linked"), "{error}");
-    fs::remove_dir_all(&base).unwrap();
+    let error = Program::load(&host, "/root/p".to_owned()).err().unwrap();
+    assert!(error.to_string().contains("dynamically linked"), "{error}");
+    fs::remove_file(&host).unwrap();
+    let error = Program::load(&host, "/root/p".to_owned()).err().unwrap();
+    assert!(error.to_string().contains("reading"), "{error}");
 }
