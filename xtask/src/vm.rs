@@ -9,7 +9,6 @@
 mod guest;
 mod initramfs;
 pub(crate) mod kernels;
-mod libtest;
 mod qemu;
 
 use std::ffi::{OsStr, OsString};
@@ -26,8 +25,8 @@ use anyhow::{Context as _, bail};
 use self::guest::Transcript;
 use self::initramfs::Image;
 use self::kernels::Kernel;
-pub(crate) use self::libtest::Counts;
 use self::qemu::{Accelerator, Ended, Machine};
+use crate::libtest::{self, Counts};
 
 /// How long one boot may take with everything that runs in it, in seconds. Emulation is slow: what
 /// takes a second here takes ten there.
@@ -104,10 +103,6 @@ pub(crate) fn run(args: VmArgs) -> anyhow::Result<()> {
 
 /// Runs the kernel tests on these kernels. An error means that nothing could be tested; a kernel
 /// that fails is in the report, and the others are tested all the same.
-#[expect(
-    dead_code,
-    reason = "the entry point of `cargo xtask test`, which is not part of this crate yet"
-)]
 pub(crate) fn test(kernels: &[&Kernel]) -> anyhow::Result<VmReport> {
     Lab::open(Duration::from_secs(TIME_LIMIT), false)?.test(kernels)
 }

@@ -1,3 +1,5 @@
+//! The parts of a guest that need no emulator: selection, programs, reports.
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 

@@ -1,6 +1,6 @@
 //! Reads what a Rust test binary prints: how many tests passed, failed and were skipped.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 
@@ -45,16 +45,14 @@ impl fmt::Display for Counts {
 /// return, and libtest takes them for passed. They are moved from the one column to the other.
 pub(crate) fn counts(output: &str) -> Option<Counts> {
     let mut total = None;
-    let mut skipped = BTreeSet::new();
-    for line in output.lines() {
-        if let Some(result) = line.strip_prefix("test result: ") {
-            *total.get_or_insert_with(Counts::default) += result_line(result)?;
-        } else if let Some(name) = skipped_test(line) {
-            skipped.insert(name);
-        }
+    for result in output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: "))
+    {
+        *total.get_or_insert_with(Counts::default) += result_line(result)?;
     }
     let mut total = total?;
-    let moved = u64::try_from(skipped.len()).ok()?.min(total.passed);
+    let moved = u64::try_from(skips(output).len()).ok()?.min(total.passed);
     total.passed = total.passed.saturating_sub(moved);
     total.skipped = total.skipped.saturating_add(moved);
     Some(total)
@@ -74,15 +72,24 @@ fn result_line(line: &str) -> Option<Counts> {
     })
 }
 
-/// The name in a `SKIPPED name: reason` line. With `--nocapture` libtest has begun the line
+/// The tests that said why they could not run, each once, with the reason.
+pub(crate) fn skips(output: &str) -> BTreeMap<&str, &str> {
+    let mut skips = BTreeMap::new();
+    for (name, reason) in output.lines().filter_map(skipped_test) {
+        skips.entry(name).or_insert(reason);
+    }
+    skips
+}
+
+/// Name and reason in a `SKIPPED name: reason` line. With `--nocapture` libtest has begun the line
 /// (`test name ... `) when the test prints its own.
-fn skipped_test(line: &str) -> Option<&str> {
+fn skipped_test(line: &str) -> Option<(&str, &str)> {
     let said = match line.strip_prefix("test ") {
         Some(begun) => begun.split_once(" ... ")?.1,
         None => line,
     };
-    let (name, _reason) = said.strip_prefix("SKIPPED ")?.split_once(':')?;
-    Some(name)
+    let (name, reason) = said.strip_prefix("SKIPPED ")?.split_once(':')?;
+    (!name.contains(' ')).then_some((name, reason.trim()))
 }
 
 #[cfg(test)]
@@ -133,6 +140,16 @@ mod tests {
              test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
             Some((1, 0, 0)),
         );
+    }
+
+    #[test]
+    fn a_skip_is_told_with_its_first_reason() {
+        let skips = skips(
+            "SKIPPED a: no LSM: not on the command line\ntest b ... SKIPPED b: not root\n\
+             SKIPPED a: again\nSKIPPED because of rain: wet\nSKIPPED\n",
+        );
+        let expected = [("a", "no LSM: not on the command line"), ("b", "not root")];
+        assert_eq!(skips, BTreeMap::from(expected));
     }
 
     #[test]
