@@ -5,5 +5,6 @@
 //! all state between decode and detect and does no I/O.
 
 pub mod alert;
+pub mod enrich;
 pub mod event;
 pub mod lineage;
