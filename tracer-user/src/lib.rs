@@ -5,6 +5,7 @@
 //! all state between decode and detect and does no I/O.
 
 pub mod alert;
+pub mod config;
 pub mod enrich;
 pub mod event;
 pub mod lineage;
