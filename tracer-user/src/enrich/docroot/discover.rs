@@ -1,5 +1,5 @@
 //! Reads which directories a running server serves from the server's own configuration. I/O: it may take
-//! [`TIME`] and longer where a file system hangs, so it runs on a thread of its own, never in the
+//! seconds, and longer where a file system hangs, so it runs on a thread of its own, never in the
 //! pipeline.
 //!
 //! The configuration is read inside the server's root directory ([`jail`]), so that a container's is
