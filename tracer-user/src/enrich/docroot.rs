@@ -1,11 +1,11 @@
 //! Which directories matter: those that servers serve, and those they load components from.
 //!
-//! Three origins, one set: the [`defaults`] of distributions and official images, the user's
-//! configuration, and what [`discover`] reads from a running server's own configuration. A whole
+//! Three origins, one set: the [`defaults()`] of distributions and official images, the user's
+//! configuration, and what [`mod@discover`] reads from a running server's own configuration. A whole
 //! tree such as `/var/www` or `/usr/share` is never taken for served: caches of compiled templates
 //! and sessions live beside document roots, and writing them is a server's daily work.
 //!
-//! Pure, except for [`discover`].
+//! Pure, except for [`mod@discover`].
 
 pub mod defaults;
 pub mod directories;

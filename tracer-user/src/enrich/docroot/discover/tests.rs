@@ -388,3 +388,93 @@ fn host_paths_of_the_configuration_follow_links() {
     assert_eq!(canonical("real/www"), None);
     assert_eq!(canonical("nothing"), None);
 }
+
+/// A child that is ended by its own pid when the test ends, however it ends.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGTERM, not SIGKILL: php-fpm's master has workers to end.
+        let pid = i32::try_from(self.0.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_real_nginx_and_a_real_php_fpm() {
+    let (_keep, root) = tree(&[
+        (
+            "n.conf",
+            "daemon off;\nmaster_process off;\npid {R}/n.pid;\nevents {}\nhttp {\n access_log off;\n \
+             include sites/*.conf;\n}\n",
+        ),
+        (
+            "sites/a.conf",
+            "server {\n listen unix:{R}/n.sock;\n root {R}/site;\n}\n",
+        ),
+        (
+            "fpm.conf",
+            "[global]\ndaemonize = no\nerror_log = {R}/fpm.log\n[p]\nuser = nobody\n\
+             listen = {R}/fpm.sock\npm = static\npm.max_children = 1\nchdir = {R}/site\n",
+        ),
+        ("site/index.php", ""),
+    ]);
+    let at = |name: &str| root.join(name).to_str().unwrap().to_owned();
+    for (server, programs, args, ready, expected) in [
+        (
+            "nginx",
+            ["/usr/sbin/nginx", "/usr/local/sbin/nginx"],
+            vec!["-c".to_owned(), at("n.conf"), "-e".to_owned(), at("n.log")],
+            "n.sock",
+            "served {R}/site {R}/sites/a.conf:3",
+        ),
+        (
+            "php-fpm",
+            ["/usr/sbin/php-fpm8.2", "/usr/sbin/php-fpm8.4"],
+            vec!["--fpm-config".to_owned(), at("fpm.conf")],
+            "fpm.sock",
+            "served {R}/site {R}/fpm.conf:9",
+        ),
+    ] {
+        let Some(program) = programs
+            .into_iter()
+            .find(|program| Path::new(program).exists())
+        else {
+            eprintln!("skipped: {server} is not installed");
+            continue;
+        };
+        let child = std::process::Command::new(program)
+            .args(args)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut child = Server(child);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !root.join(ready).exists() {
+            assert_eq!(child.0.try_wait().unwrap(), None, "{server} ended");
+            assert!(Instant::now() < deadline, "{server} does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // What a snapshot of /proc sees: php-fpm has written its title over its arguments.
+        let pid = child.0.id();
+        let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap();
+        let discovery = discover(&DiscoverRequest {
+            tgid: pid,
+            start_ticks: start_ticks(&stat).unwrap(),
+            args: cmdline
+                .split(|&byte| byte == 0)
+                .map(<[u8]>::to_vec)
+                .collect(),
+            exe: program.into(),
+            ..request(server, "", &root)
+        });
+        assert_eq!(discovery.problems, [""; 0], "{server}");
+        assert_eq!(listed(&discovery, &root), [expected], "{server}");
+    }
+}
