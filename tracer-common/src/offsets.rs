@@ -45,7 +45,7 @@ macro_rules! kernel_offsets {
             pub const ABSENT: Self = Self { $( $field: ABSENT, )+ };
 
             /// Builds the table by asking `resolve` for each row.
-            pub fn resolve(mut resolve: impl FnMut(&Member) -> u32) -> Self {
+            pub fn resolve(mut resolve: impl FnMut(&'static Member) -> u32) -> Self {
                 let mut rows = Self::MEMBERS.iter();
                 Self { $( $field: rows.next().map_or(ABSENT, &mut resolve), )+ }
             }
@@ -89,7 +89,7 @@ kernel_offsets! {
     required path_dentry: "path.dentry";
     required path_mnt: "path.mnt";
     required dentry_parent: "dentry.d_parent";
-    // An anonymous union member __d_name beside the const view d_name since 6.17.
+    // 6.12 has d_name alone; 6.18 has an anonymous union of __d_name and a const view d_name.
     required dentry_name: "dentry.d_name" | "dentry.__d_name";
     optional dentry_inode: "dentry.d_inode";
     required qstr_name: "qstr.name";
@@ -156,6 +156,7 @@ kernel_offsets! {
     optional css_set_subsys: "css_set.subsys";
     optional css_cgroup: "cgroup_subsys_state.cgroup";
     optional cgroup_kn: "cgroup.kn";
+    optional cgroup_root: "cgroup.root";
     optional kernfs_name: "kernfs_node.name";
     // kernfs_node.parent became the RCU pointer __parent in 6.15 (633488947ef6).
     optional kernfs_parent: "kernfs_node.__parent" | "kernfs_node.parent";

@@ -66,7 +66,7 @@ pub struct ProcessView {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integrity {
     /// Losses by reason since the oldest witnessed ancestor started; empty is complete.
-    pub lost: Vec<(&'static str, u64)>,
+    pub lost: Vec<(String, u64)>,
     /// The chain does not reach PID 1 of the host.
     pub lineage_broken: bool,
 }

@@ -575,3 +575,6 @@ pub fn missing(flags: u16) -> Vec<&'static str> {
     .map(|(_, word)| word)
     .collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -4,6 +4,17 @@
 //! `lineage` → `enrich` → `detect` → `encode` → `sink`. `agent` wires the stages; `pipeline` owns
 //! all state between decode and detect and does no I/O.
 
+pub mod agent;
 pub mod alert;
+pub mod cli;
+pub mod config;
+pub mod detect;
+pub mod encode;
+pub mod enrich;
 pub mod event;
 pub mod lineage;
+pub mod order;
+pub mod pipeline;
+pub mod sensor;
+pub mod sink;
+pub mod source;

@@ -1,2 +1,416 @@
-//! Processes and their descent.
+//! The process store: every process of the host, who made it, what it ran. Pure.
+//!
+//! A process stays while it lives, while any descendant lives, and for a grace time after. The
+//! number kept is bounded; what the bound pushed out or refused is counted.
+
 pub mod process;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tracer_common::tag::Tag;
+
+use crate::detect::roles;
+use crate::event::{Event, Exec, Fork, Listen, Meta, Payload, ProcessKey};
+use self::process::{Ended, Image, Origin, Process};
+
+/// How long an ended process without living descendants is kept: long enough for file and network
+/// records of its last moments, whose ring is another.
+const GRACE_NS: u64 = 30_000_000_000;
+
+/// Programs kept of one process: a chain of execs in one pid. The first and the latest stay.
+const IMAGES: usize = 8;
+
+/// Ports kept of one process.
+const PORTS: usize = 16;
+
+/// Longest chain of ancestors followed. Real ones are below 30; a longer one is cut, and says so.
+pub const CHAIN: usize = 128;
+
+/// What the store asks the kernel side for, so that both hold the same tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retag {
+    /// The kernel's tag of a process lacks roles that its lineage has.
+    Set(u32, Tag),
+    /// This executable gives a role whoever runs it.
+    Executable(crate::event::FileId, u32),
+}
+
+/// Counts of what the bound did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Ended processes removed before their grace time was over.
+    pub evicted: u64,
+    /// Processes not taken in, because every other still lives.
+    pub refused: u64,
+}
+
+/// All processes.
+pub struct Store {
+    processes: HashMap<ProcessKey, Process>,
+    /// How many processes of the store each one created, itself in the store or not.
+    children: HashMap<ProcessKey, usize>,
+    /// The process that holds a number now.
+    current: HashMap<u32, ProcessKey>,
+    /// Ended processes in the order they ended, with when.
+    ended: VecDeque<(u64, ProcessKey)>,
+    max: usize,
+    stats: StoreStats,
+}
+
+impl Store {
+    /// An empty store of at most `max` processes.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self {
+            processes: HashMap::new(),
+            children: HashMap::new(),
+            current: HashMap::new(),
+            ended: VecDeque::new(),
+            max,
+            stats: StoreStats::default(),
+        }
+    }
+
+    /// A process.
+    #[must_use]
+    pub fn get(&self, key: ProcessKey) -> Option<&Process> {
+        self.processes.get(&key)
+    }
+
+    /// A process, to note something about it.
+    pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
+        self.processes.get_mut(&key)
+    }
+
+    /// A process and its creators, nearest first, up to [`CHAIN`].
+    pub fn chain(&self, key: ProcessKey) -> impl Iterator<Item = &Process> {
+        let mut next = self.get(key);
+        std::iter::from_fn(move || {
+            let process = next?;
+            next = process.creator.and_then(|creator| self.get(creator));
+            Some(process)
+        })
+        .take(CHAIN)
+    }
+
+    /// How many processes are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// What the bound did.
+    #[must_use]
+    pub const fn stats(&self) -> StoreStats {
+        self.stats
+    }
+
+    /// Takes in what an event says of processes. `retag` is told where the kernel should know more.
+    pub fn apply(&mut self, event: &Event, retag: &mut Vec<Retag>) {
+        let Event { meta, payload } = event;
+        match payload {
+            Payload::Fork(fork) => self.fork(meta, fork, retag),
+            Payload::Exec(exec) => self.exec(meta, exec, retag),
+            Payload::Observed(exec) => self.observed(meta, exec),
+            Payload::Exit(exit) => {
+                self.subject(meta);
+                if let Some(process) = self.get_mut(meta.subject)
+                    && process.ended.is_none()
+                {
+                    process.ended = Some(Ended { boot_ns: meta.boot_ns, status: exit.status });
+                    self.ended.push_back((meta.boot_ns, meta.subject));
+                }
+            }
+            Payload::Listen(listen) => self.listen(meta, *listen, retag),
+            Payload::Open(_) | Payload::Rename(_) => self.subject(meta),
+        }
+        self.collect(meta.boot_ns);
+    }
+
+    /// After the snapshot: gives every descendant of a server its tag, in the kernel too.
+    pub fn tag_descendants(&mut self, retag: &mut Vec<Retag>) {
+        let mut keys: Vec<ProcessKey> = self.processes.keys().copied().collect();
+        // So that the same processes give the same commands, on replay too.
+        keys.sort_unstable();
+        for key in keys {
+            let (mut roles, mut distance) = (0, None);
+            for (depth, process) in self.chain(key).enumerate() {
+                let own = process.images.iter().filter_map(|image| image.server.as_ref());
+                for server in own {
+                    roles |= server.role.bit();
+                    distance.get_or_insert(depth);
+                }
+                roles |= process.tag.roles;
+            }
+            if let Some(process) = self.get_mut(key)
+                && roles != 0
+                && process.ended.is_none()
+            {
+                let distance = distance.and_then(|depth| u16::try_from(depth).ok());
+                let tag = Tag { roles, distance: distance.unwrap_or(u16::MAX), reserved: 0 };
+                if process.tag.roles != roles {
+                    process.tag = tag;
+                    retag.push(Retag::Set(key.tgid, tag));
+                }
+            }
+        }
+    }
+
+    fn fork(&mut self, meta: &Meta, fork: &Fork, retag: &mut Vec<Retag>) {
+        self.subject(meta);
+        let Some(creator) = self.get(meta.subject) else { return };
+        let inherited: Vec<Image> = creator.image().cloned().into_iter().collect();
+        let mut tag = fork.child_tag;
+        if creator.tag.roles & !tag.roles != 0 {
+            // The creator became a server in user space's eyes after the kernel copied its tag.
+            tag = Tag { roles: tag.roles | creator.tag.roles, ..creator.tag.child() };
+            retag.push(Retag::Set(fork.child.tgid, tag));
+        }
+        let child = Process {
+            key: fork.child,
+            start_boot_ns: fork.child_start_boot_ns,
+            origin: Origin::Witnessed,
+            creator: Some(meta.subject),
+            parent: Some(fork.parent),
+            vpid: fork.vpid,
+            inherited: inherited.len(),
+            images: inherited,
+            tag,
+            ports: Vec::new(),
+            ended: None,
+            alerted: None,
+        };
+        self.insert(child);
+    }
+
+    fn exec(&mut self, meta: &Meta, exec: &Exec, retag: &mut Vec<Retag>) {
+        self.subject(meta);
+        let server = roles::by_exec(exec);
+        let Some(process) = self.get_mut(meta.subject) else { return };
+        process.vpid = exec.ns.vpid;
+        process.parent = Some(exec.parent);
+        process.tag.roles |= meta.tag.roles;
+        if meta.tag.is_server_lineage() {
+            process.tag.distance = meta.tag.distance;
+        }
+        if let Some(server) = &server {
+            process.tag.roles |= server.role.bit();
+            process.tag.distance = 0;
+            if roles::by_file_alone(exec) {
+                retag.push(Retag::Executable(exec.file, server.role.bit()));
+            }
+        }
+        if process.tag.roles & !meta.tag.roles != 0 {
+            retag.push(Retag::Set(meta.subject.tgid, process.tag));
+        }
+        let image =
+            Image { exec: Arc::new(exec.clone()), boot_ns: meta.boot_ns, observed: false, server };
+        push_image(process, image);
+    }
+
+    fn observed(&mut self, meta: &Meta, exec: &Exec) {
+        let server = roles::by_exec(exec);
+        let tag = server.as_ref().map_or(Tag::ZERO, |server| Tag {
+            roles: server.role.bit(),
+            ..Tag::ZERO
+        });
+        let image =
+            Image { exec: Arc::new(exec.clone()), boot_ns: meta.boot_ns, observed: true, server };
+        let parent = (exec.parent.tgid != 0).then_some(exec.parent);
+        if let Some(process) = self.get_mut(meta.subject) {
+            // Known from another's record only: now it is known itself.
+            if process.origin == Origin::Inferred {
+                process.origin = Origin::Observed;
+                process.parent = parent;
+                process.tag.roles |= tag.roles;
+                process.images.insert(0, image);
+                self.set_creator(meta.subject, parent);
+            }
+            return;
+        }
+        self.insert(Process {
+            key: meta.subject,
+            start_boot_ns: meta.start_boot_ns,
+            origin: Origin::Observed,
+            creator: parent,
+            parent,
+            vpid: exec.ns.vpid,
+            images: vec![image],
+            inherited: 0,
+            tag,
+            ports: Vec::new(),
+            ended: None,
+            alerted: None,
+        });
+    }
+
+    fn listen(&mut self, meta: &Meta, listen: Listen, retag: &mut Vec<Retag>) {
+        self.subject(meta);
+        let Some(process) = self.get_mut(meta.subject) else { return };
+        if !process.ports.contains(&listen.port) && process.ports.len() < PORTS {
+            process.ports.push(listen.port);
+        }
+        let Some(image) = process.images.last_mut() else { return };
+        if image.server.is_none()
+            && let Some(server) = roles::by_listening(&image.exec)
+        {
+            process.tag.roles |= server.role.bit();
+            process.tag.distance = 0;
+            image.server = Some(server);
+            if process.tag.roles & !meta.tag.roles != 0 {
+                retag.push(Retag::Set(meta.subject.tgid, process.tag));
+            }
+        }
+    }
+
+    /// Makes sure the subject of an event is in the store.
+    fn subject(&mut self, meta: &Meta) {
+        if self.processes.contains_key(&meta.subject) {
+            return;
+        }
+        self.insert(Process {
+            key: meta.subject,
+            start_boot_ns: meta.start_boot_ns,
+            origin: Origin::Inferred,
+            creator: None,
+            parent: None,
+            vpid: 0,
+            images: Vec::new(),
+            inherited: 0,
+            tag: meta.tag,
+            ports: Vec::new(),
+            ended: None,
+            alerted: None,
+        });
+    }
+
+    fn insert(&mut self, mut process: Process) {
+        let key = process.key;
+        if let Some(known) = self.processes.get_mut(&key) {
+            // Seen before its fork record: by the snapshot, which read it between fork and now, or
+            // by a record of its own that came early. The fork knows the true creator; what was
+            // witnessed of the process itself stays.
+            if known.origin != Origin::Witnessed {
+                known.origin = process.origin;
+                known.start_boot_ns = process.start_boot_ns;
+                known.parent = process.parent;
+                known.vpid = process.vpid;
+                known.tag.roles |= process.tag.roles;
+                known.images.retain(|image| !image.observed);
+                known.inherited = process.images.len();
+                process.images.append(&mut known.images);
+                known.images = process.images;
+                self.set_creator(key, process.creator);
+            }
+            return;
+        }
+        if self.processes.len() >= self.max && !self.evict() {
+            self.stats.refused += 1;
+            return;
+        }
+        if let Some(earlier) = self.current.insert(key.tgid, key)
+            && let Some(process) = self.processes.get_mut(&earlier)
+            && process.ended.is_none()
+        {
+            // The number is in use again, so its end was lost.
+            process.ended = Some(Ended { boot_ns: process.start_boot_ns, status: 0 });
+            self.ended.push_front((process.start_boot_ns, earlier));
+        }
+        if let Some(creator) = process.creator {
+            *self.children.entry(creator).or_default() += 1;
+        }
+        self.processes.insert(key, process);
+    }
+
+    fn set_creator(&mut self, key: ProcessKey, creator: Option<ProcessKey>) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let old = std::mem::replace(&mut process.creator, creator);
+        if let Some(old) = old {
+            self.forget_child(old);
+        }
+        if let Some(creator) = creator {
+            *self.children.entry(creator).or_default() += 1;
+        }
+    }
+
+    fn forget_child(&mut self, creator: ProcessKey) {
+        if let Some(count) = self.children.get_mut(&creator) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.children.remove(&creator);
+            }
+        }
+    }
+
+    /// Removes what ended longer ago than the grace time and has no descendant left.
+    fn collect(&mut self, now_boot_ns: u64) {
+        while let Some(&(boot_ns, key)) = self.ended.front() {
+            if boot_ns.saturating_add(GRACE_NS) > now_boot_ns {
+                return;
+            }
+            self.ended.pop_front();
+            self.remove_if_leaf(key, now_boot_ns);
+        }
+    }
+
+    /// Makes room by removing the process that ended first, grace or not. False where every
+    /// process lives or has a living descendant.
+    fn evict(&mut self) -> bool {
+        while let Some((_, key)) = self.ended.pop_front() {
+            if self.remove_if_leaf(key, u64::MAX) {
+                self.stats.evicted += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Removes an ended process without children in the store, then its creators the same way. One
+    /// with children is removed when the last of them is.
+    fn remove_if_leaf(&mut self, key: ProcessKey, now_boot_ns: u64) -> bool {
+        let mut next = Some(key);
+        let mut removed = false;
+        while let Some(key) = next.take() {
+            let gone = !self.children.contains_key(&key)
+                && self.processes.get(&key).and_then(|process| process.ended).is_some_and(|ended| {
+                    ended.boot_ns.saturating_add(GRACE_NS) <= now_boot_ns
+                });
+            if !gone {
+                break;
+            }
+            let Some(process) = self.processes.remove(&key) else { break };
+            removed = true;
+            if self.current.get(&key.tgid) == Some(&key) {
+                self.current.remove(&key.tgid);
+            }
+            if let Some(creator) = process.creator {
+                self.forget_child(creator);
+                next = Some(creator);
+            }
+        }
+        removed
+    }
+}
+
+/// Adds a program. An observed one that turns out to be this very exec, read while it happened, is
+/// replaced.
+fn push_image(process: &mut Process, image: Image) {
+    if let Some(last) = process.images.last()
+        && last.observed
+        && last.exec.file == image.exec.file
+        && last.exec.args == image.exec.args
+    {
+        process.images.pop();
+    }
+    if process.images.len() >= IMAGES {
+        process.images.remove(1.max(process.inherited).min(IMAGES - 1));
+    }
+    process.images.push(image);
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracer_common::tag::{Role, Tag};
 
+use crate::alert::Severity;
 use crate::event::{Exec, ProcessKey};
 
 /// How the agent knows of a process.
@@ -86,6 +87,8 @@ pub struct Process {
     pub ports: Vec<u16>,
     /// How it ended; `None` while it lives.
     pub ended: Option<Ended>,
+    /// The worst alert that was raised for what it ran.
+    pub alerted: Option<Severity>,
 }
 
 impl Process {

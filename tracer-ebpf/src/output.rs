@@ -1,0 +1,309 @@
+//! The only way out: two rings, the scratch space records are built in, and the count of what was
+//! lost.
+
+use core::ffi::c_void;
+use core::mem::size_of;
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str,
+    bpf_probe_read_user, bpf_probe_read_user_str,
+};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use tracer_common::event::{EventHeader, EventKind, VERSION};
+use tracer_common::limits::{
+    FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
+};
+use tracer_common::probe::{DROPS, Drop, SLOTS, Tier};
+use tracer_common::tag::Tag;
+use tracer_common::wire::Wire;
+
+use crate::kernel::{Dentry, Mount, Path, Task};
+
+#[map]
+static LIFE: RingBuf = RingBuf::with_byte_size(LIFE_RING_BYTES, 0);
+
+#[map]
+static FILES: RingBuf = RingBuf::with_byte_size(FILE_RING_BYTES, 0);
+
+#[map(name = "DROPS")]
+static DROP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROPS, 0);
+
+/// One slot per probe and CPU. Kernels whose tracepoints may be preempted still never run the same
+/// program twice at once on one CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c, counts a miss
+/// instead), so a slot has one writer.
+#[map(name = "SCRATCH")]
+static SCRATCH_MAP: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 0);
+
+/// Where the next section begins is kept in the map too, not in a register: what is read from map
+/// memory is any number to the verifier, so its states at the top of a loop are alike and it sees
+/// each step of a path walk once, not once for every way to get there.
+#[repr(C, align(8))]
+struct Scratch {
+    record: [u8; SCRATCH_BYTES],
+    len: u64,
+}
+
+/// Which ring a record goes to.
+#[derive(Clone, Copy)]
+pub enum Ring {
+    /// Fork, exec, exit, listen.
+    Life,
+    /// Open, rename.
+    Files,
+}
+
+/// Counts a loss.
+#[inline(always)]
+pub fn dropped(reason: Drop) {
+    if let Some(count) = DROP_COUNTS.get_ptr_mut(reason as u32) {
+        // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
+        unsafe { *count += 1 };
+    }
+}
+
+/// A header for an event of `task`, now.
+#[inline(always)]
+pub fn header(kind: EventKind, task: Task, tgid: u32, tid: u32, tag: Tag) -> EventHeader {
+    EventHeader {
+        // SAFETY: takes no argument, reads a clock.
+        boot_ns: unsafe { bpf_ktime_get_boot_ns() },
+        start_boot_ns: task.start_boot_ns(),
+        tag,
+        tgid,
+        tid,
+        tail_len: 0,
+        // SAFETY: takes no argument.
+        cpu: unsafe { bpf_get_smp_processor_id() } as u32,
+        kind: kind.raw(),
+        flags: 0,
+        tier: Tier::Tracepoint as u8,
+        version: VERSION,
+        reserved: 0,
+    }
+}
+
+/// A record without a tail.
+#[repr(C)]
+pub struct Fixed<B> {
+    header: EventHeader,
+    body: B,
+}
+
+/// Sends a record of fixed size to the life ring.
+#[inline(always)]
+pub fn send<B: Wire>(header: EventHeader, body: B) {
+    match LIFE.reserve::<Fixed<B>>(0) {
+        Some(mut entry) => {
+            entry.write(Fixed { header, body });
+            entry.submit(0);
+        }
+        None => dropped(Drop::LifeRingFull),
+    }
+}
+
+/// A record under construction, in a scratch slot: header, body, then sections.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Record(*mut Scratch);
+
+/// A section as it was written.
+pub struct Section {
+    /// Bytes.
+    pub len: u16,
+    /// Something is missing from it.
+    pub truncated: bool,
+}
+
+impl Record {
+    /// Starts a record with body `B` in a probe's slot.
+    #[inline(always)]
+    pub fn start<B: Wire>(slot: u32) -> Option<(Self, *mut EventHeader, *mut B)> {
+        let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot) else {
+            dropped(Drop::NoScratch);
+            return None;
+        };
+        let record = Self(scratch);
+        record.set_len(size_of::<EventHeader>() + size_of::<B>());
+        let header = scratch.cast::<EventHeader>();
+        // SAFETY: the slot is larger than header and body together; both are eight-byte aligned in
+        // it, as the header's size is a multiple of eight.
+        let body = unsafe { header.add(1) }.cast::<B>();
+        Some((record, header, body))
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
+        // SAFETY: the pointer is a slot of this program, valid for its run. Volatile, so that the
+        // value stays out of registers (see `Scratch`).
+        unsafe { read_volatile(&raw const (*self.0).len) as usize }
+    }
+
+    #[inline(always)]
+    fn set_len(self, len: usize) {
+        // SAFETY: as in `len`.
+        unsafe { write_volatile(&raw mut (*self.0).len, len as u64) }
+    }
+
+    /// Room for `bytes` more, if there is.
+    #[inline(always)]
+    fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
+        let at = self.len();
+        if at > SCRATCH_BYTES - bytes {
+            return None;
+        }
+        // SAFETY: `at + bytes` lies in the slot, as just checked.
+        Some((at, unsafe { self.0.cast::<u8>().add(at) }.cast()))
+    }
+
+    /// Sends the record.
+    #[inline(always)]
+    pub fn finish<B: Wire>(self, ring: Ring) {
+        let len = self.len();
+        let fixed = size_of::<EventHeader>() + size_of::<B>();
+        if len < fixed || len > SCRATCH_BYTES {
+            return;
+        }
+        let base = self.0.cast::<u8>();
+        // SAFETY: a slot begins with the header.
+        unsafe { (*base.cast::<EventHeader>()).tail_len = (len - fixed) as u32 };
+        let (map, reason) = match ring {
+            Ring::Life => (&LIFE, Drop::LifeRingFull),
+            Ring::Files => (&FILES, Drop::FileRingFull),
+        };
+        // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
+        let bytes = unsafe { core::slice::from_raw_parts(base, len) };
+        if map.output::<[u8]>(bytes, 0).is_err() {
+            dropped(reason);
+        }
+    }
+
+    /// Appends a path as components, leaf first.
+    ///
+    /// Walks dentry parents, and at the root of a mount goes on from its mountpoint, as `d_path`
+    /// does (`prepend_path`, fs/d_path.c), to the root of the mount namespace. Without the
+    /// kernel's `rename_lock` a concurrent rename of an ancestor can give a path that was true in
+    /// parts; dentries and mounts are freed by RCU, and every read is checked, so never a fault.
+    #[inline(always)]
+    pub fn path(self, path: Option<Path>) -> Section {
+        let Some(path) = path else {
+            dropped(Drop::PathFault);
+            return Section { len: 0, truncated: true };
+        };
+        let written = walk(self, path.dentry, path.mount);
+        let complete = written & COMPLETE != 0;
+        if !complete {
+            dropped(Drop::PathFault);
+        }
+        Section { len: written as u16, truncated: !complete }
+    }
+
+    /// Appends one name of the kernel's.
+    #[inline(always)]
+    pub fn name(self, name: *const u8) -> Option<u16> {
+        let (at, to) = self.room(NAME_BYTES)?;
+        // SAFETY: `room` gave that many bytes; the helper checks the source.
+        let written = unsafe { bpf_probe_read_kernel_str(to, NAME_BYTES as u32, name.cast()) };
+        if written <= 0 || written > NAME_BYTES as i64 {
+            return None;
+        }
+        self.set_len(at + written as usize);
+        Some(written as u16)
+    }
+
+    /// Appends a kernel string, at most `MAX` bytes with its NUL.
+    #[inline(always)]
+    pub fn kernel_string<const MAX: usize>(self, string: *const u8) -> Section {
+        self.string::<MAX>(string, false)
+    }
+
+    /// Appends a string of the current process.
+    #[inline(always)]
+    pub fn user_string<const MAX: usize>(self, string: *const u8) -> Section {
+        self.string::<MAX>(string, true)
+    }
+
+    #[inline(always)]
+    fn string<const MAX: usize>(self, string: *const u8, user: bool) -> Section {
+        if string.is_null() {
+            return Section { len: 0, truncated: false };
+        }
+        let Some((at, to)) = self.room(MAX) else {
+            return Section { len: 0, truncated: true };
+        };
+        let written = if user {
+            // SAFETY: `room` gave that many bytes; the helper checks the source.
+            unsafe { bpf_probe_read_user_str(to, MAX as u32, string.cast()) }
+        } else {
+            // SAFETY: as above.
+            unsafe { bpf_probe_read_kernel_str(to, MAX as u32, string.cast()) }
+        };
+        if written <= 0 || written > MAX as i64 {
+            dropped(Drop::StringFault);
+            return Section { len: 0, truncated: true };
+        }
+        self.set_len(at + written as usize);
+        Section { len: written as u16, truncated: written == MAX as i64 }
+    }
+
+    /// Appends `len` bytes of the current process, at most `MAX`; `None` where they fault.
+    #[inline(always)]
+    pub fn user_bytes<const MAX: usize>(self, from: u64, len: u64) -> Option<u16> {
+        let (at, to) = self.room(MAX)?;
+        let len = if len > MAX as u64 { MAX as u64 } else { len };
+        // SAFETY: `room` gave `MAX` bytes and `len` is not above it; the helper checks the source.
+        let failed = unsafe { bpf_probe_read_user(to, len as u32, from as *const _) };
+        if failed != 0 {
+            return None;
+        }
+        self.set_len(at + len as usize);
+        Some(len as u16)
+    }
+}
+
+/// Set in what [`walk`] returns when it reached the root.
+const COMPLETE: u64 = 1 << 63;
+
+/// The walk of [`Record::path`], a function of its own so that its stack is its own. Returns the
+/// bytes written, with [`COMPLETE`]: one register, as BPF functions return no more.
+#[inline(never)]
+fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) -> u64 {
+    let start = record.len();
+    let mut complete = 0;
+    for _ in 0..PATH_STEPS {
+        if Some(dentry) == mount.root() {
+            let Some(parent) = mount.parent() else { break };
+            if parent == mount {
+                complete = COMPLETE;
+                break;
+            }
+            let Some(mountpoint) = mount.mountpoint() else { break };
+            dentry = mountpoint;
+            mount = parent;
+            continue;
+        }
+        let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else { break };
+        if record.len() > start + PATH_BYTES - NAME_BYTES || record.name(name).is_none() {
+            break;
+        }
+        if parent == dentry {
+            // The root of no mount: a memfd, a pipe, a file of a detached mount.
+            complete = COMPLETE;
+            break;
+        }
+        dentry = parent;
+    }
+    let end = record.len();
+    if end == start && complete != 0 {
+        // The root directory itself.
+        if let Some((at, to)) = record.room(2) {
+            // SAFETY: `room` gave two bytes.
+            unsafe { to.cast::<[u8; 2]>().write_unaligned(*b"/\0") };
+            record.set_len(at + 2);
+            return complete | 2;
+        }
+    }
+    // At most PATH_BYTES: what a section's length holds.
+    complete | (end.wrapping_sub(start) as u64 & 0xffff)
+}

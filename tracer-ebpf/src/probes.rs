@@ -1,0 +1,4 @@
+//! One module per family of hooks.
+pub mod file;
+pub mod network;
+pub mod process;

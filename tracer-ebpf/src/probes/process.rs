@@ -1,0 +1,209 @@
+//! Process life: fork, exec, exit.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use tracer_common::event::{EventKind, ExecBody, ExitBody, ForkBody, flag};
+use tracer_common::limits::{
+    ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, CGROUP_BYTES, CGROUP_STEPS, STRING_BYTES,
+};
+use tracer_common::probe::{Drop, SLOT_EXEC};
+use tracer_common::tag::InodeKey;
+
+use crate::guard;
+use crate::kernel::{Bprm, Task};
+use crate::output::{self, Record, Ring};
+
+/// `trace_sched_process_fork(current, p)` in `kernel_clone`, kernel/fork.c: the child is complete
+/// and has its number, but has not run and is not yet on a run queue, so nothing it does can come
+/// before its tag. `parent` is the creator even with `CLONE_PARENT`, which makes
+/// `child->real_parent` another process.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
+    if fork(&ctx).is_none() {
+        output::dropped(Drop::TaskFault);
+    }
+    0
+}
+
+#[inline(always)]
+fn fork(ctx: &RawTracePointContext) -> Option<()> {
+    let creator = Task::new(ctx.arg(0))?;
+    let child = Task::new(ctx.arg(1))?;
+    let child_tgid = child.tgid()?;
+    if child.tid()? != child_tgid {
+        return Some(()); // a thread
+    }
+    let tgid = ctx.tgid();
+    let tag = guard::tag(tgid);
+    let child_tag = guard::inherit(tag, child_tgid);
+    let (child_vpid, child_pid_ns) = child.pid_in_namespace().unwrap_or((0, 0));
+    let parent = child.real_parent();
+    output::send(
+        output::header(EventKind::Fork, creator, tgid, ctx.pid(), tag),
+        ForkBody {
+            child_start_boot_ns: child.start_boot_ns(),
+            parent_start_boot_ns: parent.map_or(0, Task::start_boot_ns),
+            child_tag,
+            child_tgid,
+            parent_tgid: parent.and_then(Task::tgid).unwrap_or(0),
+            child_vpid,
+            child_pid_ns,
+        },
+    );
+    Some(())
+}
+
+/// `trace_sched_process_exec(current, old_pid, bprm)` in `exec_binprm`, fs/exec.c: the new image is
+/// in place (mm, argument area, credentials, name) and has not run an instruction. A thread that
+/// was not the leader has already taken the leader's number; `old_pid` is the one it had. Arguments
+/// are read from the new stack, which nobody else can write to yet.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    if exec(&ctx).is_none() {
+        output::dropped(Drop::TaskFault);
+    }
+    0
+}
+
+#[inline(always)]
+fn exec(ctx: &RawTracePointContext) -> Option<()> {
+    let task = Task::new(ctx.arg(0))?;
+    let old_pid: u32 = ctx.arg(1);
+    let bprm = Bprm::new(ctx.arg(2))?;
+    let (record, header, body) = Record::start::<ExecBody>(SLOT_EXEC)?;
+    // SAFETY: both point into this program's own scratch slot, apart from each other, and are
+    // written by nobody else during this run (see `output::SCRATCH_MAP`).
+    let (header, body) = unsafe { (&mut *header, &mut *body) };
+
+    let tgid = ctx.tgid();
+    let mut flags = 0;
+    let exe = task.exe();
+    let inode = exe.and_then(|exe| exe.inode());
+    let key = inode.and_then(|inode| inode.key()).unwrap_or(InodeKey::ZERO);
+    let tag = guard::execute(tgid, guard::tag(tgid), &key);
+    *header = output::header(EventKind::Exec, task, tgid, ctx.pid(), tag);
+
+    body.inode = key.inode;
+    body.dev = key.dev;
+    body.nlink = inode.map_or(1, |inode| inode.nlink());
+    body.mode = inode.map_or(0, |inode| inode.mode());
+    // SAFETY: takes no argument.
+    body.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    let parent = task.real_parent();
+    body.parent_start_boot_ns = parent.map_or(0, Task::start_boot_ns);
+    body.parent_tgid = parent.and_then(Task::tgid).unwrap_or(0);
+    body.old_pid = old_pid;
+    let [stdin, stdout, stderr] = &mut body.stdio;
+    task.describe_fd(0, stdin);
+    task.describe_fd(1, stdout);
+    task.describe_fd(2, stderr);
+    task.ids(&mut body.ids);
+    task.namespaces(&mut body.ns);
+    (body.cap_effective, body.cap_permitted) = task.capabilities();
+    (body.loginuid, body.sessionid) = task.audit();
+    let session = task.session();
+    body.pgid = session.pgid;
+    body.sid = session.sid;
+    body.tty = session.tty;
+    body.reserved = 0;
+
+    let path = record.path(exe.and_then(|exe| exe.path()));
+    body.exe_len = path.len;
+    if path.truncated {
+        flags |= flag::PATH_TRUNCATED;
+    }
+    let cwd = record.path(task.cwd());
+    body.cwd_len = cwd.len;
+    if cwd.truncated {
+        flags |= flag::CWD_TRUNCATED;
+    }
+    body.cgroup_len = cgroup(record, task);
+    let filename = record.kernel_string::<STRING_BYTES>(bprm.filename());
+    body.filename_len = filename.len;
+    let interp = record.kernel_string::<STRING_BYTES>(bprm.interp());
+    body.interp_len = interp.len;
+    if filename.truncated || interp.truncated {
+        flags |= flag::STRING_TRUNCATED;
+    }
+    body.args_len = 0;
+    body.args_head_len = 0;
+    body.args_tail_len = 0;
+    if args(record, task, body, &mut flags).is_none() {
+        output::dropped(Drop::ArgsFault);
+        flags |= flag::ARGS_UNREADABLE;
+    }
+    header.flags = flags;
+    record.finish::<ExecBody>(Ring::Life);
+    Some(())
+}
+
+/// Takes the argument area: all of it, or its head and its end. Clamped to the area, because the
+/// stack may end right after it: php-fpm clears its children's environment, and a read past the
+/// area's end then faults as a whole.
+#[inline(always)]
+fn args(record: Record, task: Task, body: &mut ExecBody, flags: &mut u16) -> Option<()> {
+    let (start, end) = task.args()?;
+    let total = end.checked_sub(start)?;
+    body.args_len = total;
+    body.args_head_len = record.user_bytes::<ARGS_HEAD_BYTES>(start, total)?;
+    let rest = total - body.args_head_len as u64;
+    if rest > 0 {
+        let tail = if rest > ARGS_TAIL_BYTES as u64 { ARGS_TAIL_BYTES as u64 } else { rest };
+        if tail < rest {
+            *flags |= flag::ARGS_TRUNCATED;
+        }
+        body.args_tail_len = record.user_bytes::<ARGS_TAIL_BYTES>(end - tail, tail)?;
+    }
+    Some(())
+}
+
+/// The cgroup's path, leaf first.
+#[inline(always)]
+fn cgroup(record: Record, task: Task) -> u16 {
+    let mut len = 0;
+    let mut node = task.cgroup().and_then(|cgroup| cgroup.node());
+    for _ in 0..CGROUP_STEPS {
+        let Some(this) = node else { break };
+        let parent = this.parent();
+        // The root has no parent and an empty name.
+        let (Some(_), Some(name)) = (parent, this.name()) else { break };
+        let Some(written) = record.name(name) else { break };
+        len += written;
+        if len > CGROUP_BYTES as u16 {
+            break;
+        }
+        node = parent;
+    }
+    len
+}
+
+/// `trace_sched_process_exit(tsk)` in `do_exit`, kernel/exit.c: runs for each thread, after
+/// `signal->live` was counted down; the task still has its files and memory on most kernels, which
+/// is not relied on.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
+    if exit(&ctx).is_none() {
+        output::dropped(Drop::TaskFault);
+    }
+    0
+}
+
+#[inline(always)]
+fn exit(ctx: &RawTracePointContext) -> Option<()> {
+    let task = Task::new(ctx.arg(0))?;
+    if !task.is_last_thread() {
+        return Some(());
+    }
+    let tgid = ctx.tgid();
+    let tag = guard::tag(tgid);
+    if tag.is_server_lineage() {
+        guard::clear(tgid);
+    }
+    output::send(
+        output::header(EventKind::Exit, task, tgid, ctx.pid(), tag),
+        ExitBody { status: task.exit_status(), reserved: 0 },
+    );
+    Some(())
+}

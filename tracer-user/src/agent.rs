@@ -1,0 +1,342 @@
+//! The running agent: wires sources, pipeline and sink, and is the only place that spawns
+//! long-lived tasks.
+//!
+//! One task owns the pipeline and reads the rings itself: while it is busy, records wait in the
+//! kernel's rings, which are the bounded queue between both sides and count what they refuse.
+//! Shutdown follows the data: rings are drained, the pipeline is emptied, the sink is flushed, then
+//! the programs are detached.
+
+mod host;
+mod servers;
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::time::Duration;
+
+use tracer_common::probe::Drop as Lost;
+
+use self::servers::Servers;
+use crate::enrich::docroot::Directories;
+use crate::enrich::user::load::UserFiles;
+use crate::pipeline::{Command, Emit, Pipeline, Totals};
+use crate::sensor::{Sensor, SensorError, SensorOptions};
+use crate::sink::Sink;
+use crate::source::capture::Writer;
+use crate::source::ring::Ring;
+use crate::source::{Input, Loss, snapshot};
+
+/// How often losses and the clock are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Change of the wall clock against the boot clock that is told, nanoseconds.
+const CLOCK_STEP_NS: u128 = 1_000_000;
+
+/// How to run.
+pub struct AgentOptions {
+    /// How to load the kernel side.
+    pub sensor: SensorOptions,
+    /// Which documents are wanted.
+    pub emit: Emit,
+    /// Bound of the process store.
+    pub max_processes: usize,
+    /// How long records are held to be put in order.
+    pub order_window: Duration,
+    /// Directories of the configuration and the defaults.
+    pub directories: Directories,
+    /// Where the pipeline's inputs are recorded, if at all.
+    pub record: Option<File>,
+}
+
+/// Why the agent ended other than by being told to.
+#[derive(Debug)]
+pub enum AgentError {
+    /// The kernel side could not be loaded.
+    Sensor(SensorError),
+    /// Reading `/proc` or a ring failed.
+    Io(&'static str, io::Error),
+    /// The sink failed: what it said.
+    Sink(String),
+}
+
+impl std::fmt::Display for AgentError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sensor(error) => error.fmt(f),
+            Self::Io(what, error) => write!(f, "{what}: {error}"),
+            Self::Sink(failure) => f.write_str(failure),
+        }
+    }
+}
+
+impl std::error::Error for AgentError {}
+
+impl From<SensorError> for AgentError {
+    fn from(error: SensorError) -> Self {
+        Self::Sensor(error)
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// The pipeline's totals.
+    pub totals: Totals,
+    /// Losses and counts by name, those above zero.
+    pub counts: Vec<(String, u64)>,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Totals { events, undecodable, alerts, lost } = self.totals;
+        write!(f, "{events} events seen, {lost} lost, {alerts} alerts")?;
+        if undecodable > 0 {
+            write!(f, ", {undecodable} records not understood")?;
+        }
+        for (name, count) in &self.counts {
+            write!(f, ", {name} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs until `stop` is done.
+///
+/// `ready` is called once, when the hooks are attached and the running processes are known.
+///
+/// # Errors
+///
+/// [`AgentError`]; the kernel side is detached in every case.
+pub async fn run(
+    options: AgentOptions,
+    mut sink: Option<Sink>,
+    ready: impl FnOnce(&Sensor, usize),
+    stop: impl Future<Output = ()>,
+) -> Result<Summary, AgentError> {
+    let attached_boot_ns = host::boot_ns();
+    let mut sensor = Sensor::load(&options.sensor)?;
+    let (life, files) = sensor.take_rings()?;
+    let record = options
+        .record
+        .map(|file| Writer::new(BufWriter::new(file)))
+        .transpose()
+        .map_err(|error| AgentError::Io("cannot write the capture", error))?;
+    let mut agent = Agent {
+        life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
+        files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
+        pipeline: Pipeline::new(options.emit, options.max_processes, options.directories),
+        servers: Servers::new(),
+        users: UserFiles::new(Path::new("/")),
+        record,
+        window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
+        told: sensor.drops(),
+        boot_wall_ns: host::boot_wall_ns(),
+        shed: 0,
+        sensor,
+    };
+    agent.begin(attached_boot_ns)?;
+    agent.deliver(sink.as_mut()).await;
+    let processes = agent.pipeline.processes();
+    ready(&agent.sensor, processes);
+    let outcome = agent.serve(&mut sink, stop).await;
+    // Whatever ended it, what was seen is passed on.
+    let drained = agent.drain().map_err(|error| AgentError::Io("cannot write the capture", error));
+    agent.deliver(sink.as_mut()).await;
+    let summary = agent.summary();
+    let Agent { record, sensor, .. } = agent;
+    let recorded = record.map_or(Ok(()), |record| record.finish().map(std::mem::drop));
+    let failure = sink.and_then(Sink::finish);
+    std::mem::drop(sensor);
+    outcome?;
+    drained?;
+    recorded.map_err(|error| AgentError::Io("cannot write the capture", error))?;
+    match failure {
+        Some(failure) => Err(AgentError::Sink(failure)),
+        None => Ok(summary),
+    }
+}
+
+struct Agent {
+    sensor: Sensor,
+    life: Ring,
+    files: Ring,
+    pipeline: Pipeline,
+    servers: Servers,
+    users: UserFiles,
+    record: Option<Writer<BufWriter<File>>>,
+    window_ns: u64,
+    told: Vec<(Lost, u64)>,
+    boot_wall_ns: i128,
+    shed: u64,
+}
+
+impl Agent {
+    /// Tells the pipeline of the host and of every process that runs already.
+    fn begin(&mut self, attached_boot_ns: u64) -> Result<(), AgentError> {
+        let record = |error| AgentError::Io("cannot write the capture", error);
+        self.give(Input::Host(host::facts())).map_err(record)?;
+        self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
+        self.give_names().map_err(record)?;
+        let mut records = Vec::new();
+        snapshot::take(Path::new("/proc"), attached_boot_ns, |bytes| records.push(bytes))
+            .map_err(|error| AgentError::Io("cannot read /proc", error))?;
+        for bytes in records {
+            self.give(Input::Record(bytes)).map_err(record)?;
+        }
+        self.give(Input::SnapshotEnd).map_err(record)?;
+        self.obey();
+        // Directories of the servers found are known before the first event is judged.
+        for found in self.servers.settle() {
+            self.give(Input::Directory(found)).map_err(record)?;
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &mut self,
+        sink: &mut Option<Sink>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), AgentError> {
+        tokio::pin!(stop);
+        let ring = |error| AgentError::Io("cannot wait for a ring", error);
+        let record = |error| AgentError::Io("cannot write the capture", error);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            let more = self.pump().map_err(record)?;
+            self.deliver(sink.as_mut()).await;
+            let pause = if more {
+                Duration::ZERO
+            } else if self.pipeline.is_waiting() {
+                Duration::from_millis(1)
+            } else {
+                HOUSEKEEPING
+            };
+            let failed = async {
+                match sink.as_ref() {
+                    Some(sink) => sink.failed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                failure = failed => return Err(AgentError::Sink(failure)),
+                ready = self.life.ready() => ready.map_err(ring)?,
+                ready = self.files.ready() => ready.map_err(ring)?,
+                found = self.servers.found() => self.give(Input::Directory(found)).map_err(record)?,
+                _ = housekeeping.tick() => self.keep_house().map_err(record)?,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Takes what the rings hold; true where there may be more.
+    fn pump(&mut self) -> io::Result<bool> {
+        // Everything stamped before now is in a ring when both have been drained, but for programs
+        // that are between taking the time and handing the record over: the window covers those.
+        let before = host::boot_ns();
+        let mut records = Vec::new();
+        let mut more = self.life.drain(|bytes| records.push(bytes));
+        more |= self.files.drain(|bytes| records.push(bytes));
+        for bytes in records {
+            self.give(Input::Record(bytes))?;
+        }
+        if !more && self.pipeline.is_waiting() {
+            self.give(Input::Watermark(before.saturating_sub(self.window_ns)))?;
+        }
+        self.obey();
+        Ok(more)
+    }
+
+    /// Takes all that is left.
+    fn drain(&mut self) -> io::Result<()> {
+        while self.pump()? {}
+        self.keep_house()?;
+        self.give(Input::Watermark(u64::MAX))
+    }
+
+    /// Tells the pipeline the names of users and groups, where they are new or have changed.
+    fn give_names(&mut self) -> io::Result<()> {
+        match self.users.refresh() {
+            Ok(false) => {}
+            Ok(true) => {
+                for (group, id, name) in self.users.users().names() {
+                    self.give(Input::Name { group, id, name: name.to_string() })?;
+                }
+            }
+            // Said once, at start-up: names are then absent, numbers are not.
+            Err(error) if self.told.is_empty() => eprintln!("tracer: {error}"),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, input: Input) -> io::Result<()> {
+        if let Some(record) = &mut self.record {
+            record.write(&input)?;
+        }
+        self.pipeline.input(input);
+        Ok(())
+    }
+
+    async fn deliver(&mut self, sink: Option<&mut Sink>) {
+        let documents = self.pipeline.take_documents();
+        let Some(sink) = sink else { return };
+        for document in &documents {
+            sink.send(document).await;
+        }
+        self.shed = sink.shed();
+    }
+
+    /// Does what the pipeline asks for.
+    fn obey(&mut self) {
+        for command in self.pipeline.take_commands() {
+            match command {
+                Command::Tag(tgid, tag) => {
+                    if let Err(error) = self.sensor.set_tag(tgid, tag) {
+                        eprintln!("tracer: cannot tag process {tgid} in the kernel: {error}");
+                    }
+                }
+                Command::Role(exe, roles) => {
+                    if let Err(error) = self.sensor.set_role(exe, roles) {
+                        eprintln!("tracer: cannot mark a server's executable: {error}");
+                    }
+                }
+                Command::Discover(seen) => self.servers.seen(seen),
+            }
+        }
+    }
+
+    /// Tells the pipeline what was lost and what the clock says.
+    fn keep_house(&mut self) -> io::Result<()> {
+        let boot_ns = host::boot_ns();
+        let now = self.sensor.drops();
+        let told = std::mem::replace(&mut self.told, now);
+        for ((reason, count), (_, before)) in self.told.clone().into_iter().zip(told) {
+            let count = count.saturating_sub(before);
+            if count > 0 && reason.loses_event() {
+                self.give(Input::Loss(Loss { reason: reason.name().into(), count, boot_ns }))?;
+            }
+        }
+        let wall = host::boot_wall_ns();
+        if wall.abs_diff(self.boot_wall_ns) > CLOCK_STEP_NS {
+            self.boot_wall_ns = wall;
+            self.give(Input::Clock(wall))?;
+        }
+        self.servers.refresh();
+        self.give_names()
+    }
+
+    fn summary(&self) -> Summary {
+        let counts = self
+            .pipeline
+            .counts()
+            .into_iter()
+            .chain([("documents_shed", self.shed)])
+            .chain(self.told.iter().map(|(reason, count)| (reason.name(), *count)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect();
+        Summary { totals: self.pipeline.totals(), counts }
+    }
+}

@@ -1,0 +1,233 @@
+//! `tracer doctor`: what this host allows, what is lost where it does not, how to get it.
+//!
+//! Decides by trying: the probes are loaded and attached for a moment, as `run` does it.
+
+use std::fs;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Failure;
+use crate::encode::report::{Check, State, json};
+use crate::sensor::{self, Sensor, SensorError, SensorOptions};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
+}
+
+pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    let mut checks = vec![kernel(), btf(args), lockdown(), capabilities(), pid_namespace(), cgroup()];
+    let code = probes(args, &mut checks);
+    let mut out = Vec::new();
+    if args.json {
+        json(&checks, &mut out);
+    } else {
+        table(&checks, &mut out);
+    }
+    std::io::stdout()
+        .write_all(&out)
+        .map_err(|error| Failure::runtime(format!("cannot write to standard output: {error}")))?;
+    let found = checks.iter().any(|check| check.state != State::Good);
+    Ok(ExitCode::from(if code == 0 { u8::from(found) } else { code }))
+}
+
+fn check(name: impl Into<String>, state: State, found: impl Into<String>) -> Check {
+    Check {
+        name: name.into(),
+        state,
+        found: found.into(),
+        effect: String::new(),
+        remedy: String::new(),
+    }
+}
+
+fn kernel() -> Check {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut parts = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let found = format!("{release} {}", uname.machine().to_string_lossy());
+    if version >= (5, 10) {
+        return check("kernel", State::Good, found);
+    }
+    Check {
+        effect: "no ring buffer or boot clock for eBPF programs: tracer cannot run".into(),
+        remedy: "Linux 5.10 or later".into(),
+        ..check("kernel", State::Bad, found)
+    }
+}
+
+fn btf(args: &DoctorArgs) -> Check {
+    let path = args.btf.as_deref();
+    match sensor::read_btf(path) {
+        Ok(_) => {
+            let from = path.map_or_else(
+                || sensor::KERNEL_BTF.to_owned(),
+                |path| path.display().to_string(),
+            );
+            check("kernel types (BTF)", State::Good, from)
+        }
+        Err(error) => Check {
+            effect: "offsets of kernel structures are unknown: tracer cannot run".into(),
+            remedy: "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE".into(),
+            ..check("kernel types (BTF)", State::Bad, error.to_string())
+        },
+    }
+}
+
+fn lockdown() -> Check {
+    let name = "lockdown";
+    match fs::read_to_string("/sys/kernel/security/lockdown") {
+        Ok(text) if text.contains("[confidentiality]") => Check {
+            effect: "the kernel does not let eBPF programs read its memory: tracer cannot run".into(),
+            remedy: "boot with lockdown=integrity".into(),
+            ..check(name, State::Bad, "confidentiality")
+        },
+        Ok(text) => {
+            let mode = text.split(['[', ']']).nth(1).unwrap_or("unknown").to_owned();
+            check(name, State::Good, mode)
+        }
+        Err(_) => check(name, State::Good, "not told (securityfs is not mounted)"),
+    }
+}
+
+/// The capabilities that are used, with their bit (include/uapi/linux/capability.h) and use.
+const CAPABILITIES: &[(u32, &str, &str)] = &[
+    (39, "CAP_BPF", "load eBPF programs"),
+    (38, "CAP_PERFMON", "attach to tracepoints, read kernel memory"),
+    (19, "CAP_SYS_PTRACE", "read other users' processes at start-up"),
+    (2, "CAP_DAC_READ_SEARCH", "read servers' configuration"),
+];
+
+/// `CAP_SYS_ADMIN` stands for CAP_BPF and CAP_PERFMON.
+const SYS_ADMIN: u32 = 21;
+
+fn capabilities() -> Check {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    let missing: Vec<(&str, &str)> = CAPABILITIES
+        .iter()
+        .filter(|(bit, ..)| !has(*bit) && !(matches!(bit, 38 | 39) && has(SYS_ADMIN)))
+        .map(|(_, name, purpose)| (*name, *purpose))
+        .collect();
+    if missing.is_empty() {
+        return check("capabilities", State::Good, "all that are needed");
+    }
+    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+    let purposes: Vec<&str> = missing.iter().map(|(_, purpose)| *purpose).collect();
+    Check {
+        effect: format!("cannot: {}", purposes.join("; ")),
+        remedy: "run as root (sudo tracer ...), or give the capabilities".into(),
+        ..check("capabilities", State::Bad, format!("missing {}", names.join(", ")))
+    }
+}
+
+/// Inode number of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INIT_PID_NS: &str = "pid:[4026531836]";
+
+fn pid_namespace() -> Check {
+    let name = "pid namespace";
+    match fs::read_link("/proc/self/ns/pid") {
+        Ok(link) if link.as_os_str() == INIT_PID_NS => check(name, State::Good, "the host's"),
+        Ok(_) => Check {
+            effect: "processes that ran before the agent are not known by the numbers that the \
+                kernel tells; their lineage is broken"
+                .into(),
+            remedy: "run in the host's pid namespace (hostPID: true, --pid=host)".into(),
+            ..check(name, State::Bad, "a container's")
+        },
+        Err(error) => check(name, State::Bad, error.to_string()),
+    }
+}
+
+fn cgroup() -> Check {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let kinds: Vec<&str> =
+        mounts.lines().filter_map(|line| line.split_ascii_whitespace().nth(2)).collect();
+    let found = match (kinds.contains(&"cgroup"), kinds.contains(&"cgroup2")) {
+        (true, true) => "v1 and v2 (hybrid)",
+        (true, false) => "v1",
+        (false, true) => "v2",
+        (false, false) => "not mounted here",
+    };
+    check("cgroups", State::Good, found)
+}
+
+/// Loads and attaches; what `run` would end with where that fails.
+fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
+    let options = SensorOptions {
+        btf: args.btf.clone(),
+        life_ring_bytes: tracer_common::limits::LIFE_RING_BYTES,
+        file_ring_bytes: tracer_common::limits::FILE_RING_BYTES,
+    };
+    match Sensor::load(&options) {
+        Ok(sensor) => {
+            for report in sensor.reports() {
+                let name = format!("probe {}", report.probe.name);
+                checks.push(match &report.failure {
+                    None => check(name, State::Good, "attached"),
+                    Some(failure) => Check {
+                        effect: format!("not seen: {}", report.probe.lost),
+                        remedy: "see the reason; the rest works without it".into(),
+                        ..check(name, State::Bad, failure.clone())
+                    },
+                });
+            }
+            let missing = sensor.missing_members();
+            checks.push(if missing.is_empty() {
+                check("kernel members", State::Good, "all known")
+            } else {
+                Check {
+                    effect: "the facts read from them are absent from events".into(),
+                    remedy: "none needed".into(),
+                    ..check("kernel members", State::Note, format!("missing {}", missing.join(", ")))
+                }
+            });
+            0
+        }
+        Err(error) => {
+            let (code, remedy) = match &error {
+                SensorError::NoBtf { .. } | SensorError::Unsupported(_) => {
+                    (3, "Linux 5.10 or later with BTF")
+                }
+                SensorError::Refused(_) => {
+                    (4, "run as root on the host; in a container, privileged and with a seccomp \
+                         profile that allows bpf(2)")
+                }
+                SensorError::Object(_) => (5, "build again: cargo xtask build"),
+            };
+            checks.push(Check {
+                effect: "tracer cannot run".into(),
+                remedy: remedy.into(),
+                ..check("eBPF programs", State::Bad, error.to_string())
+            });
+            code
+        }
+    }
+}
+
+fn table(checks: &[Check], out: &mut Vec<u8>) {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    for check in checks {
+        let _infallible =
+            writeln!(out, "{:5} {:width$}  {}", check.state.name(), check.name, check.found);
+        for (label, text) in [("lost", &check.effect), ("fix", &check.remedy)] {
+            if !text.is_empty() {
+                let _infallible = writeln!(out, "      {:width$}  {label}: {text}", "");
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `tracer reference`: the tables of the documentation, from the code they describe.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use tracer_common::probe::{Drop, PROBES};
+
+use super::Failure;
+use crate::{detect, encode};
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Table {
+    Fields,
+    Probes,
+    Rules,
+}
+
+pub(super) fn reference(table: Table) -> Result<ExitCode, Failure> {
+    let text = match table {
+        Table::Fields => encode::fields::reference_markdown(),
+        Table::Probes => probes(),
+        Table::Rules => detect::rules::reference_markdown(),
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::runtime(format!("cannot write to standard output: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn probes() -> String {
+    let mut out = String::from(
+        "# Probes\n\nRaw tracepoints of the tracepoint tier. `tracer doctor` says which of them this \
+         host takes.\n\n| probe | required | not seen without it |\n| --- | --- | --- |\n",
+    );
+    for probe in PROBES {
+        let required = if probe.required { "yes" } else { "no" };
+        out.push_str(&format!("| `{}` | {required} | {} |\n", probe.name, probe.lost));
+    }
+    out.push_str(
+        "\n## Losses counted in the kernel\n\n| reason | loses an event |\n| --- | --- |\n",
+    );
+    for reason in Drop::ALL {
+        let loses = if reason.loses_event() { "yes" } else { "no, one fact of it" };
+        out.push_str(&format!("| `{}` | {loses} |\n", reason.name()));
+    }
+    out
+}

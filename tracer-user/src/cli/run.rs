@@ -1,0 +1,150 @@
+//! `tracer run` and `tracer record`.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Output, OutputArgs};
+use crate::agent::{self, AgentOptions, Summary};
+use crate::config::FileConfig;
+use crate::pipeline::Emit;
+use crate::sensor::{Sensor, SensorOptions};
+use crate::sink::Sink;
+
+#[derive(Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct RecordArgs {
+    /// The file to write
+    file: PathBuf,
+    /// Stop after this many seconds [default: at SIGINT or SIGTERM]
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// Configuration file [default: /etc/tracer/tracer.yaml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
+}
+
+pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
+    let config = FileConfig::load(args.output.config.as_deref())?;
+    let Output { emit, format, target } = Output::resolve(&args.output, &config)?;
+    let sink = Sink::new(format, target);
+    let options = options(&config, args.btf, emit, None);
+    watch(options, Some(sink), None)
+}
+
+pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
+    let config = FileConfig::load(args.config.as_deref())?;
+    let file = create(&args.file).map_err(|error| {
+        Failure::usage(format!(
+            "cannot create {}: {error}; give a file that does not exist yet, in a directory that \
+             can be written to",
+            args.file.display()
+        ))
+    })?;
+    let options = options(&config, args.btf, Emit::Alerts, Some(file));
+    let outcome = watch(options, None, args.seconds.map(Duration::from_secs));
+    if outcome.is_err() {
+        // Nothing was recorded that could be replayed.
+        let _best_effort = std::fs::remove_file(&args.file);
+    }
+    outcome
+}
+
+fn create(path: &PathBuf) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn options(
+    config: &FileConfig,
+    btf: Option<PathBuf>,
+    emit: Emit,
+    record: Option<File>,
+) -> AgentOptions {
+    AgentOptions {
+        sensor: SensorOptions {
+            btf: btf.or_else(|| config.btf.clone()),
+            life_ring_bytes: config.rings.life_bytes,
+            file_ring_bytes: config.rings.file_bytes,
+        },
+        emit,
+        max_processes: config.processes.max,
+        order_window: Duration::from_millis(config.order_window_ms),
+        directories: config.directory_set(),
+        record,
+    }
+}
+
+fn watch(
+    options: AgentOptions,
+    sink: Option<Sink>,
+    limit: Option<Duration>,
+) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(|error| Failure::runtime(format!("cannot start the runtime: {error}")))?;
+    let summary = runtime.block_on(async {
+        let stop = stop(limit)
+            .map_err(|error| Failure::runtime(format!("cannot handle signals: {error}")))?;
+        agent::run(options, sink, announce, stop).await.map_err(Failure::from)
+    })?;
+    say(&summary);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn announce(sensor: &Sensor, processes: usize) {
+    let attached = sensor.reports().iter().filter(|report| report.failure.is_none()).count();
+    for report in sensor.reports() {
+        if let Some(failure) = &report.failure {
+            eprintln!(
+                "tracer: {} is not attached: {failure}; not seen: {}",
+                report.probe.name, report.probe.lost
+            );
+        }
+    }
+    eprintln!(
+        "tracer ready: {attached} of {} probes, tier tracepoint, {processes} processes",
+        sensor.reports().len(),
+    );
+}
+
+fn say(summary: &Summary) {
+    eprintln!("tracer: {summary}");
+}
+
+/// Done at the first SIGINT or SIGTERM, or after `limit`. The handlers are in place when this
+/// returns, so that a signal during start-up is not lost.
+fn stop(limit: Option<Duration>) -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        let limit = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = limit => {}
+        }
+    })
+}

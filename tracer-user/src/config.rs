@@ -1,0 +1,487 @@
+//! The configuration: what the user typed ([`FileConfig`], flags) and what the agent runs with
+//! ([`Config`]).
+//!
+//! Nothing is guessed and nothing is passed over: an unknown key, a wrong type or a value out of range is
+//! an error that names file, line, key and remedy. `deploy/tracer.example.yaml` has every key.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use rustix::fs::{Mode, OFlags};
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
+
+use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
+use crate::enrich::docroot::{Directories, Entry, Kind, Origin, directories::too_wide, path};
+
+mod explain;
+
+/// Where the configuration is looked for when no flag names one.
+pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
+
+/// Longest configuration file.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Largest ring: beyond it a full ring is not a burst but an agent that does not keep up.
+const MAX_RING_BYTES: u32 = 1 << 30;
+/// Smallest process store: a small host's processes and their recent past.
+const MIN_PROCESSES: u32 = 1024;
+/// Largest process store: pids that a kernel can have (`PID_MAX_LIMIT`, linux/threads.h).
+const MAX_PROCESSES: u32 = 4 * 1024 * 1024;
+/// Longest wait of an event: an alert that is later than this helps nobody.
+const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Directories at most in each list.
+const MAX_DIRECTORIES: usize = 4096;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Emit {
+    /// Alerts.
+    #[default]
+    Alerts,
+    /// Events.
+    Events,
+    /// Both.
+    All,
+}
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Pretty on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One ECS document a line.
+    Json,
+    /// Readable lines.
+    Pretty,
+}
+
+/// The file as the user typed it. What [`Config::load`] gives has been checked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileConfig {
+    /// The file; `None` where there is none.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
+    /// What is written: `alerts` (default), `events`, `all`.
+    pub emit: Option<Emit>,
+    /// How it is written: `auto` (default), `json`, `pretty`.
+    pub format: Option<Format>,
+    /// File that documents are appended to; standard output by default.
+    pub output: Option<Spanned<PathBuf>>,
+    /// Kernel type information instead of `/sys/kernel/btf/vmlinux`.
+    pub btf: Option<Spanned<PathBuf>>,
+    /// Buffers between the kernel and the agent.
+    pub rings: Option<FileRings>,
+    /// The process store.
+    pub processes: Option<FileProcesses>,
+    /// How long an event may wait for an earlier one of another CPU, milliseconds: 20 by default, at most
+    /// 5000.
+    pub order_window_ms: Option<Spanned<u32>>,
+    /// Directories that matter beside the defaults and the discovered ones.
+    pub directories: Option<FileDirectories>,
+    /// Leaves out the table of default directories: `false` by default.
+    pub exclude_default_directories: Option<bool>,
+}
+
+/// `rings`: powers of two, at least one page, at most 1 GiB.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileRings {
+    /// Process life, bytes: 8388608 by default.
+    pub life_bytes: Option<Spanned<u32>>,
+    /// File events, bytes: 4194304 by default.
+    pub file_bytes: Option<Spanned<u32>>,
+}
+
+/// `processes`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileProcesses {
+    /// Processes kept, ended ones included: 65536 by default, 1024 to 4194304.
+    pub max: Option<Spanned<u32>>,
+}
+
+/// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileDirectories {
+    /// Files are answers to requests.
+    pub served: Option<Vec<Spanned<String>>>,
+    /// Files become part of a server.
+    pub component: Option<Vec<Spanned<String>>>,
+    /// Files are run as programs for requests.
+    pub cgi: Option<Vec<Spanned<String>>>,
+}
+
+/// What flags say; each wins over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--emit`
+    pub emit: Option<Emit>,
+    /// `--format`
+    pub format: Option<Format>,
+    /// `--output`
+    pub output: Option<PathBuf>,
+    /// `--btf`
+    pub btf: Option<PathBuf>,
+}
+
+/// What the agent runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What is written.
+    pub emit: Emit,
+    /// How it is written.
+    pub format: Format,
+    /// File that documents are appended to; `None` for standard output.
+    pub output: Option<PathBuf>,
+    /// Kernel type information; `None` for the running kernel's own.
+    pub btf: Option<PathBuf>,
+    /// Ring of process life, bytes.
+    pub life_ring_bytes: u32,
+    /// Ring of file events, bytes.
+    pub file_ring_bytes: u32,
+    /// Bound of the process store.
+    pub max_processes: usize,
+    /// How long an event may wait for an earlier one.
+    pub order_window: Duration,
+    /// Directories of the user, in all mount namespaces.
+    pub directories: Vec<ConfiguredDirectory>,
+    /// Leave out the table of default directories.
+    pub exclude_default_directories: bool,
+}
+
+/// A directory that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredDirectory {
+    /// Its path, with `*` segments.
+    pub pattern: Vec<u8>,
+    /// What it is to its server.
+    pub kind: Kind,
+    /// `file:line`
+    pub source: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            emit: Emit::default(),
+            format: Format::default(),
+            output: None,
+            btf: None,
+            life_ring_bytes: LIFE_RING_BYTES,
+            file_ring_bytes: FILE_RING_BYTES,
+            max_processes: 65_536,
+            order_window: Duration::from_millis(20),
+            directories: Vec::new(),
+            exclude_default_directories: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file that a flag named, else [`DEFAULT_PATH`] where it exists.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with the line at fault.
+    pub fn load(path: Option<&Path>) -> Result<FileConfig, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match read(file) {
+            Ok(text) => text,
+            Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(FileConfig::default());
+            }
+            Err(error) => {
+                return Err(ConfigError {
+                    file: file.to_owned(),
+                    line: None,
+                    message: format!("cannot read the configuration: {error}"),
+                });
+            }
+        };
+        parse(file, &text)
+    }
+
+    /// Fills what the flags leave open from the file, and what both do from the defaults.
+    #[must_use]
+    pub fn merge(file: FileConfig, flags: Flags) -> Self {
+        // Taken apart, so that a new key is a compile error here.
+        let FileConfig {
+            path,
+            emit,
+            format,
+            output,
+            btf,
+            rings,
+            processes,
+            order_window_ms,
+            directories,
+            exclude_default_directories,
+        } = file;
+        let FileRings {
+            life_bytes,
+            file_bytes,
+        } = rings.unwrap_or_default();
+        let FileProcesses { max } = processes.unwrap_or_default();
+        let default = Self::default();
+        let number = |value: Option<Spanned<u32>>, default| value.map_or(default, |v| v.value);
+        Self {
+            emit: flags.emit.or(emit).unwrap_or(default.emit),
+            format: flags.format.or(format).unwrap_or(default.format),
+            output: flags.output.or(output.map(|output| output.value)),
+            btf: flags.btf.or(btf.map(|btf| btf.value)),
+            life_ring_bytes: number(life_bytes, default.life_ring_bytes),
+            file_ring_bytes: number(file_bytes, default.file_ring_bytes),
+            max_processes: max
+                .and_then(|max| usize::try_from(max.value).ok())
+                .unwrap_or(default.max_processes),
+            order_window: order_window_ms.map_or(default.order_window, |window| {
+                Duration::from_millis(window.value.into())
+            }),
+            directories: directories
+                .map(|directories| directories.configured(path.as_deref()))
+                .unwrap_or_default(),
+            exclude_default_directories: exclude_default_directories
+                .unwrap_or(default.exclude_default_directories),
+        }
+    }
+
+    /// The set of directories to begin with. A directory of the user that is reached through a link is
+    /// looked for under its own path as well, which is the one that events name.
+    #[must_use]
+    pub fn directories(&self) -> Directories {
+        let mut set = Directories::default();
+        for directory in &self.directories {
+            let ConfiguredDirectory {
+                pattern,
+                kind,
+                source,
+            } = directory;
+            for pattern in [Some(pattern.clone()), canonical_on_host(pattern)] {
+                let entry = pattern.map(|pattern| Entry {
+                    pattern,
+                    kind: *kind,
+                    origin: Origin::Config,
+                    source: source.clone(),
+                    mnt_ns: None,
+                });
+                entry.map(|entry| set.add(entry));
+            }
+        }
+        if !self.exclude_default_directories {
+            set.add_defaults();
+        }
+        set
+    }
+}
+
+impl FileDirectories {
+    fn lists(self) -> [(Kind, Vec<Spanned<String>>); 3] {
+        let Self {
+            served,
+            component,
+            cgi,
+        } = self;
+        [
+            (Kind::Served, served),
+            (Kind::Component, component),
+            (Kind::Cgi, cgi),
+        ]
+        .map(|(kind, list)| (kind, list.unwrap_or_default()))
+    }
+
+    fn configured(self, file: Option<&Path>) -> Vec<ConfiguredDirectory> {
+        let file = file.map_or_else(String::new, |file| file.display().to_string());
+        let mut out = Vec::new();
+        for (kind, list) in self.lists() {
+            for directory in list {
+                out.push(ConfiguredDirectory {
+                    source: format!("{file}:{}", directory.referenced.line()),
+                    pattern: directory.value.into_bytes(),
+                    kind,
+                });
+            }
+        }
+        out
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// The line at fault, counted from one; `None` where it is the file as a whole.
+    pub line: Option<u64>,
+    /// What is wrong, and what to do about it. One line.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(file, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    read_limited(file, MAX_BYTES)
+}
+
+/// Reads and checks a text.
+fn parse(file: &Path, text: &[u8]) -> Result<FileConfig, ConfigError> {
+    let error = |(line, message)| ConfigError {
+        file: file.to_owned(),
+        line,
+        message,
+    };
+    let text = str::from_utf8(text).map_err(|invalid| {
+        let before = text.get(..invalid.valid_up_to()).unwrap_or_default();
+        let line = before
+            .iter()
+            .map(|byte| u64::from(*byte == b'\n'))
+            .sum::<u64>()
+            + 1;
+        error((
+            Some(line),
+            "not UTF-8 text; save the file as UTF-8".to_owned(),
+        ))
+    })?;
+    // A file with all its lines commented out is a valid choice of every default.
+    let said = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let mut config = if text.lines().any(said) {
+        serde_saphyr::from_str(text).map_err(|e| error(explain::yaml(text, &e)))?
+    } else {
+        FileConfig::default()
+    };
+    check(&config).map_err(error)?;
+    config.path = Some(file.to_owned());
+    Ok(config)
+}
+
+type Fault = (Option<u64>, String);
+
+fn check(config: &FileConfig) -> Result<(), Fault> {
+    for (key, path) in [("output", &config.output), ("btf", &config.btf)] {
+        if let Some(path) = path
+            .as_ref()
+            .filter(|path| path.value.as_os_str().is_empty())
+        {
+            let message = format!("{key}: an empty path; name a file, or leave the key out");
+            return Err((line(path), message));
+        }
+    }
+    let rings = config.rings.clone().unwrap_or_default();
+    ring("rings.life_bytes", rings.life_bytes.as_ref())?;
+    ring("rings.file_bytes", rings.file_bytes.as_ref())?;
+    let max = config.processes.clone().unwrap_or_default().max;
+    range("processes.max", max.as_ref(), MIN_PROCESSES, MAX_PROCESSES)?;
+    let window = config.order_window_ms.as_ref();
+    range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
+    for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
+        let key = kind.name();
+        for (index, pattern) in list.iter().enumerate() {
+            let fault = if index >= MAX_DIRECTORIES {
+                Some(format!("more than {MAX_DIRECTORIES} of them"))
+            } else {
+                directory_fault(&pattern.value)
+            };
+            if let Some(fault) = fault {
+                return Err((line(pattern), format!("directories.{key}: {fault}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn line<T>(value: &Spanned<T>) -> Option<u64> {
+    Some(value.referenced.line()).filter(|line| *line > 0)
+}
+
+fn ring(key: &str, value: Option<&Spanned<u32>>) -> Result<(), Fault> {
+    let Some(spanned) = value else {
+        return Ok(());
+    };
+    let bytes = spanned.value;
+    let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+    if bytes.is_power_of_two() && (page..=MAX_RING_BYTES).contains(&bytes) {
+        return Ok(());
+    }
+    let nearest = bytes
+        .clamp(page, MAX_RING_BYTES)
+        .checked_next_power_of_two()
+        .unwrap_or(MAX_RING_BYTES);
+    Err((
+        line(spanned),
+        format!(
+            "{key}: {bytes} is not a power of two from {page} (one page) to {MAX_RING_BYTES}; \
+             {nearest} is"
+        ),
+    ))
+}
+
+fn range(key: &str, value: Option<&Spanned<u32>>, min: u32, max: u32) -> Result<(), Fault> {
+    match value {
+        Some(spanned) if !(min..=max).contains(&spanned.value) => Err((
+            line(spanned),
+            format!("{key}: {} is not from {min} to {max}", spanned.value),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with a directory pattern.
+fn directory_fault(pattern: &str) -> Option<String> {
+    let bytes = pattern.as_bytes();
+    if !pattern.starts_with('/') {
+        return Some(format!(
+            "{pattern:?} is not an absolute path; begin it with /"
+        ));
+    }
+    for segment in path::segments(bytes) {
+        if segment == b".." || segment == b"." {
+            return Some(format!(
+                "{pattern:?} has a . or .. in it; write the path without"
+            ));
+        }
+        if segment.contains(&b'*') && segment != b"*" {
+            return Some(format!(
+                "in {pattern:?}, * has to be a whole segment, as in /home/*/www"
+            ));
+        }
+    }
+    if path::segments(bytes).next() == Some(b"*") {
+        return Some(format!(
+            "{pattern:?} begins with *; name its first directory"
+        ));
+    }
+    match path::normalise(bytes) {
+        None => Some(format!("{pattern:?} is too long or has a NUL in it")),
+        Some(path) if too_wide(&path) => Some(format!(
+            "{pattern:?} is a whole system directory; name the directory in it that is meant"
+        )),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

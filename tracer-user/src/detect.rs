@@ -1,0 +1,429 @@
+//! The rules: when what a server's lineage does is an alert. Pure.
+//!
+//! A rule looks at facts of the event and of the lineage only. Exceptions bind to a *shape* (these
+//! exact arguments, this start-up phase, this kind of directory), never to a server as such, so that
+//! an attacker gains nothing by being inside the excepted server.
+
+pub mod code;
+pub mod roles;
+pub mod rules;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use tracer_common::event::flag;
+use tracer_common::tag::Role;
+
+use self::code::{Code, code};
+use self::roles::Program;
+use crate::alert::{Directory, Rule, Severity};
+use crate::enrich::docroot::{Directories, Kind};
+use crate::event::{Event, Exec, FileId, Open, Payload, ProcessKey, Rename, is_inet};
+use crate::lineage::Store;
+use crate::lineage::process::{Image, Process, Server};
+
+/// How long a server's own start-up may take before it listens, nanoseconds.
+const START_UP_NS: u64 = 60_000_000_000;
+
+/// Two alerts on the same file by the same process within this time are one, nanoseconds.
+const SAME_WRITE_NS: u64 = 1_000_000_000;
+
+/// Files remembered as written by server lineages.
+const WRITTEN: usize = 16_384;
+
+/// A rule that matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// How bad, by the facts.
+    pub severity: Severity,
+    /// One sentence.
+    pub reason: String,
+    /// Place of the nearest server in the chain, zero being the subject.
+    pub server_depth: usize,
+    /// That server.
+    pub server: Server,
+    /// The directory, for a file.
+    pub directory: Option<Directory>,
+}
+
+/// The rules' memory.
+pub struct Detector {
+    /// Served and component directories.
+    pub directories: Directories,
+    written: Written,
+    recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
+    suppressed: u64,
+}
+
+impl Detector {
+    /// With these directories to begin with.
+    #[must_use]
+    pub fn new(directories: Directories) -> Self {
+        Self {
+            directories,
+            written: Written::default(),
+            recent: VecDeque::new(),
+            suppressed: 0,
+        }
+    }
+
+    /// Matches that were no alert of their own, because they were part of one already raised.
+    #[must_use]
+    pub const fn suppressed(&self) -> u64 {
+        self.suppressed
+    }
+
+    /// Applies the rules to an event that the store has taken in.
+    pub fn event(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
+        match &event.payload {
+            Payload::Exec(exec) => self.exec(store, event, exec),
+            Payload::Open(open) => self.open(store, event, open),
+            Payload::Rename(rename) => self.rename(store, event, rename),
+            Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) | Payload::Observed(_) => None,
+        }
+    }
+
+    fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
+        let subject = event.meta.subject;
+        let process = store.get(subject)?;
+        if process.image().is_some_and(|image| image.server.is_some()) {
+            return None; // a server starts a server: php-fpm reloading, Apache running php-cgi
+        }
+        let nearest = nearest(store, event, true)?;
+        if nearest.server.role == Role::Mail {
+            return None; // delivery runs commands by design
+        }
+        let dropped = self.written.holds(exec);
+        let program = roles::program(exec);
+        if program.is_none() && !dropped {
+            return None;
+        }
+        if !dropped && self.is_expected(&nearest, event, exec, program) {
+            return None;
+        }
+        let (rule, mut severity) = match program {
+            _ if dropped => (&rules::DROPPED_EXEC, Severity::High),
+            _ if nearest.server.role == Role::Database => (&rules::DATABASE_SHELL, Severity::High),
+            _ => (&rules::SHELL, Severity::High),
+        };
+        let remote = exec.stdio.iter().find(|fd| is_inet(fd));
+        if remote.is_some() || exec.nlink == 0 {
+            severity = Severity::Critical;
+        }
+        // Shells that an alerted shell starts are the same attack, unless they are worse.
+        let told = store
+            .chain(subject)
+            .take(nearest.depth + 1)
+            .filter_map(|process| process.alerted)
+            .max();
+        if told.is_some_and(|told| told >= severity) {
+            self.suppressed += 1;
+            return None;
+        }
+        let what = match program {
+            _ if dropped => "a program that it wrote",
+            Some(Program::Shell) => "a shell",
+            Some(Program::Interpreter) | None => "an interpreter",
+        };
+        let mut reason = format!(
+            "{} ({} server) executed {what}: {}",
+            nearest.server.name,
+            nearest.server.role.name(),
+            String::from_utf8_lossy(&exec.exe),
+        );
+        if remote.is_some() {
+            reason.push_str(", its input or output is a network connection");
+        }
+        if exec.nlink == 0 {
+            reason.push_str(", from a file that has no name");
+        }
+        let found = Found {
+            rule,
+            severity,
+            reason,
+            server_depth: nearest.depth,
+            server: nearest.server,
+            directory: None,
+        };
+        if let Some(process) = store.get_mut(subject) {
+            process.alerted = Some(severity);
+        }
+        Some(found)
+    }
+
+    /// The shapes of a shell or interpreter that are a server's ordinary work.
+    fn is_expected(
+        &self,
+        nearest: &Nearest<'_>,
+        event: &Event,
+        exec: &Exec,
+        program: Option<Program>,
+    ) -> bool {
+        nearest.is_starting(event.meta.boot_ns)
+            || (program == Some(Program::Shell) && is_sendmail(exec))
+            || self.is_cgi(event, exec)
+            || nearest.image.is_some_and(|server| is_own_program(server, exec))
+    }
+
+    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it.
+    fn is_cgi(&self, event: &Event, exec: &Exec) -> bool {
+        if exec.filename == exec.interp || event.meta.flags & flag::STRING_TRUNCATED != 0 {
+            return false;
+        }
+        let script = absolute(&exec.cwd, &exec.filename);
+        !self.written.has_path(&script)
+            && self
+                .directories
+                .lookup(exec.ns.mnt, &script)
+                .is_some_and(|found| found.kind == Kind::Cgi)
+    }
+
+    fn open(&mut self, store: &Store, event: &Event, open: &Open) -> Option<Found> {
+        let nearest = nearest(store, event, false)?;
+        self.written.insert(open.file, &open.path);
+        let verb = if open.created {
+            "created"
+        } else if open.f_flags & 0o2000 != 0 {
+            "opened for appending"
+        } else {
+            "opened for writing"
+        };
+        self.write(&nearest, event, open.mnt_ns, &open.path, verb)
+    }
+
+    fn rename(&mut self, store: &Store, event: &Event, rename: &Rename) -> Option<Found> {
+        let nearest = nearest(store, event, false)?;
+        self.written.rename(&rename.old, &rename.new);
+        let verb = format!("renamed {} to", String::from_utf8_lossy(&rename.old));
+        self.write(&nearest, event, rename.mnt_ns, &rename.new, &verb)
+    }
+
+    fn write(
+        &mut self,
+        nearest: &Nearest<'_>,
+        event: &Event,
+        mnt_ns: u32,
+        path: &[u8],
+        verb: &str,
+    ) -> Option<Found> {
+        let kind = code(path);
+        // A path cut at its front may be anywhere: a deep directory must not hide a web shell.
+        let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
+        let found = self.directories.lookup(mnt_ns, path);
+        let (rule, what) = match (&found, kind) {
+            (Some(found), _) if found.kind == Kind::Component => {
+                (&rules::COMPONENT_WRITE, "in a directory that servers load components from")
+            }
+            (Some(found), _) if found.kind == Kind::Cgi => {
+                (&rules::CODE_WRITE, "in a directory of programs run on request")
+            }
+            (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
+            (Some(_), Some(Code::Control)) => {
+                (&rules::CODE_WRITE, "a file that says how served files are run")
+            }
+            (None, Some(_)) if cut => (&rules::CODE_WRITE, "code under a path too long to follow"),
+            _ => return None,
+        };
+        if nearest.depth == 0 && nearest.is_starting(event.meta.boot_ns) {
+            return None; // an application server unpacks what an administrator gave it
+        }
+        let directory = found.map(|found| Directory {
+            path: found.path.to_vec(),
+            kind: found.kind.name(),
+            source: found.source.to_owned(),
+        });
+        if !self.is_new_write(event, path) {
+            self.suppressed += 1;
+            return None;
+        }
+        Some(Found {
+            rule,
+            severity: Severity::High,
+            reason: format!(
+                "{} ({} server) {verb} {}: {what}",
+                nearest.server.name,
+                nearest.server.role.name(),
+                String::from_utf8_lossy(path),
+            ),
+            server_depth: nearest.depth,
+            server: nearest.server.clone(),
+            directory,
+        })
+    }
+
+    /// Whether this process has not just been told of with this file: one call of the language's
+    /// library may open it twice.
+    fn is_new_write(&mut self, event: &Event, path: &[u8]) -> bool {
+        let (now, subject) = (event.meta.boot_ns, event.meta.subject);
+        while self.recent.front().is_some_and(|(at, ..)| at.saturating_add(SAME_WRITE_NS) < now)
+            || self.recent.len() > 1024
+        {
+            self.recent.pop_front();
+        }
+        if self.recent.iter().any(|(_, key, known)| *key == subject && known == path) {
+            return false;
+        }
+        self.recent.push_back((now, subject, path.to_vec()));
+        true
+    }
+}
+
+/// The nearest server of a lineage.
+struct Nearest<'a> {
+    server: Server,
+    depth: usize,
+    process: Option<&'a Process>,
+    image: Option<&'a Image>,
+}
+
+/// Walks from the subject to its creators. Of the subject's own programs the one it runs now counts
+/// only where `exec` is false: an exec is judged by what ran before it.
+fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a>> {
+    let mut depth = 0;
+    for process in store.chain(event.meta.subject) {
+        let skip = usize::from(exec && depth == 0);
+        let image = process.images.iter().rev().skip(skip).find(|image| image.server.is_some());
+        if let Some(image) = image
+            && let Some(server) = &image.server
+        {
+            return Some(Nearest {
+                server: server.clone(),
+                depth,
+                process: Some(process),
+                image: Some(image),
+            });
+        }
+        depth += 1;
+    }
+    // The kernel knows more than the store where records were lost.
+    let tag = event.meta.tag;
+    let role = Role::ALL.iter().find(|role| tag.roles & role.bit() != 0)?;
+    Some(Nearest {
+        server: Server { name: "server", role: *role },
+        depth: usize::from(tag.distance).min(depth.saturating_sub(1)),
+        process: None,
+        image: None,
+    })
+}
+
+impl Nearest<'_> {
+    /// Whether the server is still starting: it executed its program itself and a short time ago,
+    /// both witnessed, and does not listen yet. A worker, which is forked, never is.
+    fn is_starting(&self, now_boot_ns: u64) -> bool {
+        let (Some(process), Some(image)) = (self.process, self.image) else { return false };
+        let own = process
+            .images
+            .iter()
+            .skip(process.inherited)
+            .any(|known| std::ptr::eq(known, image));
+        own && !image.observed
+            && process.ports.is_empty()
+            && now_boot_ns.saturating_sub(image.boot_ns) < START_UP_NS
+    }
+}
+
+/// PHP's `mail()` and its like: `sh -c '/usr/sbin/sendmail -t -i'` and nothing more.
+fn is_sendmail(exec: &Exec) -> bool {
+    let [_, flag, command] = exec.args.as_slice() else { return false };
+    if flag != b"-c" {
+        return false;
+    }
+    let mut words = command.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    let program = words.next().unwrap_or_default();
+    let known: &[&[u8]] = &[b"/usr/sbin/sendmail", b"/usr/lib/sendmail", b"/usr/bin/msmtp"];
+    let plain = |word: &[u8]| {
+        let address = word.strip_prefix(b"-f").unwrap_or_default();
+        [b"-t".as_slice(), b"-i", b"-oi"].contains(&word)
+            || (!address.is_empty()
+                && address.iter().all(|byte| {
+                    byte.is_ascii_alphanumeric() || b"@._-+=".contains(byte)
+                }))
+    };
+    known.contains(&program) && words.all(plain)
+}
+
+/// A server that is an interpreter and runs its own program once more: a cluster's workers, a
+/// reloader, Python's multiprocessing. The same executable with the same script, or the exact words
+/// of that library.
+fn is_own_program(server: &Image, exec: &Exec) -> bool {
+    if server.exec.file != exec.file || exec.nlink == 0 {
+        return false;
+    }
+    match roles::script(&exec.args) {
+        Some(script) => roles::script(&server.exec.args) == Some(script),
+        None => {
+            let code = exec.args.iter().skip_while(|word| *word != b"-c").nth(1);
+            code.is_some_and(|code| is_multiprocessing(code))
+        }
+    }
+}
+
+/// `from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7)`
+/// (Lib/multiprocessing/spawn.py, `get_command_line`; the others alike).
+fn is_multiprocessing(code: &[u8]) -> bool {
+    let forms: &[&[u8]] = &[
+        b"from multiprocessing.spawn import spawn_main; spawn_main(",
+        b"from multiprocessing.resource_tracker import main;main(",
+        b"from multiprocessing.semaphore_tracker import main;main(",
+        b"from multiprocessing.forkserver import main; main(",
+    ];
+    forms.iter().any(|form| {
+        code.strip_prefix(*form).and_then(|rest| rest.strip_suffix(b")")).is_some_and(|arguments| {
+            arguments.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_=, ".contains(byte))
+        })
+    })
+}
+
+/// A name made absolute by the directory it is relative to.
+fn absolute(cwd: &[u8], name: &[u8]) -> Vec<u8> {
+    crate::enrich::docroot::path::normalise(&crate::enrich::docroot::path::join(cwd, name))
+        .unwrap_or_default()
+}
+
+/// Files that server lineages wrote, the latest [`WRITTEN`] of them.
+#[derive(Default)]
+struct Written {
+    by_file: HashMap<FileId, Vec<u8>>,
+    paths: HashSet<Vec<u8>>,
+    order: VecDeque<FileId>,
+}
+
+impl Written {
+    fn insert(&mut self, file: FileId, path: &[u8]) {
+        if let Some(old) = self.by_file.insert(file, path.to_vec()) {
+            if old != path {
+                self.paths.remove(&old);
+            }
+        } else {
+            self.order.push_back(file);
+        }
+        self.paths.insert(path.to_vec());
+        if self.order.len() > WRITTEN
+            && let Some(oldest) = self.order.pop_front()
+            && let Some(path) = self.by_file.remove(&oldest)
+        {
+            self.paths.remove(&path);
+        }
+    }
+
+    fn rename(&mut self, old: &[u8], new: &[u8]) {
+        if self.paths.remove(old) {
+            self.paths.insert(new.to_vec());
+            for path in self.by_file.values_mut().filter(|path| path.as_slice() == old) {
+                path.clear();
+                path.extend_from_slice(new);
+            }
+        }
+    }
+
+    /// Whether an exec runs a file that was written: the same inode under the same name. An inode
+    /// number alone is used again when the file is gone.
+    fn holds(&self, exec: &Exec) -> bool {
+        self.by_file.get(&exec.file).is_some_and(|path| *path == exec.exe)
+    }
+
+    fn has_path(&self, path: &[u8]) -> bool {
+        self.paths.contains(path)
+    }
+}

@@ -1,0 +1,368 @@
+//! Which programs are servers, and which are shells and interpreters: data tables.
+//!
+//! Matched on the executable that the kernel resolved, never on `comm`, which any process sets as
+//! it likes. A name's `#` stands for a version (`php-fpm#` is `php-fpm`, `php-fpm8.2`, `php-fpm83`).
+
+use tracer_common::tag::Role;
+
+use crate::event::Exec;
+use crate::lineage::process::Server;
+
+/// A server that its own executable names.
+struct Native {
+    name: &'static str,
+    role: Role,
+    exe: &'static [&'static str],
+}
+
+#[rustfmt::skip]
+const NATIVE: &[Native] = &[
+    Native { name: "nginx", role: Role::Web, exe: &["nginx", "nginx-debug", "openresty", "angie", "freenginx", "tengine"] },
+    Native { name: "apache", role: Role::Web, exe: &["apache2", "httpd", "httpd.worker", "httpd.event", "httpd-prefork", "httpd-worker", "httpd-event"] },
+    Native { name: "lighttpd", role: Role::Web, exe: &["lighttpd", "lighttpd-angel"] },
+    Native { name: "caddy", role: Role::Web, exe: &["caddy", "frankenphp"] },
+    Native { name: "litespeed", role: Role::Web, exe: &["litespeed", "lshttpd", "openlitespeed"] },
+    Native { name: "haproxy", role: Role::Web, exe: &["haproxy"] },
+    Native { name: "traefik", role: Role::Web, exe: &["traefik"] },
+    Native { name: "envoy", role: Role::Web, exe: &["envoy"] },
+    Native { name: "varnish", role: Role::Web, exe: &["varnishd"] },
+    Native { name: "squid", role: Role::Web, exe: &["squid"] },
+    Native { name: "ingress-nginx", role: Role::Web, exe: &["nginx-ingress-controller"] },
+    Native { name: "small-web-server", role: Role::Web, exe: &["h2o", "hiawatha", "cherokee", "cherokee-worker", "thttpd", "mini_httpd", "boa", "mongoose", "webfs", "webfsd"] },
+    Native { name: "php-fpm", role: Role::App, exe: &["php-fpm#", "sw-engine-fpm"] },
+    Native { name: "php-cgi", role: Role::App, exe: &["php-cgi#", "php#-cgi", "php-fcgi", "php-cgi.cagefs", "lsphp#"] },
+    Native { name: "unit", role: Role::App, exe: &["unitd"] },
+    Native { name: "uwsgi", role: Role::App, exe: &["uwsgi#", "uwsgi-core"] },
+    Native { name: "fcgiwrap", role: Role::App, exe: &["fcgiwrap"] },
+    Native { name: "passenger", role: Role::App, exe: &["PassengerAgent"] },
+    Native { name: "mysql", role: Role::Database, exe: &["mysqld", "mariadbd"] },
+    Native { name: "postgresql", role: Role::Database, exe: &["postgres"] },
+    Native { name: "mongodb", role: Role::Database, exe: &["mongod", "mongos"] },
+    Native { name: "sqlserver", role: Role::Database, exe: &["sqlservr"] },
+    Native { name: "db2", role: Role::Database, exe: &["db2sysc"] },
+    Native { name: "clickhouse", role: Role::Database, exe: &["clickhouse-server"] },
+    Native { name: "influxdb", role: Role::Database, exe: &["influxd", "influxdb3"] },
+    Native { name: "redis", role: Role::Cache, exe: &["redis-server", "valkey-server", "keydb-server", "dragonfly"] },
+    Native { name: "memcached", role: Role::Cache, exe: &["memcached"] },
+    Native { name: "exim", role: Role::Mail, exe: &["exim", "exim4"] },
+    Native { name: "dovecot", role: Role::Mail, exe: &["dovecot", "lmtp", "imap", "pop3"] },
+    Native { name: "ftp", role: Role::Ftp, exe: &["vsftpd", "proftpd", "pure-ftpd"] },
+];
+
+/// A server that runs in an interpreter or virtual machine: its arguments name it.
+struct Hosted {
+    name: &'static str,
+    role: Role,
+    /// The runtime's executable.
+    exe: &'static [&'static str],
+    /// File names of scripts, names of modules or classes, beginnings of a process title.
+    program: &'static [&'static str],
+}
+
+const PYTHON: &[&str] = &["python#", "pypy#"];
+const RUBY: &[&str] = &["ruby#"];
+const PERL: &[&str] = &["perl#"];
+const JAVA: &[&str] = &["java", "jsvc"];
+
+#[rustfmt::skip]
+const HOSTED: &[Hosted] = &[
+    Hosted { name: "gunicorn", role: Role::App, exe: PYTHON, program: &["gunicorn", "gunicorn3"] },
+    Hosted { name: "uvicorn", role: Role::App, exe: PYTHON, program: &["uvicorn", "hypercorn", "daphne", "granian"] },
+    Hosted { name: "waitress", role: Role::App, exe: PYTHON, program: &["waitress-serve", "waitress"] },
+    Hosted { name: "puma", role: Role::App, exe: RUBY, program: &["puma", "unicorn", "unicorn_rails", "thin", "rackup", "falcon", "mongrel_rails", "passenger"] },
+    Hosted { name: "plack", role: Role::App, exe: PERL, program: &["starman", "plackup", "hypnotoad", "twiggy"] },
+    Hosted { name: "tomcat", role: Role::App, exe: JAVA, program: &["org.apache.catalina.startup.Bootstrap", "org.apache.catalina.startup.Tomcat"] },
+    Hosted { name: "jetty", role: Role::App, exe: JAVA, program: &["org.eclipse.jetty.start.Main", "org.eclipse.jetty.xml.XmlConfiguration"] },
+    Hosted { name: "wildfly", role: Role::App, exe: JAVA, program: &["org.jboss.modules.Main", "org.jboss.Main", "jboss-modules.jar"] },
+    Hosted { name: "weblogic", role: Role::App, exe: JAVA, program: &["weblogic.Server"] },
+    Hosted { name: "websphere", role: Role::App, exe: JAVA, program: &["com.ibm.ws.runtime.WsServer", "com.ibm.wsspi.bootstrap.WSPreLauncher", "ws-server.jar"] },
+    Hosted { name: "glassfish", role: Role::App, exe: JAVA, program: &["com.sun.enterprise.glassfish.bootstrap.ASMain", "glassfish.jar", "payara-micro.jar"] },
+    Hosted { name: "spring", role: Role::App, exe: JAVA, program: &["org.springframework.boot.loader.JarLauncher", "org.springframework.boot.loader.launch.JarLauncher", "org.springframework.boot.loader.WarLauncher"] },
+    Hosted { name: "jenkins", role: Role::App, exe: JAVA, program: &["jenkins.war", "executable.Main", "hudson.WebAppMain"] },
+    Hosted { name: "elasticsearch", role: Role::Database, exe: JAVA, program: &["org.elasticsearch.bootstrap.Elasticsearch", "org.elasticsearch.server.cli.ServerCli", "org.opensearch.bootstrap.OpenSearch"] },
+    Hosted { name: "confluence", role: Role::App, exe: JAVA, program: &["com.atlassian.jira.startup.Launcher", "com.atlassian.bitbucket.internal.launcher.BitbucketServerLauncher"] },
+    Hosted { name: "solr", role: Role::App, exe: JAVA, program: &["solr.jar", "start.jar"] },
+    Hosted { name: "activemq", role: Role::App, exe: JAVA, program: &["activemq.jar"] },
+    Hosted { name: "keycloak", role: Role::App, exe: JAVA, program: &["io.quarkus.bootstrap.runner.QuarkusEntryPoint", "quarkus-run.jar"] },
+];
+
+/// Runtimes that are a server when they listen, and not before: by name alone a build tool and an
+/// application server are the same program. The second name is what output calls such a server.
+#[rustfmt::skip]
+const RUNTIMES: &[(&str, &[&str])] = &[
+    ("java", &["java", "jsvc"]),
+    ("node", &["node", "nodejs"]),
+    ("bun", &["bun"]),
+    ("deno", &["deno"]),
+    ("python", &["python#", "pypy#"]),
+    ("ruby", &["ruby#", "jruby"]),
+    ("perl", &["perl#"]),
+    ("php", &["php#"]),
+    ("dotnet", &["dotnet", "mono", "mono-sgen"]),
+    ("erlang", &["beam.smp", "beam"]),
+    ("lua", &["lua#", "luajit#"]),
+];
+
+#[rustfmt::skip]
+const SHELLS: &[&str] = &[
+    "sh", "bash", "dash", "ash", "zsh#", "ksh#", "ksh93", "mksh", "mksh-static", "lksh", "oksh", "loksh", "pdksh",
+    "csh", "bsd-csh", "tcsh", "fish", "rbash", "rzsh", "yash", "posh", "xonsh", "nu", "elvish", "pwsh", "es", "rc", "scsh",
+];
+
+#[rustfmt::skip]
+const INTERPRETERS: &[&str] = &[
+    "python#", "pypy#", "perl#", "ruby#", "php#", "php#-cli", "lua#", "luajit#", "tclsh#", "expect", "node", "nodejs",
+    "bun", "deno", "Rscript", "R", "groovy", "jshell", "guile#", "gawk", "mawk", "awk", "original-awk",
+];
+
+/// Programs that are many programs: the applet is the name they are called by.
+const MULTI_CALL: &[&str] = &["busybox", "busybox-static", "toybox"];
+
+/// What kind of program an exec runs, for the shell rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A command interpreter.
+    Shell,
+    /// A language interpreter.
+    Interpreter,
+}
+
+impl Program {
+    /// The word in reasons.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Interpreter => "interpreter",
+        }
+    }
+}
+
+/// The server that an exec starts: by executable, or by the arguments of its runtime.
+#[must_use]
+pub fn by_exec(exec: &Exec) -> Option<Server> {
+    let name = effective_name(exec);
+    by_name(name).or_else(|| by_arguments(name, &exec.args))
+}
+
+/// Whether [`by_exec`] needed nothing but the executable, so that its inode alone says the role.
+#[must_use]
+pub fn by_file_alone(exec: &Exec) -> bool {
+    exec.file.inode != 0 && exec.nlink != 0 && by_name(base(&exec.exe)).is_some()
+}
+
+/// The server that a runtime is once it listens.
+#[must_use]
+pub fn by_listening(exec: &Exec) -> Option<Server> {
+    let exe = effective_name(exec);
+    RUNTIMES
+        .iter()
+        .find(|(_, names)| any(names, exe))
+        .map(|(name, _)| Server { name, role: Role::App })
+}
+
+/// Whether an executable is one of the runtimes.
+#[must_use]
+pub fn is_runtime(exe: &[u8]) -> bool {
+    RUNTIMES.iter().any(|(_, names)| any(names, base(exe)))
+}
+
+/// What kind of program an exec runs, if one of interest.
+#[must_use]
+pub fn program(exec: &Exec) -> Option<Program> {
+    let name = effective_name(exec);
+    if any(SHELLS, name) {
+        Some(Program::Shell)
+    } else if any(INTERPRETERS, name) {
+        Some(Program::Interpreter)
+    } else {
+        None
+    }
+}
+
+/// The name of the program that really runs: the applet of a multi-call binary, the target of a
+/// dynamic loader that was called as a program, else the executable's own.
+#[must_use]
+pub fn effective_name(exec: &Exec) -> &[u8] {
+    let exe = base(&exec.exe);
+    if is_loader(exe) {
+        return loader_target(&exec.args).map_or(exe, base);
+    }
+    if any(MULTI_CALL, exe) {
+        let mut names = exec.args.iter().map(|arg| base(arg));
+        return match names.next() {
+            Some(first) if any(MULTI_CALL, first) => names.next().unwrap_or(exe),
+            Some(applet) => applet.strip_prefix(b"-").unwrap_or(applet),
+            None => exe,
+        };
+    }
+    exe
+}
+
+fn by_name(name: &[u8]) -> Option<Server> {
+    NATIVE
+        .iter()
+        .find(|server| any(server.exe, name))
+        .map(|server| Server { name: server.name, role: server.role })
+}
+
+fn by_arguments(exe: &[u8], args: &[Vec<u8>]) -> Option<Server> {
+    HOSTED
+        .iter()
+        .filter(|server| any(server.exe, exe))
+        .find(|server| {
+            let names = |word: &[u8]| server.program.iter().any(|name| name.as_bytes() == base(word));
+            // A process title, as gunicorn and puma set it: "gunicorn: master [app]".
+            let title = args.first().and_then(|title| title.split(|&byte| byte == b':').next());
+            if title.is_some_and(names) {
+                return true;
+            }
+            if server.exe == JAVA {
+                // Options before and after the class or archive are many; a name is enough.
+                return args.iter().skip(1).any(|word| names(word));
+            }
+            script(args).is_some_and(names)
+        })
+        .map(|server| Server { name: server.name, role: server.role })
+}
+
+/// The script or module that an interpreter's arguments name: the first word that is no option, or
+/// the one after `-m`.
+#[must_use]
+pub fn script(args: &[Vec<u8>]) -> Option<&[u8]> {
+    let mut words = args.iter().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_slice() {
+            b"-m" => return words.next().map(Vec::as_slice),
+            b"-c" | b"-e" | b"-" | b"--eval" | b"-p" | b"--print" | b"-r" => return None,
+            // Python's options with a value of their own word; the others' values are attached.
+            b"-W" | b"-X" => {
+                words.next();
+            }
+            word if word.starts_with(b"-") => {}
+            word => return Some(word),
+        }
+    }
+    None
+}
+
+fn is_loader(name: &[u8]) -> bool {
+    let starts = |prefix: &[u8]| name.starts_with(prefix);
+    (starts(b"ld-") || starts(b"ld.so") || starts(b"ld64.so"))
+        && name.windows(3).any(|part| part == b".so")
+}
+
+/// What `ld.so [options] program` runs (ld.so(8)).
+fn loader_target(args: &[Vec<u8>]) -> Option<&[u8]> {
+    const WITH_VALUE: &[&[u8]] = &[
+        b"--library-path",
+        b"--inhibit-rpath",
+        b"--audit",
+        b"--preload",
+        b"--argv0",
+        b"--glibc-hwcaps-prepend",
+        b"--glibc-hwcaps-mask",
+    ];
+    let mut words = args.iter().skip(1);
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word.as_slice()) {
+            words.next();
+        } else if !word.starts_with(b"--") {
+            return Some(word);
+        }
+    }
+    None
+}
+
+/// The last component of a path.
+#[must_use]
+pub fn base(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+fn any(patterns: &[&str], name: &[u8]) -> bool {
+    patterns.iter().any(|pattern| matches(pattern.as_bytes(), name))
+}
+
+/// Whether a name is a table's word; `#` in the word takes digits, dots and dashes between digits.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let Some(at) = pattern.iter().position(|&byte| byte == b'#') else {
+        return pattern == name;
+    };
+    let (prefix, suffix) = (pattern.get(..at), pattern.get(at + 1..));
+    let (Some(prefix), Some(suffix)) = (prefix, suffix) else { return false };
+    name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(|version| {
+        let version = version.strip_prefix(b"-").unwrap_or(version);
+        version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::tests::exec;
+
+    fn server(exe: &str, args: &[&str]) -> Option<(&'static str, Role)> {
+        by_exec(&exec(exe, args)).map(|server| (server.name, server.role))
+    }
+
+    #[test]
+    fn servers_by_executable() {
+        for (exe, name) in [
+            ("/usr/sbin/nginx", "nginx"),
+            ("/usr/sbin/php-fpm8.2", "php-fpm"),
+            ("/usr/sbin/php-fpm83", "php-fpm"),
+            ("/usr/local/sbin/php-fpm", "php-fpm"),
+            ("/usr/bin/php-cgi8.2", "php-cgi"),
+            ("/usr/bin/php8.2-cgi", "php-cgi"),
+            ("/usr/sbin/mariadbd", "mysql"),
+            ("/usr/sbin/httpd-prefork", "apache"),
+        ] {
+            assert_eq!(server(exe, &[name]).map(|found| found.0), Some(name), "{exe}");
+        }
+        for exe in ["/usr/bin/php8.2", "/usr/bin/nginx-manager", "/usr/sbin/sshd", "", "/usr/bin/python3.11"] {
+            assert_eq!(server(exe, &["x"]), None, "{exe}");
+        }
+    }
+
+    #[test]
+    fn servers_by_arguments() {
+        let tomcat = ["java", "-Dx=y", "-classpath", "/a.jar", "org.apache.catalina.startup.Bootstrap", "start"];
+        assert_eq!(server("/usr/lib/jvm/bin/java", &tomcat), Some(("tomcat", Role::App)));
+        assert_eq!(server("/usr/bin/java", &["java", "-jar", "/opt/jenkins.war"]).unwrap().0, "jenkins");
+        assert_eq!(server("/usr/bin/java", &["java", "org.apache.maven.Main"]), None);
+        let gunicorn = ["/usr/bin/python3", "/usr/bin/gunicorn", "-w", "2", "app:app"];
+        assert_eq!(server("/usr/bin/python3.11", &gunicorn).unwrap().0, "gunicorn");
+        assert_eq!(server("/usr/bin/python3", &["python3", "-m", "uvicorn", "a:b"]).unwrap().0, "uvicorn");
+        assert_eq!(server("/usr/bin/python3", &["gunicorn: master [app]"]).unwrap().0, "gunicorn");
+        assert_eq!(server("/usr/bin/python3", &["python3", "-c", "gunicorn"]), None);
+        assert_eq!(server("/usr/bin/python3", &["python3", "x.py", "gunicorn"]), None);
+    }
+
+    #[test]
+    fn runtimes_need_to_listen() {
+        let node = exec("/usr/bin/node", &["node", "/app/server.js"]);
+        assert_eq!(by_exec(&node), None);
+        assert_eq!(by_listening(&node).unwrap().name, "node");
+        assert_eq!(by_listening(&exec("/usr/sbin/sshd", &["sshd"])), None);
+    }
+
+    #[test]
+    fn programs_behind_other_names() {
+        let kind = |exe: &str, args: &[&str]| program(&exec(exe, args));
+        assert_eq!(kind("/usr/bin/dash", &["totally-not-a-shell"]), Some(Program::Shell));
+        assert_eq!(kind("/bin/busybox", &["sh", "-c", "id"]), Some(Program::Shell));
+        assert_eq!(kind("/bin/busybox", &["busybox", "ash"]), Some(Program::Shell));
+        assert_eq!(kind("/bin/busybox", &["-sh"]), Some(Program::Shell));
+        assert_eq!(kind("/bin/busybox", &["cat"]), None);
+        let loader = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
+        assert_eq!(kind(loader, &["ld", "/bin/sh", "-c", "id"]), Some(Program::Shell));
+        assert_eq!(
+            kind(loader, &["ld", "--argv0", "x", "--inhibit-cache", "/usr/bin/python3.11"]),
+            Some(Program::Interpreter)
+        );
+        assert_eq!(kind("/usr/bin/ld", &["ld", "/bin/sh"]), None);
+        assert_eq!(kind("/usr/bin/perl5.36.0", &["perl"]), Some(Program::Interpreter));
+        assert_eq!(kind("/usr/bin/id", &["sh"]), None);
+    }
+}

@@ -1,0 +1,294 @@
+//! Facts that the field list shows, derived from a document.
+
+use std::borrow::Cow;
+
+use tracer_common::event::{FdInfo, fd_kind};
+use tracer_common::tag::Role;
+
+use super::scope::Scope;
+use super::summary::sentence;
+use super::text::visible_prose;
+use super::value::{Value, list, number, strings};
+use super::words::{Status, address, args_truncated, directory, family, is_memfd};
+use crate::alert::{Alert, HostFacts, Technique};
+use crate::event::{Exec, Listen, Open, Payload, Rename};
+
+pub(super) fn alert(scope: Scope<'_>) -> Option<&Alert> {
+    scope.document.alert.as_ref()
+}
+
+pub(super) fn host(scope: Scope<'_>) -> &HostFacts {
+    &scope.document.event.host
+}
+
+pub(super) fn opened(scope: Scope<'_>) -> Option<&Open> {
+    let Payload::Open(open) = scope.payload() else {
+        return None;
+    };
+    Some(open)
+}
+
+pub(super) fn renamed(scope: Scope<'_>) -> Option<&Rename> {
+    let Payload::Rename(rename) = scope.payload() else {
+        return None;
+    };
+    Some(rename)
+}
+
+pub(super) fn listening(scope: Scope<'_>) -> Option<&Listen> {
+    let Payload::Listen(listen) = scope.payload() else {
+        return None;
+    };
+    Some(listen)
+}
+
+pub(super) fn executed(scope: Scope<'_>) -> Option<&Exec> {
+    let (Payload::Exec(exec) | Payload::Observed(exec)) = scope.payload() else {
+        return None;
+    };
+    Some(exec)
+}
+
+pub(super) fn message(scope: Scope<'_>) -> String {
+    match alert(scope) {
+        Some(alert) => {
+            let mut out = format!("{}: ", alert.rule.name);
+            visible_prose(&alert.reason, &mut out);
+            out
+        }
+        None => sentence(scope),
+    }
+}
+
+pub(super) fn id(scope: Scope<'_>) -> String {
+    alert(scope)
+        .map_or(scope.document.event.id, |alert| alert.id)
+        .to_string()
+}
+
+/// What ECS says of an event: category, type, action, outcome, data set. The pairs of category and
+/// type are those that ECS allows.
+struct Class {
+    category: &'static str,
+    kind: &'static str,
+    action: &'static str,
+    outcome: &'static str,
+    dataset: &'static str,
+}
+
+fn class(scope: Scope<'_>) -> Class {
+    let (category, kind, action, outcome) = match scope.payload() {
+        Payload::Fork(_) => ("process", "start", "fork", "success"),
+        Payload::Exec(_) => ("process", "start", "exec", "success"),
+        Payload::Exit(_) => ("process", "end", "end", ""),
+        Payload::Observed(_) => ("process", "info", "already_running", ""),
+        Payload::Open(open) if open.created => ("file", "creation", "creation", "success"),
+        Payload::Open(_) => ("file", "change", "modification", "success"),
+        Payload::Rename(_) => ("file", "change", "rename", "success"),
+        Payload::Listen(_) => ("network", "start", "listen", "success"),
+    };
+    Class {
+        category,
+        kind,
+        action,
+        outcome,
+        dataset: match category {
+            "process" => "tracer.process",
+            "file" => "tracer.file",
+            _ => "tracer.network",
+        },
+    }
+}
+
+pub(super) fn categories(scope: Scope<'_>) -> Vec<&'static str> {
+    let mut categories = vec![class(scope).category];
+    if alert(scope).is_some() {
+        categories.push("intrusion_detection");
+    }
+    categories
+}
+
+pub(super) fn types(scope: Scope<'_>) -> Vec<&'static str> {
+    let mut types = vec![class(scope).kind];
+    if alert(scope).is_some() && !types.contains(&"info") {
+        types.push("info");
+    }
+    types
+}
+
+pub(super) fn action(scope: Scope<'_>) -> &str {
+    alert(scope).map_or_else(|| class(scope).action, |alert| alert.rule.action)
+}
+
+pub(super) fn outcome(scope: Scope<'_>) -> &'static str {
+    class(scope).outcome
+}
+
+pub(super) fn dataset(scope: Scope<'_>) -> &'static str {
+    match alert(scope) {
+        Some(_) => "tracer.alert",
+        None => class(scope).dataset,
+    }
+}
+
+/// One string of each tactic of an alert. Equal ones once; as tactics differ in every one of their
+/// strings, the lists of ids, names and references stay parallel.
+pub(super) fn tactics(scope: Scope<'_>, of: fn(&Technique) -> String) -> Option<Value<'_>> {
+    strings(distinct(alert(scope)?.rule.techniques.iter().map(of)))
+}
+
+/// The same of each technique.
+pub(super) fn techniques(scope: Scope<'_>, of: fn(&Technique) -> String) -> Option<Value<'_>> {
+    tactics(scope, of)
+}
+
+/// The same of each sub-technique.
+pub(super) fn subtechniques(
+    scope: Scope<'_>,
+    of: fn((&'static str, &'static str)) -> String,
+) -> Option<Value<'_>> {
+    let techniques = alert(scope)?.rule.techniques.iter();
+    strings(distinct(
+        techniques.filter_map(|technique| technique.subtechnique.map(of)),
+    ))
+}
+
+/// The most specific id of a technique.
+pub(super) fn technique_id(technique: &Technique) -> &'static str {
+    technique.subtechnique.unwrap_or(technique.technique).0
+}
+
+/// Where ATT&CK describes a technique or sub-technique.
+pub(super) fn attack(id: &str) -> String {
+    format!(
+        "https://attack.mitre.org/techniques/{}/",
+        id.replace('.', "/")
+    )
+}
+
+fn distinct(items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for item in items {
+        if !seen.contains(&item) {
+            seen.push(item);
+        }
+    }
+    seen
+}
+
+pub(super) fn arguments(exec: &Exec) -> Option<Value<'_>> {
+    list(
+        exec.args
+            .iter()
+            .map(|argument| Value::Bytes(Cow::Borrowed(argument))),
+    )
+}
+
+pub(super) fn arguments_count<'a>(exec: &Exec) -> Option<Value<'a>> {
+    if exec.args.is_empty() || args_truncated(exec) {
+        return None;
+    }
+    number(exec.args.len() as u64)
+}
+
+pub(super) fn command_line(exec: &Exec) -> Option<Value<'_>> {
+    let line = exec.args.join(&b' ');
+    (!line.is_empty()).then_some(Value::Bytes(Cow::Owned(line)))
+}
+
+/// ECS: the controlling terminal is the same as standard input and error.
+pub(super) fn interactive(exec: &Exec) -> bool {
+    let [input, _, error] = &exec.stdio;
+    exec.tty.is_some_and(|(major, minor)| {
+        [input, error]
+            .iter()
+            .all(|fd| fd.kind == fd_kind::TTY && fd.rdev == (major << 20 | minor))
+    })
+}
+
+/// The directory of a file event. A memfd has none.
+pub(super) fn parent_directory(scope: Scope<'_>) -> Option<&[u8]> {
+    if opened(scope).is_some_and(|open| is_memfd(open.nlink, &open.path)) {
+        return None;
+    }
+    scope.path().map(directory)
+}
+
+pub(super) fn os_full(host: &HostFacts) -> String {
+    format!("{} {}", host.os_name, host.os_version)
+        .trim()
+        .to_owned()
+}
+
+pub(super) fn roles(scope: Scope<'_>) -> Vec<&'static str> {
+    let bits = scope.tag().roles;
+    Role::ALL
+        .iter()
+        .filter(|role| bits & role.bit() != 0)
+        .map(|role| role.name())
+        .collect()
+}
+
+pub(super) fn related_users(scope: Scope<'_>) -> Vec<String> {
+    let users = scope.chain().take(2).flat_map(|process| {
+        let ids = process.ids().map(|ids| [ids.euid, ids.uid, ids.suid]);
+        ids.into_iter().flatten().map(move |uid| {
+            process
+                .user_name(uid)
+                .map_or_else(|| uid.to_string(), ToOwned::to_owned)
+        })
+    });
+    distinct(users)
+}
+
+pub(super) fn related_ips(scope: Scope<'_>) -> Vec<String> {
+    let descriptors = (0..3)
+        .filter_map(|number| scope.stdio(number))
+        .flat_map(|fd| {
+            let local = socket(fd).and_then(|(fd, _)| address(fd.family, fd.local_addr));
+            [local.map(|ip| ip.to_string()), peer(fd)]
+        });
+    let listens =
+        listening(scope).and_then(|listen| Some(address(listen.family, listen.addr)?.to_string()));
+    distinct(descriptors.flatten().chain(listens))
+}
+
+/// The descriptor of the scope where it is a socket, and the word for its family.
+pub(super) fn socket(scope: Scope<'_>) -> Option<(&FdInfo, &'static str)> {
+    let fd = scope.fd()?;
+    if fd.kind != fd_kind::SOCKET {
+        return None;
+    }
+    Some((fd, family(fd.family)?))
+}
+
+/// Address of the other end, where the socket is connected.
+pub(super) fn peer(scope: Scope<'_>) -> Option<String> {
+    let (fd, _) = socket(scope)?;
+    let ip = address(fd.family, fd.remote_addr)?;
+    (!ip.is_unspecified()).then(|| ip.to_string())
+}
+
+pub(super) fn mount_namespace(scope: Scope<'_>) -> Option<u32> {
+    let ours = opened(scope).map(|open| open.mnt_ns);
+    ours.or_else(|| renamed(scope).map(|rename| rename.mnt_ns))
+        .or_else(|| executed(scope).map(|exec| exec.ns.mnt))
+}
+
+pub(super) fn network_namespace(scope: Scope<'_>) -> Option<u32> {
+    let ours = listening(scope).map(|listen| listen.net_ns);
+    ours.or_else(|| executed(scope).map(|exec| exec.ns.net))
+}
+
+pub(super) fn ended_by(scope: Scope<'_>) -> Option<u32> {
+    Status(scope.ended()?.1).signal()
+}
+
+pub(super) fn integrity(scope: Scope<'_>) -> &'static str {
+    let integrity = &scope.document.event.integrity;
+    if integrity.lost.is_empty() && !integrity.lineage_broken {
+        "complete"
+    } else {
+        "incomplete"
+    }
+}

@@ -1,0 +1,546 @@
+//! The field list: every field of every document, declared once. Encoders and the reference both
+//! read it, so neither can know a field that the other does not.
+//!
+//! Fields of one object stand together, as encoders write in this order. Names are those of ECS 9.4
+//! where it has one for the fact; `process.Ext` and `file.Ext` follow Elastic's own collector; all
+//! else is under `tracer`.
+
+use std::fmt::Write;
+
+use super::facts::{
+    action, alert, arguments, arguments_count, attack, categories, command_line, dataset, ended_by,
+    executed, host, id, integrity, interactive, listening, message, mount_namespace,
+    network_namespace, opened, os_full, outcome, parent_directory, peer, related_ips,
+    related_users, renamed, roles, socket, subtechniques, tactics, technique_id, techniques, types,
+};
+use super::scope::Scope;
+use super::value::{
+    Value, bytes, decimal, nonzero, number, numbers, only, owned, strings, text, time, words,
+};
+use super::words::{
+    Status, address, args_truncated, base_name, capabilities, device, extension, family, file_type,
+    is_memfd, mode, open_flags, rename_flags, signal, socket_state,
+};
+use crate::alert::Document;
+use crate::event::{Payload, fd_type, missing};
+
+/// The version of ECS that the names are from.
+pub const ECS_VERSION: &str = "9.4.0";
+
+/// What a field holds, in the words of Elasticsearch's mapping types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// A string matched as a whole.
+    Keyword,
+    /// A string searched by its words.
+    Text,
+    /// A string searched by patterns.
+    Wildcard,
+    /// An integer.
+    Long,
+    /// RFC 3339 in UTC, nanoseconds.
+    Date,
+    /// `true` or `false`.
+    Boolean,
+    /// An IPv4 or IPv6 address.
+    Ip,
+    /// An object whose keys are not known before.
+    Flattened,
+}
+
+impl Type {
+    /// The word in Elasticsearch's mapping.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keyword => "keyword",
+            Self::Text => "match_only_text",
+            Self::Wildcard => "wildcard",
+            Self::Long => "long",
+            Self::Date => "date",
+            Self::Boolean => "boolean",
+            Self::Ip => "ip",
+            Self::Flattened => "flattened",
+        }
+    }
+}
+
+/// Which documents can have a field: a set of event kinds, or alerts whatever their event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Docs(u16);
+
+impl Docs {
+    const FORK: Self = Self(1 << 0);
+    const EXEC: Self = Self(1 << 1);
+    const EXIT: Self = Self(1 << 2);
+    const OPEN: Self = Self(1 << 3);
+    const RENAME: Self = Self(1 << 4);
+    const LISTEN: Self = Self(1 << 5);
+    const OBSERVED: Self = Self(1 << 6);
+    const ALERT: Self = Self(1 << 7);
+    const ALL: Self = Self(u16::MAX);
+    const IMAGE: Self = Self::EXEC.or(Self::OBSERVED);
+    const FILE: Self = Self::OPEN.or(Self::RENAME);
+
+    const WORDS: &[(Self, &str)] = &[
+        (Self::ALERT, "alert"),
+        (Self::FORK, "fork"),
+        (Self::EXEC, "exec"),
+        (Self::EXIT, "end"),
+        (Self::OBSERVED, "already_running"),
+        (Self::OPEN, "creation, modification"),
+        (Self::RENAME, "rename"),
+        (Self::LISTEN, "listen"),
+    ];
+
+    const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether the document is one of these.
+    #[must_use]
+    pub const fn cover(self, document: &Document) -> bool {
+        let kind = match document.event.event.payload {
+            Payload::Fork(_) => Self::FORK,
+            Payload::Exec(_) => Self::EXEC,
+            Payload::Exit(_) => Self::EXIT,
+            Payload::Open(_) => Self::OPEN,
+            Payload::Rename(_) => Self::RENAME,
+            Payload::Listen(_) => Self::LISTEN,
+            Payload::Observed(_) => Self::OBSERVED,
+        };
+        self.0 & kind.0 != 0 || (document.alert.is_some() && self.0 & Self::ALERT.0 != 0)
+    }
+
+    /// The set in words, `all` for every document.
+    #[must_use]
+    pub fn words(self) -> String {
+        if self == Self::ALL {
+            return "all".to_owned();
+        }
+        let words: Vec<&str> = Self::WORDS
+            .iter()
+            .filter(|(docs, _)| self.0 & docs.0 != 0)
+            .map(|(_, word)| *word)
+            .collect();
+        words.join(", ")
+    }
+}
+
+/// A field as the reference shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Dotted name. A list of objects is marked by `[]`.
+    pub name: String,
+    /// What it holds.
+    pub kind: Type,
+    /// Whether it holds a list of these.
+    pub list: bool,
+    /// Which documents can have it.
+    pub docs: Docs,
+    /// One line.
+    pub about: &'static str,
+}
+
+/// Every field, in the order of output.
+#[must_use]
+pub fn catalogue() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    collect(FIELDS, "", Docs::ALL, &mut entries);
+    entries
+}
+
+fn collect(table: &'static [Field], prefix: &str, docs: Docs, entries: &mut Vec<Entry>) {
+    for field in table {
+        let name = format!("{prefix}{}", field.name);
+        let docs = Docs(docs.0 & field.docs.0);
+        match field.get {
+            Get::Value(_) | Get::Raw => entries.push(Entry {
+                name,
+                kind: field.kind,
+                list: field.list,
+                docs,
+                about: field.about,
+            }),
+            Get::Group(fields, _) => collect(fields, &format!("{name}."), docs, entries),
+            Get::Rows(fields, _) => collect(fields, &format!("{name}[]."), docs, entries),
+        }
+    }
+}
+
+/// The field list as a Markdown page.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut out = format!(
+        "# Fields\n\
+         \n\
+         <!-- Written by `tracer reference fields`; edit tracer-user/src/encode/fields.rs. -->\n\
+         \n\
+         What a JSON document holds. One line is one document; objects are nested. Names outside \
+         `tracer` are those of ECS {ECS_VERSION}, except that `process.Ext` and `file.Ext` follow \
+         Elastic's own collector.\n\
+         \n\
+         - A fact that is not known is left out. There are no empty strings and no placeholders.\n\
+         - `process` is what the document is about: for a fork the child, whose `parent` is its \
+         true creator.\n\
+         - Facts about a program (arguments, working directory, capabilities, descriptors) are from \
+         the moment it was executed. So are users and groups, except those of `process` where it \
+         wrote or renamed a file: a worker that began as root and then changed its user shows as \
+         root among the ancestors.\n\
+         - Text that is not UTF-8 shows U+FFFD; its exact bytes are in `tracer.raw`.\n\
+         - *In* names the documents that can have the field, by `event.action` of the plain event; \
+         `alert` means every alert.\n\
+         - `[]` after a type is a list of it, within a name a list of objects.\n"
+    );
+    let mut section = "";
+    let entries = catalogue();
+    for entry in &entries {
+        let top = entry
+            .name
+            .split_once('.')
+            .map_or("document", |(top, _)| top);
+        let top = if top == "ecs" { "document" } else { top };
+        if top != section {
+            section = top;
+            let _infallible = write!(
+                out,
+                "\n## {section}\n\n| Field | Type | In | Meaning |\n|---|---|---|---|\n"
+            );
+        }
+        let _infallible = writeln!(
+            out,
+            "| `{}` | {}{} | {} | {} |",
+            entry.name,
+            entry.kind.name(),
+            if entry.list { "[]" } else { "" },
+            entry.docs.words(),
+            entry.about.replace('|', "\\|"),
+        );
+    }
+    out
+}
+
+/// One row of the list.
+pub(super) struct Field {
+    /// Dotted name, relative to the table's place.
+    pub(super) name: &'static str,
+    pub(super) docs: Docs,
+    pub(super) get: Get,
+    kind: Type,
+    list: bool,
+    about: &'static str,
+}
+
+type GetValue = for<'a> fn(Scope<'a>) -> Option<Value<'a>>;
+type GetScope = for<'a> fn(Scope<'a>) -> Option<Scope<'a>>;
+type GetRows = for<'a> fn(Scope<'a>) -> Vec<Scope<'a>>;
+
+/// How to come to what a field holds.
+pub(super) enum Get {
+    /// A value.
+    Value(GetValue),
+    /// Fields of another table, about something else.
+    Group(&'static [Field], GetScope),
+    /// A list of objects with the fields of another table.
+    Rows(&'static [Field], GetRows),
+    /// Exact bytes of the text before that was not UTF-8; only the encoder knows them.
+    Raw,
+}
+
+const fn one(
+    name: &'static str,
+    kind: Type,
+    docs: Docs,
+    about: &'static str,
+    get: GetValue,
+) -> Field {
+    Field {
+        name,
+        docs,
+        get: Get::Value(get),
+        kind,
+        list: false,
+        about,
+    }
+}
+
+const fn list(
+    name: &'static str,
+    kind: Type,
+    docs: Docs,
+    about: &'static str,
+    get: GetValue,
+) -> Field {
+    Field {
+        list: true,
+        ..one(name, kind, docs, about, get)
+    }
+}
+
+const fn group(name: &'static str, docs: Docs, fields: &'static [Field], get: GetScope) -> Field {
+    Field {
+        name,
+        docs,
+        get: Get::Group(fields, get),
+        kind: Type::Flattened,
+        list: false,
+        about: "",
+    }
+}
+
+const fn rows(name: &'static str, docs: Docs, fields: &'static [Field], get: GetRows) -> Field {
+    Field {
+        name,
+        docs,
+        get: Get::Rows(fields, get),
+        kind: Type::Flattened,
+        list: true,
+        about: "",
+    }
+}
+
+const fn raw(name: &'static str, about: &'static str) -> Field {
+    Field {
+        name,
+        docs: Docs::ALL,
+        get: Get::Raw,
+        kind: Type::Flattened,
+        list: false,
+        about,
+    }
+}
+
+use Type::{Boolean, Date, Flattened, Ip, Keyword, Long, Text, Wildcard};
+
+const ALL: Docs = Docs::ALL;
+const ALERT: Docs = Docs::ALERT;
+const EXIT: Docs = Docs::EXIT;
+const IMAGE: Docs = Docs::IMAGE;
+const FILE: Docs = Docs::FILE;
+const OPEN: Docs = Docs::OPEN;
+const RENAME: Docs = Docs::RENAME;
+const LISTEN: Docs = Docs::LISTEN;
+
+/// The document.
+#[rustfmt::skip]
+pub(super) static FIELDS: &[Field] = &[
+    one("@timestamp", Date, ALL, "When it happened, by the kernel's clock.", |s| time(s, s.document.event.event.meta.boot_ns)),
+    one("message", Text, ALL, "What happened, in one sentence that is safe to show.", |s| owned(message(s))),
+    one("ecs.version", Keyword, ALL, "Version of ECS that the names are from.", |_| text(ECS_VERSION)),
+
+    one("event.id", Keyword, ALL, "Id of the alert or the event; the same when a recording is replayed, so that it removes duplicates.", |s| owned(id(s))),
+    one("event.kind", Keyword, ALL, "`alert` or `event`.", |s| text(if s.document.alert.is_some() { "alert" } else { "event" })),
+    list("event.category", Keyword, ALL, "`process`, `file` or `network`; for alerts also `intrusion_detection`.", |s| words(categories(s))),
+    list("event.type", Keyword, ALL, "`start`, `end`, `info`, `creation` or `change`; for alerts also `info`.", |s| words(types(s))),
+    one("event.action", Keyword, ALL, "`fork`, `exec`, `end`, `already_running`, `creation`, `modification`, `rename` or `listen`; for alerts the action of the rule.", |s| text(action(s))),
+    one("event.outcome", Keyword, ALL, "`success`: only what the kernel did is reported. Not for ends and for processes that already ran.", |s| text(outcome(s))),
+    one("event.severity", Long, ALERT, "21 low, 47 medium, 73 high, 99 critical.", |s| number(alert(s)?.severity.number())),
+    one("event.code", Keyword, ALERT, "Id of the rule.", |s| text(alert(s)?.rule.id)),
+    one("event.reason", Keyword, ALERT, "Why this is an alert: who did what.", |s| text(&alert(s)?.reason)),
+    one("event.module", Keyword, ALL, "`tracer`.", |_| text("tracer")),
+    one("event.provider", Keyword, ALL, "`tracer`.", |_| text("tracer")),
+    one("event.dataset", Keyword, ALL, "`tracer.alert`, `tracer.process`, `tracer.file` or `tracer.network`.", |s| text(dataset(s))),
+
+    one("rule.id", Keyword, ALERT, "Stable id of the rule.", |s| text(alert(s)?.rule.id)),
+    one("rule.name", Keyword, ALERT, "The rule in one line.", |s| text(alert(s)?.rule.name)),
+    one("rule.version", Keyword, ALERT, "Raised when what the rule matches changes.", |s| text(alert(s)?.rule.version)),
+    one("rule.description", Keyword, ALERT, "What a match means and why.", |s| text(alert(s)?.rule.description)),
+    one("rule.category", Keyword, ALERT, "Name of the tactic that the rule is first about.", |s| text(alert(s)?.rule.techniques.first()?.tactic.1)),
+    one("rule.reference", Keyword, ALERT, "Description of the technique that the rule is first about.", |s| owned(attack(technique_id(alert(s)?.rule.techniques.first()?)))),
+    one("rule.ruleset", Keyword, ALERT, "`tracer`: the rules that ship with it.", |s| alert(s).and(text("tracer"))),
+
+    one("threat.framework", Keyword, ALERT, "`MITRE ATT&CK`.", |s| alert(s)?.rule.techniques.first().and(text("MITRE ATT&CK"))),
+    list("threat.tactic.id", Keyword, ALERT, "Tactics, most specific first; names and references in the same order.", |s| tactics(s, |t| t.tactic.0.to_owned())),
+    list("threat.tactic.name", Keyword, ALERT, "Names of the tactics.", |s| tactics(s, |t| t.tactic.1.to_owned())),
+    list("threat.tactic.reference", Keyword, ALERT, "Their descriptions.", |s| tactics(s, |t| format!("https://attack.mitre.org/tactics/{}/", t.tactic.0))),
+    list("threat.technique.id", Keyword, ALERT, "Techniques, the same way.", |s| techniques(s, |t| t.technique.0.to_owned())),
+    list("threat.technique.name", Keyword, ALERT, "Names of the techniques.", |s| techniques(s, |t| t.technique.1.to_owned())),
+    list("threat.technique.reference", Keyword, ALERT, "Their descriptions.", |s| techniques(s, |t| attack(t.technique.0))),
+    list("threat.technique.subtechnique.id", Keyword, ALERT, "Sub-techniques, the same way.", |s| subtechniques(s, |sub| sub.0.to_owned())),
+    list("threat.technique.subtechnique.name", Keyword, ALERT, "Names of the sub-techniques.", |s| subtechniques(s, |sub| sub.1.to_owned())),
+    list("threat.technique.subtechnique.reference", Keyword, ALERT, "Their descriptions.", |s| subtechniques(s, |sub| attack(sub.0))),
+
+    group("process", ALL, PROCESS, |s| Some(s)),
+    rows("process.previous", ALL, PREVIOUS, |s| s.previous().collect()),
+    group("process.parent", ALL, PROCESS, |s| s.ancestor(1)),
+    one("process.group_leader.pid", Long, IMAGE, "Id of the process group: the pid of the process that began it.", |s| nonzero(executed(s)?.pgid)),
+    one("process.session_leader.pid", Long, IMAGE, "Id of the session: the pid of the process that began it.", |s| nonzero(executed(s)?.sid)),
+    list("process.Ext.ancestry", Keyword, ALL, "Entity ids of all ancestors, nearest first.", |s| strings(s.ancestors().map(|a| a.process.entity_id.to_string()))),
+
+    one("user.id", Keyword, ALL, "Effective user of the process.", |s| decimal(s.ids()?.euid)),
+    one("user.name", Keyword, ALL, "Its name.", |s| text(s.user_name(s.ids()?.euid)?)),
+
+    one("file.path", Keyword, FILE, "The file, absolute, as the process sees it. After a rename the new path.", |s| bytes(s.path()?)),
+    one("file.name", Keyword, FILE, "Last component of the path.", |s| bytes(base_name(s.path()?))),
+    one("file.directory", Keyword, FILE, "The path without it.", |s| bytes(parent_directory(s)?)),
+    one("file.extension", Keyword, FILE, "What follows the last dot of the name.", |s| bytes(extension(base_name(s.path()?)))),
+    one("file.type", Keyword, OPEN, "`file`, `dir` or `symlink`.", |s| text(file_type(opened(s)?.mode)?)),
+    one("file.inode", Keyword, OPEN, "Inode number.", |s| decimal(opened(s)?.file.inode)),
+    one("file.device", Keyword, OPEN, "Device, `major:minor`.", |s| owned(device(opened(s)?.file))),
+    one("file.mode", Keyword, OPEN, "Permission bits, octal.", |s| owned(mode(opened(s)?.mode))),
+    one("file.uid", Keyword, OPEN, "Owner.", |s| decimal(opened(s)?.uid)),
+    one("file.gid", Keyword, OPEN, "Group.", |s| decimal(opened(s)?.gid)),
+    one("file.size", Long, OPEN, "Bytes when it was opened.", |s| number(opened(s)?.size)),
+    one("file.Ext.original.path", Keyword, RENAME, "The path before the rename.", |s| bytes(&renamed(s)?.old)),
+
+    one("server.ip", Ip, LISTEN, "Address that the process listens on.", |s| { let l = listening(s)?; owned(address(l.family, l.addr)?.to_string()) }),
+    one("server.port", Long, LISTEN, "Port that the process listens on.", |s| number(listening(s)?.port)),
+    one("network.type", Keyword, LISTEN, "`ipv4` or `ipv6`.", |s| text(family(listening(s)?.family)?)),
+
+    one("container.id", Keyword, ALL, "Container of the process, from its cgroup.", |s| text(s.process.container_id.as_deref()?)),
+
+    one("host.id", Keyword, ALL, "`/etc/machine-id`.", |s| text(&host(s).machine_id)),
+    one("host.hostname", Keyword, ALL, "Name of the host.", |s| text(&host(s).hostname)),
+    one("host.name", Keyword, ALL, "The same.", |s| text(&host(s).hostname)),
+    one("host.boot.id", Keyword, ALL, "Changes with every boot.", |s| text(&host(s).boot_id)),
+    one("host.architecture", Keyword, ALL, "As `uname -m` says.", |s| text(&host(s).architecture)),
+    one("host.os.type", Keyword, ALL, "`linux`.", |_| text("linux")),
+    one("host.os.platform", Keyword, ALL, "`ID` of os-release.", |s| text(&host(s).os_platform)),
+    one("host.os.name", Keyword, ALL, "`NAME` of os-release.", |s| text(&host(s).os_name)),
+    one("host.os.version", Keyword, ALL, "`VERSION_ID` of os-release.", |s| text(&host(s).os_version)),
+    one("host.os.full", Keyword, ALL, "Name and version.", |s| owned(os_full(host(s)))),
+    one("host.os.kernel", Keyword, ALL, "As `uname -r` says.", |s| text(&host(s).kernel)),
+
+    one("agent.type", Keyword, ALL, "`tracer`.", |_| text("tracer")),
+    one("agent.name", Keyword, ALL, "Name of the host the agent runs on.", |s| text(&host(s).hostname)),
+    one("agent.version", Keyword, ALL, "Version of the agent.", |_| text(env!("CARGO_PKG_VERSION"))),
+
+    list("related.user", Keyword, ALL, "Users of the process and its parent, by name where known, else by id.", |s| strings(related_users(s))),
+    list("related.ip", Ip, IMAGE.or(LISTEN), "Every address in the document.", |s| strings(related_ips(s))),
+    list("related.hosts", Keyword, ALL, "The host.", |s| strings(Some(host(s).hostname.clone()).filter(|name| !name.is_empty()))),
+
+    one("tracer.severity", Keyword, ALERT, "`event.severity` as a word.", |s| text(alert(s)?.severity.name())),
+    list("tracer.false_positives", Keyword, ALERT, "Known benign causes of such an alert.", |s| words(alert(s)?.rule.false_positives.to_vec())),
+    one("tracer.server.name", Keyword, ALL, "Nearest server: `nginx`, `php-fpm`, `tomcat`.", |s| text(s.server()?.1.name)),
+    one("tracer.server.role", Keyword, ALL, "What it does: `web`, `app`, `database`, `cache`, `mail` or `ftp`.", |s| text(s.server()?.1.role.name())),
+    one("tracer.server.depth", Long, ALL, "Steps from the process to it; 0 is the process itself.", |s| number(s.server()?.0.depth as u64)),
+    one("tracer.server.pid", Long, ALL, "Its pid.", |s| number(s.server()?.0.process.key.tgid)),
+    one("tracer.server.entity_id", Keyword, ALL, "Its entity id.", |s| owned(s.server()?.0.process.entity_id.to_string())),
+    list("tracer.server.ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.server()?.0.process.ports)),
+    one("tracer.directory.path", Keyword, ALERT, "Served or component directory that the file is in.", |s| bytes(&alert(s)?.directory.as_ref()?.path)),
+    one("tracer.directory.kind", Keyword, ALERT, "`served`, or `component` for one that a server loads code from.", |s| text(alert(s)?.directory.as_ref()?.kind)),
+    one("tracer.directory.source", Keyword, ALERT, "Where that is known from: `default`, or a configuration file.", |s| text(&alert(s)?.directory.as_ref()?.source)),
+    rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
+    one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start) or `inferred` (named by another record).", |s| text(s.process.origin.name())),
+    one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
+    list("tracer.tag.roles", Keyword, ALL, "Roles of all servers in the lineage, as the kernel side keeps them.", |s| words(roles(s))),
+    one("tracer.tag.distance", Long, ALL, "Forks since the nearest of them, as the kernel side keeps it.", |s| s.tag().is_server_lineage().then(|| number(s.tag().distance))?),
+    one("tracer.executable.inode", Keyword, IMAGE, "Inode number of the executable.", |s| decimal(executed(s)?.file.inode)),
+    one("tracer.executable.device", Keyword, IMAGE, "Its device, `major:minor`.", |s| owned(device(executed(s)?.file))),
+    one("tracer.executable.mode", Keyword, IMAGE, "Its permission bits, octal, setuid and setgid included.", |s| owned(mode(executed(s)?.mode))),
+    one("tracer.executable.memfd", Boolean, IMAGE, "It has no file: it was executed from memory.", |s| { let exec = executed(s)?; only(is_memfd(exec.nlink, &exec.exe)) }),
+    one("tracer.executable.deleted", Boolean, IMAGE, "Its file is deleted.", |s| { let exec = executed(s)?; only(exec.nlink == 0 && exec.file.inode != 0 && !is_memfd(exec.nlink, &exec.exe)) }),
+    one("tracer.executable.called_as", Keyword, IMAGE, "The path it was executed by, where that is a link to it.", |s| bytes(s.called_as()?)),
+    one("tracer.script.path", Keyword, IMAGE, "The script that the executable interprets, as it was named.", |s| bytes(&s.script()?.filename)),
+    one("tracer.script.interpreter", Keyword, IMAGE, "The interpreter that its first line names.", |s| bytes(&s.script()?.interp)),
+    one("tracer.args.length", Long, IMAGE, "Bytes of the whole argument area.", |s| number(executed(s)?.args_len)),
+    one("tracer.args.truncated", Boolean, IMAGE, "The middle of the arguments is missing.", |s| only(args_truncated(executed(s)?))),
+    group("tracer.stdin", IMAGE, STDIO, |s| s.stdio(0)),
+    group("tracer.stdout", IMAGE, STDIO, |s| s.stdio(1)),
+    group("tracer.stderr", IMAGE, STDIO, |s| s.stdio(2)),
+    one("tracer.login.user.id", Keyword, IMAGE, "The user who logged in (audit); stays through sudo and su.", |s| decimal(executed(s)?.loginuid?)),
+    one("tracer.login.session", Keyword, IMAGE, "Audit session.", |s| decimal(executed(s)?.sessionid?)),
+    one("tracer.cgroup.path", Keyword, IMAGE, "Cgroup of the process.", |s| bytes(&executed(s)?.cgroup)),
+    one("tracer.cgroup.id", Keyword, IMAGE, "Its id.", |s| decimal(Some(executed(s)?.cgroup_id).filter(|id| *id != 0)?)),
+    one("tracer.namespaces.mnt", Long, IMAGE.or(FILE), "Mount namespace, inode number.", |s| nonzero(mount_namespace(s)?)),
+    one("tracer.namespaces.pid", Long, IMAGE, "PID namespace.", |s| nonzero(executed(s)?.ns.pid)),
+    one("tracer.namespaces.net", Long, IMAGE.or(LISTEN), "Network namespace.", |s| nonzero(network_namespace(s)?)),
+    one("tracer.namespaces.user", Long, IMAGE, "User namespace.", |s| nonzero(executed(s)?.ns.user)),
+    one("tracer.namespaces.uts", Long, IMAGE, "UTS namespace.", |s| nonzero(executed(s)?.ns.uts)),
+    one("tracer.namespaces.ipc", Long, IMAGE, "IPC namespace.", |s| nonzero(executed(s)?.ns.ipc)),
+    one("tracer.namespaces.cgroup", Long, IMAGE, "Cgroup namespace.", |s| nonzero(executed(s)?.ns.cgroup)),
+    list("tracer.file.flags", Keyword, OPEN, "How it was opened: `create`, `exclusive`, `truncate`, `append`.", |s| words(open_flags(opened(s)?.f_flags))),
+    one("tracer.file.links", Long, OPEN, "Links to the file.", |s| number(opened(s)?.nlink)),
+    one("tracer.file.memfd", Boolean, OPEN, "It is a file in memory only.", |s| { let open = opened(s)?; only(is_memfd(open.nlink, &open.path)) }),
+    one("tracer.file.deleted", Boolean, OPEN, "It has no name any more, or never had one.", |s| { let open = opened(s)?; only(open.nlink == 0 && !is_memfd(open.nlink, &open.path)) }),
+    list("tracer.rename.flags", Keyword, RENAME, "`no_replace`, `exchange` (both files changed places) or `whiteout`.", |s| words(rename_flags(renamed(s)?.flags))),
+    one("tracer.exit.signal", Long, EXIT, "Signal that ended the process.", |s| number(ended_by(s)?)),
+    one("tracer.exit.signal_name", Keyword, EXIT, "Its name.", |s| text(signal(ended_by(s)?)?)),
+    one("tracer.exit.core_dumped", Boolean, EXIT, "It left a core dump.", |s| only(Status(s.ended()?.1).dumped_core())),
+    one("tracer.tier", Keyword, ALL, "Hooks that the event is from: `tracepoint`, `lsm`, or `snapshot` for /proc.", |s| text(s.document.event.event.meta.tier.name())),
+    list("tracer.missing", Keyword, ALL, "Facts that are missing or cut short: `path_truncated`, `working_directory_truncated`, `args_truncated`, `args_unreadable`, `name_truncated`.", |s| words(missing(s.document.event.event.meta.flags))),
+    one("tracer.integrity.state", Keyword, ALL, "`complete`, or `incomplete` where something was lost in the time that the lineage rests on.", |s| text(integrity(s))),
+    one("tracer.integrity.lineage_broken", Boolean, ALL, "The chain does not reach PID 1 of the host.", |s| only(s.document.event.integrity.lineage_broken)),
+    one("tracer.integrity.lost", Flattened, ALL, "Losses by reason since the oldest witnessed ancestor started.", |s| Some(&*s.document.event.integrity.lost).filter(|lost| !lost.is_empty()).map(Value::Counts)),
+    raw("tracer.raw", "Exact bytes, in hexadecimal, of each text above that is not UTF-8, by its dotted path; places in lists count from 0."),
+];
+
+/// `process` and `process.parent`.
+#[rustfmt::skip]
+static PROCESS: &[Field] = &[
+    one("entity_id", Keyword, ALL, "Names the process for all time: made from boot id, pid and start.", |s| owned(s.process.entity_id.to_string())),
+    one("pid", Long, ALL, "Pid in the host's namespace.", |s| number(s.process.key.tgid)),
+    one("vpid", Long, ALL, "Pid in its own namespace.", |s| nonzero(s.process.vpid)),
+    one("name", Keyword, ALL, "Last component of the executable.", |s| bytes(s.name())),
+    one("executable", Keyword, ALL, "Executable, absolute, as the process sees it, links resolved.", |s| bytes(&s.exec()?.exe)),
+    list("args", Keyword, ALL, "Arguments, the program's name for itself first.", |s| arguments(s.exec()?)),
+    one("args_count", Long, ALL, "How many; left out where the middle is missing.", |s| arguments_count(s.exec()?)),
+    one("command_line", Wildcard, ALL, "The arguments, joined by spaces.", |s| command_line(s.exec()?)),
+    one("working_directory", Keyword, ALL, "Working directory when it was executed.", |s| bytes(&s.exec()?.cwd)),
+    one("start", Date, ALL, "When the process was created.", |s| time(s, s.process.start_boot_ns)),
+    one("end", Date, ALL, "When it ended, where that was before or with this event.", |s| time(s, s.ended()?.0)),
+    one("exit_code", Long, ALL, "Exit code; for an end by signal 128 + its number, as shells have it.", |s| number(Status(s.ended()?.1).code())),
+    one("interactive", Boolean, ALL, "Whether standard input and error are its controlling terminal.", |s| s.exec().map(|exec| Value::Bool(interactive(exec)))),
+    one("tty.char_device.major", Long, ALL, "Controlling terminal, major number.", |s| number(s.exec()?.tty?.0)),
+    one("tty.char_device.minor", Long, ALL, "Its minor number.", |s| number(s.exec()?.tty?.1)),
+    one("user.id", Keyword, ALL, "Effective user.", |s| decimal(s.ids()?.euid)),
+    one("user.name", Keyword, ALL, "Its name.", |s| text(s.user_name(s.ids()?.euid)?)),
+    one("real_user.id", Keyword, ALL, "Real user.", |s| decimal(s.ids()?.uid)),
+    one("real_user.name", Keyword, ALL, "Its name.", |s| text(s.user_name(s.ids()?.uid)?)),
+    one("saved_user.id", Keyword, ALL, "Saved user.", |s| decimal(s.ids()?.suid)),
+    one("saved_user.name", Keyword, ALL, "Its name.", |s| text(s.user_name(s.ids()?.suid)?)),
+    one("group.id", Keyword, ALL, "Effective group.", |s| decimal(s.ids()?.egid)),
+    one("group.name", Keyword, ALL, "Its name.", |s| text(s.group_name(s.ids()?.egid)?)),
+    one("real_group.id", Keyword, ALL, "Real group.", |s| decimal(s.ids()?.gid)),
+    one("real_group.name", Keyword, ALL, "Its name.", |s| text(s.group_name(s.ids()?.gid)?)),
+    one("saved_group.id", Keyword, ALL, "Saved group.", |s| decimal(s.ids()?.sgid)),
+    one("saved_group.name", Keyword, ALL, "Its name.", |s| text(s.group_name(s.ids()?.sgid)?)),
+    one("thread.id", Long, ALL, "Thread that did it.", |s| number(s.tid()?)),
+    list("thread.capabilities.effective", Keyword, ALL, "Effective capabilities when it was executed.", |s| strings(capabilities(s.exec()?.cap_effective))),
+    list("thread.capabilities.permitted", Keyword, ALL, "Permitted capabilities when it was executed.", |s| strings(capabilities(s.exec()?.cap_permitted))),
+];
+
+/// `process.previous` and `tracer.lineage[].previous`.
+#[rustfmt::skip]
+static PREVIOUS: &[Field] = &[
+    one("executable", Keyword, ALL, "Executable of a program that the process ran before, oldest first.", |s| bytes(&s.exec()?.exe)),
+    list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
+    one("args_count", Long, ALL, "How many; left out where the middle is missing.", |s| arguments_count(s.exec()?)),
+];
+
+/// `tracer.lineage`: the ancestors.
+#[rustfmt::skip]
+static LINEAGE: &[Field] = &[
+    one("depth", Long, ALL, "Steps up from the process; 1 is its creator. The list is nearest first and ends with PID 1.", |s| number(s.depth as u64)),
+    one("entity_id", Keyword, ALL, "Names the ancestor for all time.", |s| owned(s.process.entity_id.to_string())),
+    one("pid", Long, ALL, "Pid in the host's namespace.", |s| number(s.process.key.tgid)),
+    one("name", Keyword, ALL, "Last component of its executable.", |s| bytes(s.name())),
+    one("executable", Keyword, ALL, "The program it ran at the time of the event.", |s| bytes(&s.exec()?.exe)),
+    list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
+    one("working_directory", Keyword, ALL, "Working directory when it was executed.", |s| bytes(&s.exec()?.cwd)),
+    one("start", Date, ALL, "When the ancestor was created.", |s| time(s, s.process.start_boot_ns)),
+    one("end", Date, ALL, "When it ended, where that was before this event.", |s| time(s, s.ended()?.0)),
+    one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
+    one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
+    one("container.id", Keyword, ALL, "Its container.", |s| text(s.process.container_id.as_deref()?)),
+    one("server", Keyword, ALL, "The server it is.", |s| text(s.process.server.as_ref()?.name)),
+    one("role", Keyword, ALL, "What that server does.", |s| text(s.process.server.as_ref()?.role.name())),
+    list("ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.process.ports)),
+    one("origin", Keyword, ALL, "How it is known: `witnessed`, `observed` or `inferred`.", |s| text(s.process.origin.name())),
+    one("inherited", Boolean, ALL, "Whether its program came with the fork.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
+    rows("previous", ALL, PREVIOUS, |s| s.previous().collect()),
+];
+
+/// `tracer.stdin`, `tracer.stdout` and `tracer.stderr`: descriptors when the program was executed.
+#[rustfmt::skip]
+static STDIO: &[Field] = &[
+    one("type", Keyword, ALL, "`file`, `pipe`, `tty`, `null`, `socket` or `other`.", |s| text(fd_type(s.fd()?)?)),
+    one("inode", Keyword, ALL, "Inode number: equal at both ends of a pipe.", |s| decimal(Some(s.fd()?.inode).filter(|inode| *inode != 0)?)),
+    one("family", Keyword, ALL, "Of a socket: `ipv4`, `ipv6` or `unix`.", |s| text(socket(s)?.1)),
+    one("state", Keyword, ALL, "Of an internet socket: `established`, `listen`, …", |s| { let (fd, word) = socket(s)?; if word == "unix" { None } else { text(socket_state(fd.state)?) } }),
+    one("local.ip", Ip, ALL, "Address of this end.", |s| { let (fd, _) = socket(s)?; owned(address(fd.family, fd.local_addr)?.to_string()) }),
+    one("local.port", Long, ALL, "Port of this end.", |s| nonzero(socket(s)?.0.local_port)),
+    one("peer.ip", Ip, ALL, "Address of the other end.", |s| owned(peer(s)?)),
+    one("peer.port", Long, ALL, "Port of the other end.", |s| nonzero(socket(s)?.0.remote_port)),
+    one("peer.pid", Long, ALL, "Process at the other end of a unix socket.", |s| nonzero(socket(s)?.0.peer_tgid)),
+];

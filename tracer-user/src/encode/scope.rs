@@ -1,0 +1,238 @@
+//! What a field is about: a document, and within it one process, program or descriptor.
+
+use tracer_common::event::{FdInfo, Ids};
+use tracer_common::tag::Tag;
+
+use super::words::{base_name, is_memfd};
+use crate::alert::{Document, ProcessView};
+use crate::event::{Exec, Payload};
+use crate::lineage::process::{Image, Server};
+
+/// What a field is about.
+///
+/// Depth zero is the process that the document is about. For a fork that is the *child*, as
+/// collectors of ECS expect of `event.type: start`; its creator is then the parent.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) document: &'a Document,
+    pub(super) process: &'a ProcessView,
+    /// Steps from the process that the document is about.
+    pub(super) depth: usize,
+    /// A program of the process that is not its current one.
+    image: Option<&'a Image>,
+    /// A descriptor of the process.
+    fd: Option<&'a FdInfo>,
+}
+
+impl<'a> Scope<'a> {
+    /// The document and the process it is about.
+    pub(super) fn new(document: &'a Document) -> Self {
+        Self {
+            document,
+            process: born(document).unwrap_or(&document.event.process),
+            depth: 0,
+            image: None,
+            fd: None,
+        }
+    }
+
+    /// The same document, about the ancestor `depth` steps up.
+    pub(super) fn ancestor(self, depth: usize) -> Option<Self> {
+        let event = &self.document.event;
+        let process = match (born(self.document), depth) {
+            (child, 0) => child.unwrap_or(&event.process),
+            (Some(_), 1) => &event.process,
+            (Some(_), _) => event.lineage.get(depth - 2)?,
+            (None, _) => event.lineage.get(depth - 1)?,
+        };
+        Some(Self {
+            process,
+            depth,
+            image: None,
+            fd: None,
+            ..self
+        })
+    }
+
+    /// All ancestors, nearest first.
+    pub(super) fn ancestors(self) -> impl Iterator<Item = Self> {
+        (1..).map_while(move |depth| self.ancestor(depth))
+    }
+
+    /// The process, then its ancestors.
+    pub(super) fn chain(self) -> impl Iterator<Item = Self> {
+        (0..).map_while(move |depth| self.ancestor(depth))
+    }
+
+    /// The programs this process ran before, oldest first.
+    pub(super) fn previous(self) -> impl Iterator<Item = Self> {
+        self.process.previous.iter().map(move |image| Self {
+            image: Some(image),
+            ..self
+        })
+    }
+
+    /// One of the standard descriptors.
+    pub(super) fn stdio(self, number: usize) -> Option<Self> {
+        let fd = self.exec()?.stdio.get(number)?;
+        crate::event::fd_type(fd)?;
+        Some(Self {
+            fd: Some(fd),
+            ..self
+        })
+    }
+
+    /// The descriptor this scope is about.
+    pub(super) const fn fd(self) -> Option<&'a FdInfo> {
+        self.fd
+    }
+
+    pub(super) const fn payload(self) -> &'a Payload {
+        &self.document.event.event.payload
+    }
+
+    /// Whether the event's own facts are about this process.
+    const fn is_subject(self) -> bool {
+        self.depth == if born(self.document).is_some() { 1 } else { 0 }
+    }
+
+    /// The program: of the event itself where it is an exec of this process, else the one the
+    /// process ran at the time.
+    pub(super) fn exec(self) -> Option<&'a Exec> {
+        if let Some(image) = self.image {
+            return Some(&image.exec);
+        }
+        if let Payload::Exec(exec) | Payload::Observed(exec) = self.payload()
+            && self.is_subject()
+        {
+            return Some(exec);
+        }
+        self.process.image.as_ref().map(|image| &*image.exec)
+    }
+
+    /// Users and groups: those at the event where it tells them, else those of the program's start.
+    pub(super) fn ids(self) -> Option<&'a Ids> {
+        let own = match self.payload() {
+            Payload::Open(open) => Some(&open.ids),
+            Payload::Rename(rename) => Some(&rename.ids),
+            Payload::Exec(_)
+            | Payload::Observed(_)
+            | Payload::Fork(_)
+            | Payload::Exit(_)
+            | Payload::Listen(_) => None,
+        };
+        own.filter(|_| self.is_subject())
+            .or_else(|| self.exec().map(|exec| &exec.ids))
+    }
+
+    /// Name of a user, where it is the one whose name was looked up: the real user.
+    pub(super) fn user_name(self, uid: u32) -> Option<&'a str> {
+        let name = self.process.user_name.as_deref()?;
+        (self.ids()?.uid == uid && self.exec().is_none_or(|exec| exec.ids.uid == uid))
+            .then_some(name)
+    }
+
+    /// Name of a group, the same way.
+    pub(super) fn group_name(self, gid: u32) -> Option<&'a str> {
+        let name = self.process.group_name.as_deref()?;
+        (self.ids()?.gid == gid && self.exec().is_none_or(|exec| exec.ids.gid == gid))
+            .then_some(name)
+    }
+
+    /// Name of the program: of the executable, or where that is unknown of the file execve named.
+    pub(super) fn name(self) -> &'a [u8] {
+        let Some(exec) = self.exec() else {
+            return b"";
+        };
+        if is_memfd(exec.nlink, &exec.exe) {
+            // The name of a memfd may hold a slash.
+            return exec.exe.strip_prefix(b"/").unwrap_or_default();
+        }
+        if exec.exe.is_empty() {
+            base_name(&exec.filename)
+        } else {
+            base_name(&exec.exe)
+        }
+    }
+
+    /// The thread that did it.
+    pub(super) fn tid(self) -> Option<u32> {
+        self.is_subject()
+            .then_some(self.document.event.event.meta.tid)
+    }
+
+    /// The kernel's tag of the process that the document is about.
+    pub(super) fn tag(self) -> Tag {
+        if let Payload::Fork(fork) = self.payload()
+            && born(self.document).is_some()
+        {
+            return fork.child_tag;
+        }
+        self.document.event.event.meta.tag
+    }
+
+    /// When and how it ended, up to this event.
+    pub(super) fn ended(self) -> Option<(u64, u32)> {
+        if let Payload::Exit(exit) = self.payload()
+            && self.is_subject()
+        {
+            return Some((self.document.event.event.meta.boot_ns, exit.status));
+        }
+        let ended = self.process.ended?;
+        Some((ended.boot_ns, ended.status))
+    }
+
+    /// The nearest server: the one that the alert is about, else the nearest known.
+    pub(super) fn server(self) -> Option<(Self, &'a Server)> {
+        if let Some(alert) = &self.document.alert {
+            // The alert counts from the event's subject.
+            let depth = alert.server_depth + usize::from(born(self.document).is_some());
+            return self.ancestor(depth).map(|scope| (scope, &alert.server));
+        }
+        self.chain()
+            .find_map(|scope| Some((scope, scope.process.server.as_ref()?)))
+    }
+
+    /// Wall time of a moment, nanoseconds since the Unix epoch.
+    pub(super) fn wall(self, boot_ns: u64) -> i128 {
+        self.document
+            .event
+            .boot_wall_ns
+            .saturating_add(i128::from(boot_ns))
+    }
+
+    /// The name by which a program was called, where that is another than its file's: a link, as
+    /// `/bin/sh` mostly is.
+    pub(super) fn called_as(self) -> Option<&'a [u8]> {
+        let exec = self.exec()?;
+        (exec.filename == exec.interp && exec.filename != exec.exe).then_some(&*exec.filename)
+    }
+
+    /// The script that an interpreter runs.
+    pub(super) fn script(self) -> Option<&'a Exec> {
+        self.exec()
+            .filter(|exec| !exec.filename.is_empty() && exec.filename != exec.interp)
+    }
+
+    /// The file of a file event.
+    pub(super) fn path(self) -> Option<&'a [u8]> {
+        match self.payload() {
+            Payload::Open(open) => Some(&open.path),
+            Payload::Rename(rename) => Some(&rename.new),
+            Payload::Fork(_)
+            | Payload::Exec(_)
+            | Payload::Observed(_)
+            | Payload::Exit(_)
+            | Payload::Listen(_) => None,
+        }
+    }
+}
+
+/// The child of a fork.
+const fn born(document: &Document) -> Option<&ProcessView> {
+    if let Payload::Fork(_) = document.event.event.payload {
+        document.event.child.as_ref()
+    } else {
+        None
+    }
+}

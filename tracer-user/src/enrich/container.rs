@@ -1,0 +1,187 @@
+//! Which container a process is in, from its cgroup path alone.
+//!
+//! Works for containers that ended long ago and without asking any runtime. It tells no names, images
+//! or pods: those are for whoever asks the runtime.
+
+/// The id of the innermost container of a cgroup path; `None` for the host.
+///
+/// Known layouts: Docker, containerd and CRI-O under Kubernetes, podman, nerdctl (each with the
+/// cgroupfs and the systemd driver) and ECS. A monitor that the runtime puts beside a container
+/// (conmon) is not in it, though its scope bears the container's id.
+#[must_use]
+pub fn container_id(cgroup_path: &[u8]) -> Option<String> {
+    let segments: Vec<&[u8]> = cgroup_path
+        .split(|&byte| byte == b'/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
+    // Innermost first: a Kubernetes node may itself be a container.
+    for (at, segment) in segments.iter().enumerate().rev() {
+        let outer = segments.get(..at).unwrap_or_default();
+        if let Some(id) = runtime(segment).or_else(|| ecs(segment, outer)) {
+            return String::from_utf8(id.to_vec()).ok();
+        }
+    }
+    None
+}
+
+/// `<id>`, `<runtime>-<id>`, `<runtime>-<id>.scope`, and `<slice>:<runtime>:<id>`, which runc makes where
+/// its driver and the given path do not agree.
+fn runtime(segment: &[u8]) -> Option<&[u8]> {
+    let name = segment.strip_suffix(b".scope").unwrap_or(segment);
+    let (prefix, id) = name.split_at_checked(name.len().checked_sub(64)?)?;
+    if !is_hex(id) {
+        return None;
+    }
+    match prefix.split_last() {
+        None => Some(id),
+        Some((b'-' | b':', runtime)) => {
+            let monitor = runtime
+                .split(|byte| matches!(byte, b'-' | b':'))
+                .any(|word| word == b"conmon");
+            (!monitor && !runtime.is_empty()).then_some(id)
+        }
+        Some(_) => None,
+    }
+}
+
+/// Fargate's `/ecs/<task>/<task>-<number>`, and an id of 32 digits below a task.
+fn ecs<'a>(segment: &'a [u8], outer: &[&[u8]]) -> Option<&'a [u8]> {
+    if outer.first() != Some(&b"ecs".as_slice()) || outer.len() < 2 {
+        return None;
+    }
+    let (id, number) = segment.split_at_checked(32)?;
+    if !is_hex(id) {
+        return None;
+    }
+    let in_task = outer
+        .last()
+        .is_some_and(|task| task.len() == 32 && is_hex(task));
+    match number.split_first() {
+        None if in_task => Some(segment),
+        Some((b'-', digits)) if !digits.is_empty() && digits.len() <= 20 => {
+            digits.iter().all(u8::is_ascii_digit).then_some(segment)
+        }
+        _ => None,
+    }
+}
+
+fn is_hex(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "0e1d2c3b4a5968778695a4b3c2d1e0f00e1d2c3b4a5968778695a4b3c2d1e0f0";
+    const B: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+    const TASK: &str = "0e1d2c3b4a5968778695a4b3c2d1e0f0";
+
+    #[test]
+    fn every_layout() {
+        // {A}, {B} and {T} stand for ids; the id expected is on the right.
+        for (path, expected) in [
+            // Docker
+            ("/docker/{A}", "{A}"),
+            ("/system.slice/docker-{A}.scope", "{A}"),
+            ("/system.slice/docker-{A}.scope/init.scope", "{A}"),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/docker-{A}.scope",
+                "{A}",
+            ),
+            ("/actions_job/{A}", "{A}"),
+            // Kubernetes: containerd and CRI-O
+            ("/kubepods/burstable/pod3d6e/{A}", "{A}"),
+            (
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice/cri-containerd-{A}.scope",
+                "{A}",
+            ),
+            ("/kubepods.slice/kubepods-pod1.slice/crio-{A}.scope", "{A}"),
+            (
+                "/kubepods.slice/kubepods-pod1.slice/crio-{A}.scope/container",
+                "{A}",
+            ),
+            (
+                "/kubepods.slice/kubepods-pod1.slice/docker-{A}.scope",
+                "{A}",
+            ),
+            ("/kubepods/pod1/crio-{A}", "{A}"),
+            (
+                "/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{A}",
+                "{A}",
+            ),
+            ("/../cri-containerd-{A}.scope", "{A}"),
+            // Nested: the innermost one
+            (
+                "/docker/{B}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod1.slice/cri-containerd-{A}.scope",
+                "{A}",
+            ),
+            (
+                "/system.slice/docker-{B}.scope/kubelet/kubepods/pod1/{A}",
+                "{A}",
+            ),
+            ("/docker/{A}/docker/{B}", "{B}"),
+            ("/docker/{A}/kubelet.slice/kubelet.service", "{A}"),
+            // podman, nerdctl
+            ("/machine.slice/libpod-{A}.scope", "{A}"),
+            ("/machine.slice/libpod-{A}.scope/container", "{A}"),
+            ("/libpod_parent/libpod-{A}", "{A}"),
+            (
+                "/machine.slice/machine-libpod_pod_{B}.slice/libpod-{A}.scope",
+                "{A}",
+            ),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{A}.scope",
+                "{A}",
+            ),
+            ("/system.slice/web.service/libpod-payload-{A}", "{A}"),
+            ("/default/{A}", "{A}"),
+            ("/system.slice/nerdctl-{A}.scope", "{A}"),
+            // ECS
+            ("/ecs/{T}/{A}", "{A}"),
+            ("/ecs/cluster/{T}/{A}", "{A}"),
+            ("/ecs/{T}/{T}-2531612879", "{T}-2531612879"),
+            ("/ecs/{T}/{T}", "{T}"),
+            ("/ecstasks.slice/ecstasks-{T}.slice/docker-{A}.scope", "{A}"),
+            // Beside a container, not in it
+            (
+                "/kubepods.slice/kubepods-pod1.slice/crio-conmon-{A}.scope",
+                "",
+            ),
+            ("/machine.slice/libpod-conmon-{A}.scope", ""),
+            ("/libpod_parent/conmon", ""),
+            ("/docker/{B}/machine.slice/libpod-conmon-{A}.scope", "{B}"),
+            // The host
+            ("/", ""),
+            ("", ""),
+            ("/init.scope", ""),
+            ("/system.slice/nginx.service", ""),
+            ("/user.slice/user-1000.slice/session-3.scope", ""),
+            ("/kubepods.slice/kubepods-pod0e1d2c3b_4a59.slice", ""),
+            ("/ecs/{T}", ""),
+            ("/x/{T}/{T}", ""),
+            ("/ecs/{T}/{T}-", ""),
+            ("/machine.slice/machine-libpod_pod_{B}.slice", ""),
+            // Not an id
+            ("/docker/{A}0", ""),
+            ("/docker/x{A}", ""),
+            ("/docker/-{A}", ""),
+            (
+                "/docker/0E1D2C3B4A5968778695A4B3C2D1E0F00E1D2C3B4A5968778695A4B3C2D1E0F0",
+                "",
+            ),
+            ("/system.slice/docker-{A}.service", ""),
+        ] {
+            let fill = |text: &str| {
+                text.replace("{A}", A)
+                    .replace("{B}", B)
+                    .replace("{T}", TASK)
+            };
+            let expected = Some(fill(expected)).filter(|id| !id.is_empty());
+            assert_eq!(container_id(fill(path).as_bytes()), expected, "{path}");
+        }
+        assert_eq!(container_id(&[0xff; 100]), None);
+    }
+}

@@ -1,0 +1,329 @@
+//! The kernel side as the agent sees it: load, attach, report per probe, write tags.
+//!
+//! With `source::ring` the only module that names aya. What a kernel can do is decided by trying:
+//! each probe is loaded and attached for itself, and one that the kernel refuses is reported with
+//! the reason and what is lost with it.
+
+pub mod btf;
+pub mod offsets;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{ProgramError, RawTracePoint};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use tracer_common::probe::{Drop as Lost, PROBES, Probe};
+use tracer_common::tag::{InodeKey, Tag};
+use tracer_common::wire::as_bytes;
+
+use self::btf::Btf;
+
+/// Where the kernel gives its own types.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_EBPF_OBJECT"));
+
+/// Why nothing could be loaded. Each says what to do.
+#[derive(Debug)]
+pub enum SensorError {
+    /// The kernel's types cannot be read.
+    NoBtf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// The kernel lacks something that the agent cannot do without.
+    Unsupported(String),
+    /// The kernel refuses BPF to this process.
+    Refused(String),
+    /// Anything else: a fault of this program or its build.
+    Object(String),
+}
+
+impl fmt::Display for SensorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBtf { path, error } => write!(
+                f,
+                "{}: {error}; tracer needs the kernel's BTF: use a kernel built with \
+                 CONFIG_DEBUG_INFO_BTF=y (all current distributions), or give the file with --btf",
+                path.display()
+            ),
+            Self::Unsupported(what) => {
+                write!(f, "this kernel is not supported: {what}; tracer needs Linux 5.10 or later")
+            }
+            Self::Refused(what) => write!(
+                f,
+                "the kernel refuses BPF to this process: {what}; run as root on the host, or with \
+                 CAP_BPF and CAP_PERFMON (a container also needs a seccomp profile that allows \
+                 bpf(2)); `tracer doctor` tells more"
+            ),
+            Self::Object(what) => write!(f, "cannot load the eBPF object: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for SensorError {}
+
+/// What became of one probe.
+#[derive(Debug)]
+pub struct ProbeReport {
+    /// The probe.
+    pub probe: &'static Probe,
+    /// Why it is not attached; `None` where it is.
+    pub failure: Option<String>,
+}
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct SensorOptions {
+    /// BTF of the running kernel; [`KERNEL_BTF`] where `None`.
+    pub btf: Option<PathBuf>,
+    /// Size of the life ring, bytes: a power of two, a multiple of the page size.
+    pub life_ring_bytes: u32,
+    /// Size of the file ring, the same way.
+    pub file_ring_bytes: u32,
+}
+
+/// The loaded programs. Dropping it detaches them all: nothing is pinned.
+pub struct Sensor {
+    ebpf: Ebpf,
+    reports: Vec<ProbeReport>,
+    tags: HashMap<MapData, u32, Plain<Tag>>,
+    roles: HashMap<MapData, Plain<InodeKey>, u32>,
+    drops: PerCpuArray<MapData, u64>,
+    missing: Vec<&'static str>,
+}
+
+/// A record of the contract as a map key or value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+#[expect(unsafe_code, reason = "aya asks for a promise that the contract's types keep")]
+// SAFETY: `Tag` is `repr(C)`, integers only, without padding: `tracer_common::wire!` checks it.
+unsafe impl aya::Pod for Plain<Tag> {}
+
+#[expect(unsafe_code, reason = "aya asks for a promise that the contract's types keep")]
+// SAFETY: as for `Plain<Tag>`.
+unsafe impl aya::Pod for Plain<InodeKey> {}
+
+impl Sensor {
+    /// Loads and attaches every probe that this kernel takes.
+    ///
+    /// # Errors
+    ///
+    /// [`SensorError`] where the kernel's types are missing or a required probe is refused; then
+    /// nothing stays in the kernel.
+    pub fn load(options: &SensorOptions) -> Result<Self, SensorError> {
+        let types = read_btf(options.btf.as_deref())?;
+        let resolved = offsets::resolve(&types)
+            .map_err(|error| SensorError::Unsupported(error.to_string()))?;
+        let control = offsets::control(&types, std::env::consts::ARCH, std::process::id())
+            .map_err(|error| SensorError::Unsupported(error.to_string()))?;
+        raise_memlock();
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(None)
+            .override_global("OFFSETS", as_bytes(&resolved.offsets), true)
+            .override_global("CONTROL", as_bytes(&control), true)
+            .map_max_entries("LIFE", options.life_ring_bytes)
+            .map_max_entries("FILES", options.file_ring_bytes);
+        let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
+        let mut reports = Vec::with_capacity(PROBES.len());
+        for probe in PROBES {
+            let failure = attach(&mut ebpf, probe).err();
+            if let (true, Some(error)) = (probe.required, &failure) {
+                return Err(required(probe, error));
+            }
+            reports.push(ProbeReport { probe, failure: failure.map(|error| describe(&error)) });
+        }
+        let tags = take(&mut ebpf, "TAGS")?.try_into().map_err(|error| map_error(&error))?;
+        let roles = take(&mut ebpf, "ROLE_INODES")?.try_into().map_err(|error| map_error(&error))?;
+        let drops = take(&mut ebpf, "DROPS")?.try_into().map_err(|error| map_error(&error))?;
+        Ok(Self {
+            ebpf,
+            reports,
+            tags,
+            roles,
+            drops,
+            missing: resolved.missing.iter().map(|member| member.field).collect(),
+        })
+    }
+
+    /// What became of each probe.
+    #[must_use]
+    pub fn reports(&self) -> &[ProbeReport] {
+        &self.reports
+    }
+
+    /// Optional kernel members that this kernel lacks: the facts read from them are absent.
+    #[must_use]
+    pub fn missing_members(&self) -> &[&'static str] {
+        &self.missing
+    }
+
+    /// Takes the ring of process life and the ring of file events, once.
+    ///
+    /// # Errors
+    ///
+    /// [`SensorError::Object`] where they were taken already.
+    pub fn take_rings(&mut self) -> Result<(RingBuf<MapData>, RingBuf<MapData>), SensorError> {
+        let life = take(&mut self.ebpf, "LIFE")?.try_into().map_err(|error| map_error(&error))?;
+        let files = take(&mut self.ebpf, "FILES")?.try_into().map_err(|error| map_error(&error))?;
+        Ok((life, files))
+    }
+
+    /// Takes the map of the kernel side's diagnostics, where it was built with them.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Tags a process in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// The map is full, or the kernel refused.
+    pub fn set_tag(&mut self, tgid: u32, tag: Tag) -> Result<(), SensorError> {
+        self.tags.insert(tgid, Plain(tag), 0).map_err(|error| map_error(&error))
+    }
+
+    /// Removes a process's tag; absent is not an error.
+    pub fn clear_tag(&mut self, tgid: u32) {
+        let _absent = self.tags.remove(&tgid);
+    }
+
+    /// The tag that the kernel holds for a process.
+    #[must_use]
+    pub fn tag(&self, tgid: u32) -> Option<Tag> {
+        self.tags.get(&tgid, 0).ok().map(|Plain(tag)| tag)
+    }
+
+    /// Makes an executable give roles at exec.
+    ///
+    /// # Errors
+    ///
+    /// The map is full, or the kernel refused.
+    pub fn set_role(&mut self, exe: InodeKey, roles: u32) -> Result<(), SensorError> {
+        self.roles.insert(Plain(exe), roles, 0).map_err(|error| map_error(&error))
+    }
+
+    /// How often the kernel side lost something, by reason, since load.
+    #[must_use]
+    pub fn drops(&self) -> Vec<(Lost, u64)> {
+        Lost::ALL
+            .iter()
+            .map(|&reason| {
+                let count = self
+                    .drops
+                    .get(&(reason as u32), 0)
+                    .map_or(0, |per_cpu| per_cpu.iter().copied().sum());
+                (reason, count)
+            })
+            .collect()
+    }
+}
+
+/// Reads and parses the kernel's types.
+///
+/// # Errors
+///
+/// [`SensorError::NoBtf`] where the file cannot be read or is not BTF.
+pub fn read_btf(path: Option<&Path>) -> Result<Btf, SensorError> {
+    let path = path.unwrap_or(Path::new(KERNEL_BTF));
+    let fail = |error: String| SensorError::NoBtf { path: path.to_owned(), error };
+    let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    Btf::parse(bytes).map_err(|error| fail(error.to_string()))
+}
+
+fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), ProgramError> {
+    let program: &mut RawTracePoint = ebpf
+        .program_mut(probe.name)
+        .ok_or(ProgramError::UnexpectedProgramType)?
+        .try_into()?;
+    program.load()?;
+    program.attach(probe.name)?;
+    Ok(())
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, SensorError> {
+    ebpf.take_map(name).ok_or_else(|| SensorError::Object(format!("no map {name}")))
+}
+
+fn map_error(error: &MapError) -> SensorError {
+    SensorError::Object(chain(error))
+}
+
+/// Kernels before 5.11 count BPF memory against this limit (97306be45fbe); from then on it is
+/// charged to the cgroup, so being refused here is no reason to stop.
+fn raise_memlock() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let unlimited = Rlimit { current: None, maximum: None };
+    let _refused = setrlimit(Resource::Memlock, unlimited);
+}
+
+fn load_error(error: &EbpfError) -> SensorError {
+    if is_refusal(error) {
+        SensorError::Refused(chain(error))
+    } else {
+        SensorError::Object(chain(error))
+    }
+}
+
+fn required(probe: &Probe, error: &ProgramError) -> SensorError {
+    let what = format!("{}: {}", probe.name, describe(error));
+    if is_refusal(error) {
+        SensorError::Refused(what)
+    } else {
+        SensorError::Unsupported(format!("{what}; without it there is no {}", probe.lost))
+    }
+}
+
+/// Whether the kernel said EPERM or EACCES, somewhere down the chain. A verifier rejection is
+/// EACCES too, but carries a log.
+fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() {
+            if !verifier_log.to_string().trim().is_empty() {
+                return false;
+            }
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::PermissionDenied;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// A probe's error in one line: a verifier log keeps its last lines, which hold the reason.
+fn describe(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        if std::env::var_os("TRACER_VERIFIER_LOG").is_some() {
+            return format!("{io_error}\n{log}");
+        }
+        let mut last: Vec<&str> = log.lines().rev().filter(|l| !l.is_empty()).take(3).collect();
+        last.reverse();
+        return format!("{io_error}; verifier: {}", last.join(" | "));
+    }
+    chain(error)
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = error.source();
+    }
+    text
+}

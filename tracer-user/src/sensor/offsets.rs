@@ -1,0 +1,198 @@
+//! Answers the table of kernel structure members for one kernel, from its BTF.
+//!
+//! Also where a system call's number and arguments lie on each architecture: the only module of
+//! the user side that knows architectures apart. Reads no file and asks no kernel: it is handed
+//! the [`Btf`], so that a fixture of any kernel and architecture can stand in for the live one.
+
+use std::fmt;
+
+use tracer_common::control::{ABSENT, Control, SyscallAbi};
+use tracer_common::offsets::{KernelOffsets, Member};
+
+use super::btf::Btf;
+
+/// The table, as far as this kernel has it.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Offsets; [`ABSENT`] where the kernel lacks a member.
+    pub offsets: KernelOffsets,
+    /// The optional members that this kernel lacks.
+    pub missing: Vec<&'static Member>,
+}
+
+/// Why the agent cannot work with this kernel's structures.
+#[derive(Clone, Debug)]
+pub enum OffsetsError {
+    /// Required members that the BTF does not have.
+    Missing(Vec<&'static Member>),
+    /// A word that system calls are read from is not in the BTF.
+    Syscall(&'static str),
+    /// The architecture is not supported.
+    Arch(String),
+}
+
+impl fmt::Display for OffsetsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const REMEDY: &str = "run a kernel from 5.10 to the newest that this version of tracer \
+            knows, or if --btf was given, give the BTF of the running kernel";
+        match self {
+            Self::Missing(members) => {
+                f.write_str("kernel not supported: its BTF has no ")?;
+                for (at, member) in members.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { ", " };
+                    write!(f, "{comma}{}", member.names.join(" or "))?;
+                }
+                write!(f, "; {REMEDY}")
+            }
+            Self::Syscall(name) => {
+                write!(f, "kernel not supported: its BTF has no {name}; {REMEDY}")
+            }
+            Self::Arch(arch) => write!(
+                f,
+                "architecture {arch} is not supported; x86_64 and aarch64 are"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OffsetsError {}
+
+/// Answers every row of the table.
+///
+/// # Errors
+///
+/// Where a required member is missing: all of them are named.
+pub fn resolve(btf: &Btf) -> Result<Resolved, OffsetsError> {
+    let mut missing = Vec::new();
+    let mut required = Vec::new();
+    let offsets = KernelOffsets::resolve(|member| {
+        let found = member.names.iter().find_map(|name| btf.lookup(name));
+        found.unwrap_or_else(|| {
+            if member.required {
+                &mut required
+            } else {
+                &mut missing
+            }
+            .push(member);
+            ABSENT
+        })
+    });
+    if required.is_empty() {
+        Ok(Resolved { offsets, missing })
+    } else {
+        Err(OffsetsError::Missing(required))
+    }
+}
+
+/// Settings of the kernel side: where system calls of `arch` (as in `std::env::consts::ARCH`) have
+/// their number and arguments, and whose own work to pass over.
+///
+/// # Errors
+///
+/// Where the architecture is not supported, or its registers are not in the BTF.
+pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsError> {
+    let at = |name: &'static str| btf.lookup(name).ok_or(OffsetsError::Syscall(name));
+    match arch {
+        "x86_64" => Ok(Control {
+            own_tgid,
+            // The number at entry; `ax` holds the result at exit. Other registers are as the
+            // caller left them: arch/x86/entry/calling.h, PUSH_REGS.
+            nr_offset: at("pt_regs.orig_ax")?,
+            // TS_COMPAT, set for the length of a 32-bit call (int 0x80, sysenter), also one made by
+            // a 64-bit process: arch/x86/include/asm/thread_info.h, arch/x86/entry/syscall_32.c
+            // (common.c on older kernels).
+            compat_offset: at("task_struct.thread_info.status")?,
+            compat_mask: 0x0002,
+            // __X32_SYSCALL_BIT: arch/x86/include/uapi/asm/unistd.h. The calls of the table have the
+            // same numbers with and without it.
+            x32_mask: 0x4000_0000,
+            reserved: 0,
+            // arch/x86/entry/syscalls/syscall_64.tbl; arguments as in
+            // arch/x86/include/asm/syscall_wrapper.h, SC_X86_64_REGS_TO_ARGS.
+            native: SyscallAbi {
+                arg: [
+                    at("pt_regs.di")?,
+                    at("pt_regs.si")?,
+                    at("pt_regs.dx")?,
+                    at("pt_regs.r10")?,
+                ],
+                open: 2,
+                creat: 85,
+                openat: 257,
+                openat2: 437,
+                rename: 82,
+                renameat: 264,
+                renameat2: 316,
+                reserved: 0,
+            },
+            // arch/x86/entry/syscalls/syscall_32.tbl; SC_IA32_REGS_TO_ARGS.
+            compat: SyscallAbi {
+                arg: [
+                    at("pt_regs.bx")?,
+                    at("pt_regs.cx")?,
+                    at("pt_regs.dx")?,
+                    at("pt_regs.si")?,
+                ],
+                open: 5,
+                creat: 8,
+                openat: 295,
+                openat2: 437,
+                rename: 38,
+                renameat: 302,
+                renameat2: 353,
+                reserved: 0,
+            },
+        }),
+        "aarch64" => {
+            let register = |number: u32| {
+                let first = at("pt_regs.regs")?;
+                first
+                    .checked_add(8 * number)
+                    .ok_or(OffsetsError::Syscall("pt_regs.regs"))
+            };
+            // regs[0] holds the result at exit, orig_x0 the argument, for 32-bit callers too:
+            // arch/arm64/kernel/syscall.c, el0_svc_common.
+            let arg = [
+                at("pt_regs.orig_x0")?,
+                register(1)?,
+                register(2)?,
+                register(3)?,
+            ];
+            Ok(Control {
+                own_tgid,
+                nr_offset: at("pt_regs.syscallno")?,
+                // TIF_32BIT, a property of the process: arch/arm64/include/asm/thread_info.h. The
+                // flags are 64 bits, and this is the lower half of them.
+                compat_offset: at("task_struct.thread_info.flags")?,
+                compat_mask: 1 << 22,
+                x32_mask: 0,
+                reserved: 0,
+                // include/uapi/asm-generic/unistd.h
+                native: SyscallAbi {
+                    arg,
+                    open: ABSENT,
+                    creat: ABSENT,
+                    openat: 56,
+                    openat2: 437,
+                    rename: ABSENT,
+                    renameat: 38,
+                    renameat2: 276,
+                    reserved: 0,
+                },
+                // arch/arm64/tools/syscall_32.tbl (include/asm/unistd32.h on older kernels).
+                compat: SyscallAbi {
+                    arg,
+                    open: 5,
+                    creat: 8,
+                    openat: 322,
+                    openat2: 437,
+                    rename: 38,
+                    renameat: 329,
+                    renameat2: 382,
+                    reserved: 0,
+                },
+            })
+        }
+        other => Err(OffsetsError::Arch(other.to_owned())),
+    }
+}

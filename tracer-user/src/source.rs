@@ -1,0 +1,52 @@
+//! Where inputs come from: the rings, `/proc` at start-up, a capture file.
+//!
+//! Everything that the pipeline ever learns is an [`Input`], and a capture file is the inputs in
+//! the order the pipeline took them. So replay is the same path, to the same bytes.
+
+pub mod capture;
+pub mod ring;
+pub mod snapshot;
+
+use bytes::Bytes;
+
+use crate::alert::HostFacts;
+use crate::enrich::docroot::Entry;
+
+/// One thing that the pipeline learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Who and where this host is. The first input.
+    Host(HostFacts),
+    /// Wall time of boot, nanoseconds since the Unix epoch.
+    Clock(i128),
+    /// A name of the host's user database.
+    Name {
+        /// A group rather than a user.
+        group: bool,
+        /// Its number.
+        id: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A directory that a server serves or loads from, found in its configuration.
+    Directory(Entry),
+    /// A record of a ring or of the snapshot.
+    Record(Bytes),
+    /// Every process that ran at start-up has been given.
+    SnapshotEnd,
+    /// Every record up to this kernel time (nanoseconds since boot) has been given.
+    Watermark(u64),
+    /// Something was lost.
+    Loss(Loss),
+}
+
+/// A loss, as told by the part that lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why: the word of a `tracer_common::probe::Drop` or of a stage of user space.
+    pub reason: String,
+    /// How many more since last told.
+    pub count: u64,
+    /// When it was noticed, nanoseconds since boot.
+    pub boot_ns: u64,
+}

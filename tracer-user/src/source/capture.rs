@@ -1,0 +1,409 @@
+//! Capture files: the pipeline's inputs, in the order it took them.
+//!
+//! Layout: the magic `TRACERC` and a version byte, then frames of a type byte, a length (`u32`,
+//! little endian) and that many bytes. Numbers in frames are little endian. A capture holds what
+//! the records hold: paths, arguments, user names of the host it was made on.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use tracer_common::limits::SCRATCH_BYTES;
+
+use crate::alert::HostFacts;
+use crate::enrich::docroot::{Entry, Kind, Origin};
+use crate::source::{Input, Loss};
+
+const MAGIC: [u8; 7] = *b"TRACERC";
+const VERSION: u8 = 1;
+
+/// Longest frame: a record is at most a scratch slot; everything else is shorter.
+const FRAME_BYTES: usize = 2 * SCRATCH_BYTES;
+
+const HOST: u8 = 1;
+const CLOCK: u8 = 2;
+const NAME: u8 = 3;
+const DIRECTORY: u8 = 4;
+const RECORD: u8 = 5;
+const SNAPSHOT_END: u8 = 6;
+const WATERMARK: u8 = 7;
+const LOSS: u8 = 8;
+
+/// Why a file is not a capture.
+#[derive(Debug)]
+pub enum CaptureError {
+    /// Reading failed.
+    Io(io::Error),
+    /// It does not begin as one.
+    Magic,
+    /// Another version wrote it.
+    Version(u8),
+    /// It ends inside a frame.
+    Cut {
+        /// Byte that the frame begins at.
+        at: u64,
+    },
+    /// A frame is not what its type says.
+    Frame {
+        /// Byte that the frame begins at.
+        at: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for CaptureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Magic => write!(f, "not a tracer capture; make one with `tracer record FILE`"),
+            Self::Version(version) => write!(
+                f,
+                "capture layout {version}, this tracer reads {VERSION}; replay it with the version \
+                 that recorded it"
+            ),
+            Self::Cut { at } => {
+                write!(f, "cut off inside the frame at byte {at}; everything before it was replayed")
+            }
+            Self::Frame { at, what } => {
+                write!(f, "broken frame at byte {at}: {what}; everything before it was replayed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CaptureError {}
+
+/// Writes a capture.
+pub struct Writer<W> {
+    out: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a capture.
+    ///
+    /// # Errors
+    ///
+    /// The writer's.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        out.write_all(&MAGIC)?;
+        out.write_all(&[VERSION])?;
+        Ok(Self { out })
+    }
+
+    /// Writes one input.
+    ///
+    /// # Errors
+    ///
+    /// The writer's.
+    pub fn write(&mut self, input: &Input) -> io::Result<()> {
+        let mut payload = Vec::new();
+        let kind = match input {
+            Input::Host(HostFacts {
+                hostname,
+                machine_id,
+                boot_id,
+                architecture,
+                kernel,
+                os_platform,
+                os_name,
+                os_version,
+            }) => {
+                for text in [
+                    hostname, machine_id, boot_id, architecture, kernel, os_platform, os_name,
+                    os_version,
+                ] {
+                    put_text(&mut payload, text.as_bytes());
+                }
+                HOST
+            }
+            Input::Clock(wall) => {
+                payload.extend_from_slice(&wall.to_le_bytes());
+                CLOCK
+            }
+            Input::Name { group, id, name } => {
+                payload.push(u8::from(*group));
+                payload.extend_from_slice(&id.to_le_bytes());
+                put_text(&mut payload, name.as_bytes());
+                NAME
+            }
+            Input::Directory(Entry { pattern, kind, origin, source, mnt_ns }) => {
+                payload.push(match kind {
+                    Kind::Served => 0,
+                    Kind::Component => 1,
+                    Kind::Cgi => 2,
+                });
+                payload.push(match origin {
+                    Origin::Default => 0,
+                    Origin::Discovered => 1,
+                    Origin::Config => 2,
+                });
+                payload.extend_from_slice(&mnt_ns.unwrap_or(0).to_le_bytes());
+                put_text(&mut payload, pattern);
+                put_text(&mut payload, source.as_bytes());
+                DIRECTORY
+            }
+            Input::Record(record) => return self.frame(RECORD, record),
+            Input::SnapshotEnd => SNAPSHOT_END,
+            Input::Watermark(boot_ns) => {
+                payload.extend_from_slice(&boot_ns.to_le_bytes());
+                WATERMARK
+            }
+            Input::Loss(Loss { reason, count, boot_ns }) => {
+                payload.extend_from_slice(&count.to_le_bytes());
+                payload.extend_from_slice(&boot_ns.to_le_bytes());
+                put_text(&mut payload, reason.as_bytes());
+                LOSS
+            }
+        };
+        self.frame(kind, &payload)
+    }
+
+    fn frame(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
+        let len = u32::try_from(payload.len())
+            .ok()
+            .filter(|_| payload.len() <= FRAME_BYTES)
+            .ok_or_else(|| io::Error::other("a frame is longer than captures allow"))?;
+        self.out.write_all(&[kind])?;
+        self.out.write_all(&len.to_le_bytes())?;
+        self.out.write_all(payload)
+    }
+
+    /// Flushes and gives the writer back.
+    ///
+    /// # Errors
+    ///
+    /// The writer's.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
+    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    payload.extend_from_slice(&len.to_le_bytes());
+    payload.extend(text.iter().take(len.into()));
+}
+
+/// Reads a capture. An iterator of inputs that ends at the first error.
+pub struct Reader<R> {
+    from: R,
+    at: u64,
+    ended: bool,
+}
+
+impl<R: Read> Reader<R> {
+    /// Begins to read.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError`] where it does not begin as a capture.
+    pub fn new(mut from: R) -> Result<Self, CaptureError> {
+        let mut head = [0; 8];
+        let read = fill(&mut from, &mut head).map_err(CaptureError::Io)?;
+        let [magic @ .., version] = head;
+        if read < head.len() || magic != MAGIC {
+            return Err(CaptureError::Magic);
+        }
+        if version != VERSION {
+            return Err(CaptureError::Version(version));
+        }
+        Ok(Self { from, at: 8, ended: false })
+    }
+
+    fn frame(&mut self) -> Result<Option<Input>, CaptureError> {
+        let at = self.at;
+        let mut head = [0; 5];
+        match fill(&mut self.from, &mut head).map_err(CaptureError::Io)? {
+            0 => return Ok(None),
+            5 => {}
+            _ => return Err(CaptureError::Cut { at }),
+        }
+        let [kind, len @ ..] = head;
+        let len = usize::try_from(u32::from_le_bytes(len)).unwrap_or(usize::MAX);
+        if len > FRAME_BYTES {
+            return Err(CaptureError::Frame { at, what: "longer than frames may be" });
+        }
+        let mut payload = vec![0; len];
+        if fill(&mut self.from, &mut payload).map_err(CaptureError::Io)? < len {
+            return Err(CaptureError::Cut { at });
+        }
+        self.at += 5 + len as u64;
+        parse(kind, payload).map_err(|what| CaptureError::Frame { at, what }).map(Some)
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Result<Input, CaptureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.frame().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+/// Reads until `bytes` is full or the source ends; how much was read.
+fn fill(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
+    if kind == RECORD {
+        // What is in it, the decoder judges.
+        return Ok(Input::Record(Bytes::from(payload)));
+    }
+    let mut rest = Fields(&payload);
+    let input = match kind {
+        HOST => Input::Host(HostFacts {
+            hostname: rest.string()?,
+            machine_id: rest.string()?,
+            boot_id: rest.string()?,
+            architecture: rest.string()?,
+            kernel: rest.string()?,
+            os_platform: rest.string()?,
+            os_name: rest.string()?,
+            os_version: rest.string()?,
+        }),
+        CLOCK => Input::Clock(i128::from_le_bytes(rest.array()?)),
+        NAME => Input::Name {
+            group: rest.array::<1>()? != [0],
+            id: u32::from_le_bytes(rest.array()?),
+            name: rest.string()?,
+        },
+        DIRECTORY => {
+            let [kind, origin] = rest.array()?;
+            let mnt_ns = u32::from_le_bytes(rest.array()?);
+            Input::Directory(Entry {
+                kind: match kind {
+                    0 => Kind::Served,
+                    1 => Kind::Component,
+                    2 => Kind::Cgi,
+                    _ => return Err("unknown directory kind"),
+                },
+                origin: match origin {
+                    0 => Origin::Default,
+                    1 => Origin::Discovered,
+                    2 => Origin::Config,
+                    _ => return Err("unknown directory origin"),
+                },
+                // No namespace has inode number zero.
+                mnt_ns: (mnt_ns != 0).then_some(mnt_ns),
+                pattern: rest.text()?.to_vec(),
+                source: rest.string()?,
+            })
+        }
+        SNAPSHOT_END => Input::SnapshotEnd,
+        WATERMARK => Input::Watermark(u64::from_le_bytes(rest.array()?)),
+        LOSS => Input::Loss(Loss {
+            count: u64::from_le_bytes(rest.array()?),
+            boot_ns: u64::from_le_bytes(rest.array()?),
+            reason: rest.string()?,
+        }),
+        _ => return Err("unknown frame type"),
+    };
+    if rest.0.is_empty() { Ok(input) } else { Err("bytes left over") }
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (head, rest) = self.0.split_first_chunk().ok_or("too short")?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn text(&mut self) -> Result<&'a [u8], &'static str> {
+        let len = u16::from_le_bytes(self.array()?);
+        let (head, rest) = self.0.split_at_checked(len.into()).ok_or("too short")?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn string(&mut self) -> Result<String, &'static str> {
+        String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs() -> Vec<Input> {
+        vec![
+            Input::Host(HostFacts { hostname: "h".into(), kernel: "6.1".into(), ..HostFacts::default() }),
+            Input::Clock(1_700_000_000_123_456_789),
+            Input::Name { group: true, id: 33, name: "www-data".into() },
+            Input::Directory(Entry {
+                mnt_ns: Some(4_026_531_841),
+                kind: Kind::Component,
+                origin: Origin::Discovered,
+                pattern: b"/srv/\xff".to_vec(),
+                source: "/etc/nginx/nginx.conf:3".into(),
+            }),
+            Input::Record(Bytes::from_static(&[1, 2, 3])),
+            Input::SnapshotEnd,
+            Input::Watermark(u64::MAX),
+            Input::Loss(Loss { reason: "life_ring_full".into(), count: 5, boot_ns: 9 }),
+        ]
+    }
+
+    fn written() -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        for input in inputs() {
+            writer.write(&input).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let read: Vec<Input> =
+            Reader::new(written().as_slice()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, inputs());
+    }
+
+    #[test]
+    fn every_cut_is_an_error_or_a_shorter_capture() {
+        let whole = written();
+        for len in 0..whole.len() {
+            match Reader::new(&whole[..len]) {
+                Err(CaptureError::Magic) => assert!(len < 8),
+                Err(error) => panic!("{error}"),
+                Ok(reader) => {
+                    let read: Vec<_> = reader.collect();
+                    let whole_frames = read.iter().filter(|input| input.is_ok()).count();
+                    assert!(whole_frames < inputs().len());
+                    if let Some(Err(error)) = read.last() {
+                        assert!(matches!(error, CaptureError::Cut { .. }), "{error}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn errors_say_where_and_what() {
+        let mut broken = written();
+        broken[8] = 99;
+        let error = Reader::new(broken.as_slice()).unwrap().next().unwrap().unwrap_err();
+        assert!(error.to_string().starts_with("broken frame at byte 8: unknown frame type"));
+        let mut other = written();
+        other[7] = 9;
+        assert!(matches!(Reader::new(other.as_slice()), Err(CaptureError::Version(9))));
+    }
+}

@@ -1,0 +1,429 @@
+//! The processes that ran before the agent, read from `/proc` as records like the kernel's own.
+//!
+//! Taken after the hooks are attached, so that a process is seen by one of the two at least; the
+//! pipeline merges them by identity. Every record carries the time of attachment, which sorts it
+//! before anything the hooks saw. A process that ends while it is read is left out.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tracer_common::event::{
+    EventHeader, EventKind, ExecBody, FdInfo, ListenBody, VERSION, fd_kind, flag,
+};
+use tracer_common::limits::{
+    ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, CGROUP_BYTES, PATH_BYTES, STRING_BYTES,
+};
+use tracer_common::probe::Tier;
+use tracer_common::tag::Tag;
+use tracer_common::wire::as_bytes;
+
+use crate::detect::roles;
+use crate::event::{TICK_NS, components};
+
+/// Most bytes read of any one file: a command line may have megabytes.
+const FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Reads every process.
+///
+/// `boot_ns` is the time the records carry: when the hooks were attached, nanoseconds since boot.
+/// `give` takes each record; listening sockets of runtimes come after all processes.
+///
+/// # Errors
+///
+/// `proc` cannot be listed.
+pub fn take(proc: &Path, boot_ns: u64, mut give: impl FnMut(Bytes)) -> io::Result<usize> {
+    let mut found: HashMap<u32, Seen> = HashMap::new();
+    for entry in fs::read_dir(proc)? {
+        let Ok(entry) = entry else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        if let Some(seen) = Seen::read(&entry.path(), pid) {
+            found.insert(pid, seen);
+        }
+    }
+    let mut pids: Vec<u32> = found.keys().copied().collect();
+    pids.sort_unstable();
+    for pid in &pids {
+        let Some(seen) = found.get(pid) else { continue };
+        let parent_start = found.get(&seen.ppid).map_or(0, |parent| parent.start_ticks);
+        give(seen.record(*pid, parent_start, boot_ns));
+    }
+    let mut tables: HashMap<u32, HashMap<u64, ListenBody>> = HashMap::new();
+    for pid in &pids {
+        let Some(seen) = found.get(pid) else { continue };
+        if !roles::is_runtime(&seen.exe) {
+            continue;
+        }
+        let dir = proc.join(pid.to_string());
+        let table = tables.entry(seen.body.ns.net).or_insert_with(|| listeners(&dir));
+        for body in listening(&dir, table) {
+            let header = seen.header(EventKind::Listen, *pid, boot_ns, 0);
+            let mut record = as_bytes(&header).to_vec();
+            record.extend_from_slice(as_bytes(&ListenBody { net_ns: seen.body.ns.net, ..body }));
+            give(record.into());
+        }
+    }
+    Ok(pids.len())
+}
+
+/// One process of `/proc`.
+struct Seen {
+    ppid: u32,
+    start_ticks: u64,
+    flags: u16,
+    body: ExecBody,
+    exe: Vec<u8>,
+    cwd: Vec<u8>,
+    cgroup: Vec<u8>,
+    comm: Vec<u8>,
+    args: Vec<u8>,
+}
+
+impl Seen {
+    fn read(dir: &Path, pid: u32) -> Option<Self> {
+        let stat = Stat::parse(&read(&dir.join("stat"))?)?;
+        if matches!(stat.state, b'Z' | b'X') {
+            return None;
+        }
+        let mut body = ExecBody::ZERO;
+        body.old_pid = pid;
+        body.parent_tgid = stat.ppid;
+        body.pgid = stat.pgid;
+        body.sid = stat.sid;
+        body.tty = tty(stat.tty);
+        body.nlink = 1;
+        status(&read(&dir.join("status"))?, &mut body);
+        body.loginuid = number(&dir.join("loginuid"));
+        body.sessionid = number(&dir.join("sessionid"));
+        let ns = |name: &str| namespace(&dir.join("ns").join(name));
+        body.ns.mnt = ns("mnt");
+        body.ns.pid = ns("pid");
+        body.ns.net = ns("net");
+        body.ns.user = ns("user");
+        body.ns.uts = ns("uts");
+        body.ns.ipc = ns("ipc");
+        body.ns.cgroup = ns("cgroup");
+        for (fd, info) in body.stdio.iter_mut().enumerate() {
+            *info = descriptor(&dir.join("fd").join(fd.to_string()));
+        }
+        let mut exe = link(&dir.join("exe"));
+        // A link of /proc: `metadata` asks the running file itself and opens nothing.
+        if let Ok(file) = fs::metadata(dir.join("exe")) {
+            body.inode = file.ino();
+            body.dev = kernel_dev(file.dev());
+            body.nlink = u32::try_from(file.nlink()).unwrap_or(u32::MAX);
+            body.mode = u16::try_from(file.mode()).unwrap_or(0);
+        }
+        if body.nlink == 0 {
+            // The kernel's own path has no such mark; the link count says it.
+            exe = exe.strip_suffix(b" (deleted)").unwrap_or(&exe).to_vec();
+        }
+        let args = read(&dir.join("cmdline")).unwrap_or_default();
+        body.args_len = args.len() as u64;
+        let cgroup = cgroup(&read(&dir.join("cgroup")).unwrap_or_default());
+        Some(Self {
+            ppid: stat.ppid,
+            start_ticks: stat.start_ticks,
+            flags: 0,
+            body,
+            exe,
+            cwd: link(&dir.join("cwd")),
+            cgroup,
+            comm: stat.comm,
+            args,
+        })
+    }
+
+    fn header(&self, kind: EventKind, pid: u32, boot_ns: u64, tail_len: u32) -> EventHeader {
+        EventHeader {
+            boot_ns,
+            start_boot_ns: self.start_ticks.saturating_mul(TICK_NS),
+            tag: Tag::ZERO,
+            tgid: pid,
+            tid: pid,
+            tail_len,
+            cpu: 0,
+            kind: kind.raw(),
+            flags: self.flags,
+            tier: Tier::Snapshot as u8,
+            version: VERSION,
+            reserved: 0,
+        }
+    }
+
+    fn record(&self, pid: u32, parent_start: u64, boot_ns: u64) -> Bytes {
+        let mut body = self.body;
+        body.parent_start_boot_ns = parent_start.saturating_mul(TICK_NS);
+        let mut tail = Vec::with_capacity(512);
+        let mut section = |bytes: &[u8], max: usize| -> u16 {
+            let kept = bytes.get(..bytes.len().min(max)).unwrap_or_default();
+            tail.extend_from_slice(kept);
+            u16::try_from(kept.len()).unwrap_or(0)
+        };
+        body.exe_len = section(&components(&self.exe), PATH_BYTES);
+        body.cwd_len = section(&components(&self.cwd), PATH_BYTES);
+        body.cgroup_len = section(&components(&self.cgroup), CGROUP_BYTES);
+        body.filename_len = section(&self.comm, STRING_BYTES);
+        body.interp_len = section(&self.comm, STRING_BYTES);
+        body.args_head_len = section(&self.args, ARGS_HEAD_BYTES);
+        let rest = self.args.get(ARGS_HEAD_BYTES..).unwrap_or_default();
+        let end = rest.get(rest.len().saturating_sub(ARGS_TAIL_BYTES)..).unwrap_or_default();
+        body.args_tail_len = section(end, ARGS_TAIL_BYTES);
+        let mut header =
+            self.header(EventKind::Observed, pid, boot_ns, u32::try_from(tail.len()).unwrap_or(0));
+        if end.len() < rest.len() {
+            header.flags |= flag::ARGS_TRUNCATED;
+        }
+        let mut record = as_bytes(&header).to_vec();
+        record.extend_from_slice(as_bytes(&body));
+        record.extend_from_slice(&tail);
+        record.into()
+    }
+}
+
+/// What `/proc/PID/stat` says (proc_pid_stat(5)).
+struct Stat {
+    comm: Vec<u8>,
+    state: u8,
+    ppid: u32,
+    pgid: u32,
+    sid: u32,
+    tty: u32,
+    start_ticks: u64,
+}
+
+impl Stat {
+    fn parse(text: &[u8]) -> Option<Self> {
+        // The name is in parentheses and may itself hold any of them: the last one ends it.
+        let open = text.iter().position(|&byte| byte == b'(')?;
+        let close = text.iter().rposition(|&byte| byte == b')')?;
+        let comm = text.get(open + 1..close)?.to_vec();
+        let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let ppid = fields.next()?.parse().ok()?;
+        let pgid = fields.next()?.parse().unwrap_or(0);
+        let sid = fields.next()?.parse().unwrap_or(0);
+        let tty = fields.next()?.parse().unwrap_or(0);
+        // Field 22 of the line; five of the fields after the name have been taken.
+        let start_ticks = fields.nth(14)?.parse().ok()?;
+        Some(Self { comm, state, ppid, pgid, sid, tty, start_ticks })
+    }
+}
+
+/// Takes users, groups, capabilities and the number in the own pid namespace.
+fn status(text: &[u8], body: &mut ExecBody) {
+    for line in text.split(|&byte| byte == b'\n') {
+        let Ok(line) = std::str::from_utf8(line) else { continue };
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let mut numbers = value.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        match name {
+            "Uid" => (body.ids.uid, body.ids.euid, body.ids.suid) = (next(), next(), next()),
+            "Gid" => (body.ids.gid, body.ids.egid, body.ids.sgid) = (next(), next(), next()),
+            "NSpid" => body.ns.vpid = numbers.last().unwrap_or(0),
+            "CapEff" => body.cap_effective = u64::from_str_radix(value.trim(), 16).unwrap_or(0),
+            "CapPrm" => body.cap_permitted = u64::from_str_radix(value.trim(), 16).unwrap_or(0),
+            _ => {}
+        }
+    }
+}
+
+/// The cgroup path that names the container, as the kernel side chooses it: a v1 memory or pids
+/// hierarchy's where there is one and it is not its root, else the v2 one.
+fn cgroup(text: &[u8]) -> Vec<u8> {
+    let (mut v1, mut v2): (Option<&[u8]>, Option<&[u8]>) = (None, None);
+    for line in text.split(|&byte| byte == b'\n') {
+        let mut parts = line.splitn(3, |&byte| byte == b':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        if controllers.is_empty() {
+            v2 = Some(path);
+        } else if controllers.split(|&byte| byte == b',').any(|name| name == b"memory") {
+            v1 = Some(path);
+        }
+    }
+    v1.filter(|path| *path != b"/").or(v2).unwrap_or_default().to_vec()
+}
+
+fn descriptor(path: &Path) -> FdInfo {
+    let mut info = FdInfo::ZERO;
+    let target = link(path);
+    let starts = |prefix: &[u8]| target.starts_with(prefix);
+    info.kind = if target.is_empty() {
+        fd_kind::NONE
+    } else if starts(b"socket:[") {
+        fd_kind::SOCKET
+    } else if starts(b"pipe:[") {
+        fd_kind::PIPE
+    } else if target == b"/dev/null" {
+        fd_kind::NULL
+    } else if starts(b"/dev/pts/") || starts(b"/dev/tty") || starts(b"/dev/console") {
+        fd_kind::TTY
+    } else if starts(b"/dev/") || !starts(b"/") {
+        fd_kind::OTHER
+    } else {
+        fd_kind::FILE
+    };
+    info
+}
+
+/// The listening sockets of the process's network namespace, by socket inode.
+fn listeners(dir: &Path) -> HashMap<u64, ListenBody> {
+    let mut found = HashMap::new();
+    for (name, family) in [("tcp", 2u16), ("tcp6", 10)] {
+        let text = read(&dir.join("net").join(name)).unwrap_or_default();
+        for line in text.split(|&byte| byte == b'\n').skip(1) {
+            if let Some((inode, body)) =
+                std::str::from_utf8(line).ok().and_then(|line| listener(line, family))
+            {
+                found.insert(inode, body);
+            }
+        }
+    }
+    found
+}
+
+/// A line of `/proc/net/tcp`: local address, state `0A`, inode (proc_net_tcp, Documentation/
+/// networking/proc_net_tcp.rst).
+fn listener(line: &str, family: u16) -> Option<(u64, ListenBody)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (address, port) = fields.nth(1)?.split_once(':')?;
+    if fields.nth(1)? != "0A" {
+        return None;
+    }
+    let inode = fields.nth(5)?.parse().ok()?;
+    let mut body = ListenBody { port: u16::from_str_radix(port, 16).ok()?, family, ..ListenBody::ZERO };
+    // Words of 32 bits, each printed as the host reads it.
+    for (word, bytes) in address.as_bytes().chunks(8).zip(body.addr.chunks_mut(4)) {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    Some((inode, body))
+}
+
+fn listening(dir: &Path, table: &HashMap<u64, ListenBody>) -> Vec<ListenBody> {
+    let mut inodes = HashSet::new();
+    for entry in fs::read_dir(dir.join("fd")).into_iter().flatten().flatten() {
+        let target = link(&entry.path());
+        if let Some(inode) = target
+            .strip_prefix(b"socket:[")
+            .and_then(|rest| rest.strip_suffix(b"]"))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse::<u64>().ok())
+        {
+            inodes.insert(inode);
+        }
+    }
+    let mut bodies: Vec<ListenBody> =
+        inodes.iter().filter_map(|inode| table.get(inode)).copied().collect();
+    bodies.sort_unstable_by_key(|body| (body.port, body.family));
+    bodies
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path).ok()?.take(FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn link(path: &Path) -> Vec<u8> {
+    fs::read_link(path).map(PathBuf::into_os_string).map_or_else(
+        |_| Vec::new(),
+        |target| target.as_bytes().to_vec(),
+    )
+}
+
+fn number(path: &Path) -> u32 {
+    read(path)
+        .and_then(|text| String::from_utf8(text).ok())
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(u32::MAX)
+}
+
+/// `mnt:[4026531841]`
+fn namespace(path: &Path) -> u32 {
+    let target = link(path);
+    let digits = target.split(|&byte| byte == b'[').nth(1).and_then(|rest| rest.strip_suffix(b"]"));
+    digits
+        .and_then(|digits| std::str::from_utf8(digits).ok())
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+/// From user space's encoding of a device number to the kernel's (`new_decode_dev`, `MKDEV`,
+/// include/linux/kdev_t.h).
+fn kernel_dev(dev: u64) -> u32 {
+    rustix::fs::major(dev) << 20 | rustix::fs::minor(dev)
+}
+
+/// The `tty_nr` of stat: `new_encode_dev`, minor bits 0-7 and 20-31, major bits 8-19.
+fn tty(number: u32) -> u32 {
+    if number == 0 { 0 } else { kernel_dev(number.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Payload, decode};
+
+    #[test]
+    fn stat_with_a_hostile_name() {
+        let line = b"42 (a) S 1 (b) R 7 8 9 34817 0 4194304 1 2 3 4 5 6 7 8 20 0 1 0 5555 9 9";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(stat.comm, b"a) S 1 (b");
+        assert_eq!((stat.state, stat.ppid, stat.pgid, stat.sid), (b'R', 7, 8, 9));
+        assert_eq!(stat.start_ticks, 5555);
+        assert_eq!(tty(stat.tty), 136 << 20 | 1);
+    }
+
+    #[test]
+    fn a_listening_line() {
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     \
+                    0        0 31337 1 0000000000000000 100 0 0 10 0";
+        let (inode, body) = listener(line, 2).unwrap();
+        assert_eq!((inode, body.port), (31337, 8080));
+        assert_eq!(body.addr[..4], [127, 0, 0, 1]);
+        assert!(listener(&line.replace(" 0A ", " 01 "), 2).is_none());
+    }
+
+    #[test]
+    fn the_container_hierarchy_is_chosen() {
+        let hybrid = b"5:memory:/docker/abc\n1:name=systemd:/x\n0::/system.slice/docker.service\n";
+        assert_eq!(cgroup(hybrid), b"/docker/abc");
+        assert_eq!(cgroup(b"5:memory:/\n0::/user.slice\n"), b"/user.slice");
+        assert_eq!(cgroup(b"0::/\n"), b"/");
+    }
+
+    #[test]
+    fn this_process_is_found_as_itself() {
+        let mut mine = None;
+        let count = take(Path::new("/proc"), 7, |record| {
+            let event = decode(&record).unwrap();
+            if event.meta.subject.tgid == std::process::id()
+                && let Payload::Observed(exec) = event.payload
+            {
+                mine = Some((event.meta, exec));
+            }
+        })
+        .unwrap();
+        let (meta, exec) = mine.unwrap();
+        assert!(count > 1);
+        assert_eq!(meta.boot_ns, 7);
+        assert_eq!(exec.exe, std::env::current_exe().unwrap().as_os_str().as_bytes());
+        let args: Vec<Vec<u8>> =
+            std::env::args_os().map(|arg| arg.as_bytes().to_vec()).collect();
+        assert_eq!(exec.args, args);
+        assert_eq!(exec.cwd, std::env::current_dir().unwrap().as_os_str().as_bytes());
+        assert_eq!(exec.parent.tgid, std::os::unix::process::parent_id());
+        assert_eq!(exec.ids.uid, rustix::process::getuid().as_raw());
+    }
+}

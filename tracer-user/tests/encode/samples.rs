@@ -1,0 +1,729 @@
+//! Documents of every kind, as the pipeline would make them.
+
+use std::sync::Arc;
+
+use tracer::alert::{
+    Alert, Directory, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
+    Technique,
+};
+use tracer::event::{
+    Event, Exec, Exit, FileId, Fork, Listen, Meta, Open, Payload, ProcessKey, Rename,
+};
+use tracer::lineage::process::{Ended, Image, Origin, Server};
+use tracer_common::event::{FdInfo, Ids, Namespaces, fd_kind, flag};
+use tracer_common::probe::Tier;
+use tracer_common::tag::{Role, Tag};
+use uuid::Uuid;
+
+/// A name for the golden file and the document.
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) document: Document,
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// 2026-01-02T03:04:05.006007008Z
+const BOOT_WALL_NS: i128 = 1_767_323_045_006_007_008;
+const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+static SHELL: Rule = Rule {
+    id: "server-spawned-shell",
+    name: "Server executed a shell",
+    description: "A process that descends from a server executed a shell.",
+    action: "server-spawned-shell",
+    version: "1",
+    techniques: &[
+        Technique {
+            tactic: ("TA0003", "Persistence"),
+            technique: ("T1505", "Server Software Component"),
+            subtechnique: Some(("T1505.003", "Web Shell")),
+        },
+        Technique {
+            tactic: ("TA0002", "Execution"),
+            technique: ("T1059", "Command and Scripting Interpreter"),
+            subtechnique: Some(("T1059.004", "Unix Shell")),
+        },
+    ],
+    false_positives: &["A web application that runs a maintenance script."],
+};
+
+static WRITE: Rule = Rule {
+    id: "server-wrote-served-file",
+    name: "Server wrote a served file",
+    description: "A process that descends from a server wrote a file that a server serves.",
+    action: "server-wrote-served-file",
+    version: "2",
+    techniques: &[Technique {
+        tactic: ("TA0003", "Persistence"),
+        technique: ("T1505", "Server Software Component"),
+        subtechnique: Some(("T1505.003", "Web Shell")),
+    }],
+    false_positives: &[],
+};
+
+pub(crate) fn all() -> Vec<Sample> {
+    vec![
+        shell(),
+        creation(),
+        rename_alert(),
+        fork(),
+        exit_code(),
+        exit_signal(),
+        listen(),
+        listen6(),
+        observed(),
+        hostile(),
+        hostile_path(),
+        memfd(),
+        sockets(),
+        login(),
+        modification(),
+        truncated(),
+        bare(),
+    ]
+}
+
+/// php-fpm runs `sh -c id` in a container.
+fn shell() -> Sample {
+    let mut sh = exec("/usr/bin/dash", &["sh", "-c", "id"]);
+    sh.filename = b"/bin/sh".to_vec();
+    sh.interp = b"/bin/sh".to_vec();
+    sh.stdio = [fd(fd_kind::NULL), pipe(7001), pipe(7002)];
+    let worker = worker();
+    let mut process = view(901, 62 * SECOND, Some(image(&sh, 62 * SECOND)));
+    process.previous = worker.image.clone().into_iter().collect();
+    process.container_id = worker.container_id.clone();
+    process.vpid = 44;
+    let mut document = document(
+        Payload::Exec(Box::new(sh)),
+        process,
+        vec![worker, master(), systemd()],
+    );
+    document.event.event.meta.tag = Tag {
+        roles: Role::App.bit(),
+        distance: 1,
+        reserved: 0,
+    };
+    document.alert = Some(alert(
+        &SHELL,
+        Severity::High,
+        1,
+        "php-fpm8.2 (815) executed dash: sh -c id",
+    ));
+    sample("shell_alert", document)
+}
+
+/// php-fpm creates a page.
+fn creation() -> Sample {
+    let mut document = document(
+        Payload::Open(Box::new(open("/var/www/html/uploads/shell.php"))),
+        worker(),
+        vec![master(), systemd()],
+    );
+    document.alert = Some(Alert {
+        directory: Some(Directory {
+            path: b"/var/www/html".to_vec(),
+            kind: "served",
+            source: "/etc/nginx/sites-enabled/default".to_owned(),
+        }),
+        ..alert(
+            &WRITE,
+            Severity::Critical,
+            0,
+            "php-fpm8.2 (815) created shell.php where nginx serves",
+        )
+    });
+    sample("creation_alert", document)
+}
+
+/// php-fpm moves an upload into the served directory.
+fn rename_alert() -> Sample {
+    let mut document = document(
+        Payload::Rename(Box::new(Rename {
+            old: b"/tmp/phpA1b2C3".to_vec(),
+            new: b"/var/www/html/a.phtml".to_vec(),
+            flags: 1,
+            ids: www(),
+            mnt_ns: 4_026_531_841,
+        })),
+        worker(),
+        vec![master(), systemd()],
+    );
+    document.alert = Some(Alert {
+        directory: Some(Directory {
+            path: b"/var/www/html".to_vec(),
+            kind: "served",
+            source: "default".to_owned(),
+        }),
+        ..alert(
+            &WRITE,
+            Severity::Medium,
+            0,
+            "php-fpm8.2 (815) renamed a file to a.phtml",
+        )
+    });
+    sample("rename_alert", document)
+}
+
+/// php-fpm's worker creates a process.
+fn fork() -> Sample {
+    let worker = worker();
+    let mut child = view(901, 62 * SECOND, worker.image.clone());
+    child.inherited = true;
+    child.vpid = 44;
+    child.container_id = worker.container_id.clone();
+    let mut document = document(
+        Payload::Fork(Fork {
+            child: child.key,
+            child_start_boot_ns: child.start_boot_ns,
+            child_tag: Tag {
+                roles: Role::Web.bit() | Role::App.bit(),
+                distance: 1,
+                reserved: 0,
+            },
+            parent: worker.key,
+            vpid: 44,
+            pid_ns: 4_026_531_836,
+        }),
+        worker,
+        vec![master(), systemd()],
+    );
+    document.event.event.meta.tid = 816;
+    document.event.child = Some(child);
+    sample("fork", document)
+}
+
+fn exit_code() -> Sample {
+    let sh = exec("/usr/bin/dash", &["sh", "-c", "exit 3"]);
+    let process = view(901, 62 * SECOND, Some(image(&sh, 62 * SECOND)));
+    let document = document(
+        Payload::Exit(Exit { status: 3 << 8 }),
+        process,
+        vec![worker(), master(), systemd()],
+    );
+    sample("exit_code", document)
+}
+
+fn exit_signal() -> Sample {
+    let crash = exec("/usr/local/bin/crash", &["crash"]);
+    let process = view(902, 62 * SECOND, Some(image(&crash, 62 * SECOND)));
+    let document = document(
+        Payload::Exit(Exit { status: 11 | 0x80 }),
+        process,
+        vec![systemd()],
+    );
+    sample("exit_signal", document)
+}
+
+fn listen() -> Sample {
+    let mut node = view(
+        950,
+        63 * SECOND,
+        Some(image(
+            &exec("/usr/bin/node", &["node", "app.js"]),
+            63 * SECOND,
+        )),
+    );
+    node.server = Some(Server {
+        name: "node",
+        role: Role::App,
+    });
+    node.ports = vec![3000, 8080];
+    let document = document(
+        Payload::Listen(Listen {
+            port: 8080,
+            family: 2,
+            addr: four([127, 0, 0, 1]),
+            net_ns: 4_026_531_840,
+        }),
+        node,
+        vec![systemd()],
+    );
+    sample("listen", document)
+}
+
+fn listen6() -> Sample {
+    let java = exec("/usr/lib/jvm/bin/java", &["java", "-jar", "app.jar"]);
+    let document = document(
+        Payload::Listen(Listen {
+            port: 8443,
+            family: 10,
+            addr: [0; 16],
+            net_ns: 4_026_531_840,
+        }),
+        view(951, 63 * SECOND, Some(image(&java, 63 * SECOND))),
+        vec![systemd()],
+    );
+    sample("listen_ipv6", document)
+}
+
+/// nginx ran before the agent did.
+fn observed() -> Sample {
+    let nginx = exec(
+        "/usr/sbin/nginx",
+        &["nginx: master process /usr/sbin/nginx -g daemon on;"],
+    );
+    let mut process = view(700, 9 * SECOND, Some(image(&nginx, 60 * SECOND)));
+    process.origin = Origin::Observed;
+    process.ports = vec![80, 443];
+    process.server = Some(Server {
+        name: "nginx",
+        role: Role::Web,
+    });
+    if let Some(image) = &mut process.image {
+        image.observed = true;
+    }
+    let mut document = document(Payload::Observed(Box::new(nginx)), process, vec![systemd()]);
+    document.event.event.meta.tier = Tier::Snapshot;
+    sample("observed", document)
+}
+
+/// Every string is hostile: not UTF-8, ends a line, steers a terminal, reorders text.
+fn hostile() -> Sample {
+    let mut evil = exec("/usr/bin/python3.11", &[]);
+    evil.args = vec![
+        b"python3".to_vec(),
+        b"\xff\xfe\"quoted\" \\ \x00".to_vec(),
+        b"line\nforged: {\"event\":{\"kind\":\"event\"}}\r\n".to_vec(),
+        b"\x1b]0;title\x07\x1b[2J".to_vec(),
+        "\u{202e}gnp.php\u{2028}\u{9b}31m".as_bytes().to_vec(),
+        b"it's".to_vec(),
+        Vec::new(),
+    ];
+    evil.filename = b"./\xc3(\n.py".to_vec();
+    evil.interp = b"/usr/bin/\x1bpython3".to_vec();
+    evil.cwd = b"/tmp/\x80\n\"".to_vec();
+    evil.exe = b"/opt/\xf0\x28/a\tb".to_vec();
+    let process = view(901, 62 * SECOND, Some(image(&evil, 62 * SECOND)));
+    let mut parent = worker();
+    parent.image = Some(image(&evil, 61 * SECOND));
+    parent.previous = vec![image(&evil, 60 * SECOND)];
+    let mut document = document(
+        Payload::Exec(Box::new(evil)),
+        process,
+        vec![parent, systemd()],
+    );
+    document.alert = Some(alert(
+        &SHELL,
+        Severity::Low,
+        1,
+        "a reason\nwith \x1b[31m colour and \u{202e} bidi",
+    ));
+    sample("hostile_alert", document)
+}
+
+/// A rename between hostile names: a plain event.
+fn hostile_path() -> Sample {
+    let document = document(
+        Payload::Rename(Box::new(Rename {
+            old: b"/tmp/\xe9\n2026-01-02T03:05:15.129Z  forged(1) line".to_vec(),
+            new: b"/var/www/\"\x1b[1A\\n.p\xfeh".to_vec(),
+            flags: 2,
+            ids: www(),
+            mnt_ns: 4_026_531_841,
+        })),
+        view(908, 62 * SECOND, None),
+        vec![worker(), master(), systemd()],
+    );
+    sample("hostile_path", document)
+}
+
+/// A socket pair, as node gives its children, and a connection.
+fn sockets() -> Sample {
+    let mut child = exec("/usr/bin/node", &["node", "child.js"]);
+    let pair = FdInfo {
+        peer_tgid: 950,
+        ..socket(1, &[], 0, &[], 0)
+    };
+    child.stdio = [
+        pair,
+        pair,
+        socket(2, &[10, 0, 0, 5], 41_236, &[10, 0, 0, 9], 514),
+    ];
+    let process = view(952, 64 * SECOND, Some(image(&child, 64 * SECOND)));
+    sample(
+        "sockets",
+        document(Payload::Exec(Box::new(child)), process, vec![systemd()]),
+    )
+}
+
+/// A dropper: `sh -c 'exec …'` under a server, a double fork, then a memfd with a socket.
+fn memfd() -> Sample {
+    let mut payload = exec("/memfd:a/b", &["[kworker/0:1]"]);
+    payload.nlink = 0;
+    payload.stdio = [
+        socket(2, &[10, 0, 0, 5], 41_234, &[203, 0, 113, 9], 4444),
+        mapped([198, 51, 100, 7]),
+        FdInfo {
+            family: 1,
+            peer_tgid: 815,
+            ..socket(1, &[], 0, &[], 0)
+        },
+    ];
+    let mut process = view(905, 64 * SECOND, Some(image(&payload, 64 * SECOND)));
+    process.origin = Origin::Inferred;
+    let shell = image(
+        &exec("/usr/bin/dash", &["sh", "-c", "exec perl -e …"]),
+        63 * SECOND,
+    );
+    let mut perl = view(
+        904,
+        63 * SECOND,
+        Some(image(
+            &exec("/usr/bin/perl", &["perl", "-e", "…"]),
+            63 * SECOND,
+        )),
+    );
+    perl.previous = worker().image.into_iter().chain([shell]).collect();
+    perl.vpid = 47;
+    perl.ended = Some(Ended {
+        boot_ns: 64 * SECOND,
+        status: 0,
+    });
+    let mut document = document(
+        Payload::Exec(Box::new(payload)),
+        process,
+        vec![perl, worker(), master(), systemd()],
+    );
+    document.alert = Some(alert(
+        &SHELL,
+        Severity::Critical,
+        2,
+        "php-fpm8.2 (815) runs code from memory",
+    ));
+    sample("memfd_alert", document)
+}
+
+/// Somebody at a terminal: no alert, but the fields of terminals, logins and other users.
+fn login() -> Sample {
+    let mut su = exec("/usr/bin/su", &["su", "-"]);
+    let ids = Ids {
+        uid: 1000,
+        euid: 0,
+        suid: 0,
+        gid: 1000,
+        egid: 1000,
+        sgid: 1000,
+    };
+    su.tty = Some((136, 3));
+    su.stdio = [terminal(), terminal(), terminal()];
+    su.ids = ids;
+    su.mode = 0o10_4755;
+    su.nlink = 0;
+    su.loginuid = Some(1000);
+    su.sessionid = Some(7);
+    su.cap_effective = 1 << 6 | 1 << 7;
+    su.cap_permitted = 1 << 6 | 1 << 7 | 1 << 21;
+    let mut bash = exec("/usr/bin/bash", &["-bash"]);
+    bash.tty = Some((136, 3));
+    bash.stdio = [terminal(), terminal(), terminal()];
+    bash.ids = Ids {
+        uid: 1000,
+        euid: 1000,
+        suid: 1000,
+        gid: 1000,
+        egid: 1000,
+        sgid: 1000,
+    };
+    let mut process = view(2001, 100 * SECOND, Some(image(&su, 100 * SECOND)));
+    let mut parent = view(2000, 90 * SECOND, Some(image(&bash, 90 * SECOND)));
+    for view in [&mut process, &mut parent] {
+        view.user_name = Some("ada".into());
+        view.group_name = Some("staff".into());
+    }
+    sample(
+        "login",
+        document(
+            Payload::Exec(Box::new(su)),
+            process,
+            vec![parent, systemd()],
+        ),
+    )
+}
+
+/// A file without a name is written to, in a time of losses.
+fn modification() -> Sample {
+    let mut file = open("/tmp/.session");
+    file.created = false;
+    file.nlink = 0;
+    file.f_flags = 0o1 | 0o2000 | 0o1000;
+    let mut document = document(
+        Payload::Open(Box::new(file)),
+        worker(),
+        vec![master(), systemd()],
+    );
+    document.event.integrity = Integrity {
+        lost: vec![("life_ring_full", 12), ("tag_map_full", 1)],
+        lineage_broken: false,
+    };
+    sample("modification", document)
+}
+
+/// Arguments longer than what is kept, from a process whose creator nobody knows.
+fn truncated() -> Sample {
+    let mut long = exec("/usr/bin/env", &["env", "A=…B", "id"]);
+    long.args_len = 2_000_000;
+    let process = view(906, 65 * SECOND, Some(image(&long, 65 * SECOND)));
+    let mut document = document(Payload::Exec(Box::new(long)), process, Vec::new());
+    document.event.event.meta.flags = flag::ARGS_TRUNCATED | flag::CWD_TRUNCATED | flag::COMPAT;
+    document.event.integrity.lineage_broken = true;
+    sample("truncated", document)
+}
+
+/// Nothing is known but the record itself, about a file in memory.
+fn bare() -> Sample {
+    let mut file = open("/memfd:x");
+    file.nlink = 0;
+    let mut document = document(
+        Payload::Open(Box::new(file)),
+        view(907, 66 * SECOND, None),
+        Vec::new(),
+    );
+    document.event.process.user_name = None;
+    document.event.process.group_name = None;
+    document.event.host = Arc::default();
+    document.event.integrity.lineage_broken = true;
+    sample("bare", document)
+}
+
+fn sample(name: &'static str, document: Document) -> Sample {
+    Sample { name, document }
+}
+
+fn document(payload: Payload, process: ProcessView, lineage: Vec<ProcessView>) -> Document {
+    Document {
+        event: EnrichedEvent {
+            event: Event {
+                meta: Meta {
+                    boot_ns: 70 * SECOND + 123_456_789,
+                    subject: process.key,
+                    start_boot_ns: process.start_boot_ns,
+                    tid: process.key.tgid,
+                    tag: Tag::ZERO,
+                    tier: Tier::Tracepoint,
+                    flags: 0,
+                    cpu: 1,
+                },
+                payload,
+            },
+            id: Uuid::from_u128(0xe0e0_0000_0000_5000_8000_0000_0000_0001),
+            boot_wall_ns: BOOT_WALL_NS,
+            process,
+            lineage,
+            child: None,
+            integrity: Integrity::default(),
+            host: Arc::new(HostFacts {
+                hostname: "web1".to_owned(),
+                machine_id: "b08dfa6083e7567a1921a715000001fb".to_owned(),
+                boot_id: "1e8f9a4c-3b0c-4b0e-9d5f-0c6d2f1f7a10".to_owned(),
+                architecture: "x86_64".to_owned(),
+                kernel: "6.1.0-28-amd64".to_owned(),
+                os_platform: "debian".to_owned(),
+                os_name: "Debian GNU/Linux".to_owned(),
+                os_version: "12".to_owned(),
+            }),
+        },
+        alert: None,
+    }
+}
+
+fn alert(rule: &'static Rule, severity: Severity, server_depth: usize, reason: &str) -> Alert {
+    Alert {
+        id: Uuid::from_u128(0xa1a1_0000_0000_5000_8000_0000_0000_0001),
+        rule,
+        severity,
+        reason: reason.to_owned(),
+        server_depth,
+        server: php(),
+        directory: None,
+    }
+}
+
+fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> ProcessView {
+    ProcessView {
+        key: ProcessKey::new(pid, start_boot_ns),
+        entity_id: Uuid::from_u128(0xc0c0_0000_0000_5000_8000_0000_0000_0000 | u128::from(pid)),
+        start_boot_ns,
+        origin: Origin::Witnessed,
+        vpid: 0,
+        image,
+        previous: Vec::new(),
+        inherited: false,
+        user_name: Some("www-data".into()),
+        group_name: Some("www-data".into()),
+        server: None,
+        ports: Vec::new(),
+        container_id: None,
+        ended: None,
+    }
+}
+
+fn worker() -> ProcessView {
+    let mut worker = master();
+    worker.key = ProcessKey::new(815, 11 * SECOND);
+    worker.start_boot_ns = 11 * SECOND;
+    worker.entity_id = Uuid::from_u128(0xc0c0_0000_0000_5000_8000_0000_0000_032f);
+    worker.inherited = true;
+    worker.vpid = 9;
+    worker
+}
+
+fn master() -> ProcessView {
+    let fpm = exec("/usr/sbin/php-fpm8.2", &["php-fpm: pool www"]);
+    let mut master = view(800, 10 * SECOND, Some(image(&fpm, 10 * SECOND)));
+    master.origin = Origin::Observed;
+    master.server = Some(php());
+    master.ports = vec![9000];
+    master.container_id = Some(CONTAINER.to_owned());
+    master
+}
+
+fn systemd() -> ProcessView {
+    let mut init = exec("/usr/lib/systemd/systemd", &["/sbin/init"]);
+    init.ids = Ids::ZERO;
+    init.cwd = b"/".to_vec();
+    init.cap_effective = (1 << 41) - 1;
+    init.cap_permitted = (1 << 41) - 1;
+    let mut systemd = view(1, SECOND, Some(image(&init, SECOND)));
+    systemd.origin = Origin::Observed;
+    systemd.user_name = Some("root".into());
+    systemd.group_name = Some("root".into());
+    systemd
+}
+
+const fn php() -> Server {
+    Server {
+        name: "php-fpm",
+        role: Role::App,
+    }
+}
+
+fn image(exec: &Exec, boot_ns: u64) -> Image {
+    Image {
+        exec: Arc::new(exec.clone()),
+        boot_ns,
+        observed: false,
+        server: None,
+    }
+}
+
+const fn www() -> Ids {
+    Ids {
+        uid: 33,
+        euid: 33,
+        suid: 33,
+        gid: 33,
+        egid: 33,
+        sgid: 33,
+    }
+}
+
+fn exec(exe: &str, args: &[&str]) -> Exec {
+    Exec {
+        exe: exe.as_bytes().to_vec(),
+        file: FileId {
+            dev: 8 << 20 | 1,
+            inode: 131_077,
+        },
+        nlink: 1,
+        mode: 0o10_0755,
+        cwd: b"/var/www/html".to_vec(),
+        cgroup: b"/system.slice/php8.2-fpm.service".to_vec(),
+        cgroup_id: 4711,
+        filename: exe.as_bytes().to_vec(),
+        interp: exe.as_bytes().to_vec(),
+        args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
+        args_len: args.iter().map(|arg| arg.len() as u64 + 1).sum(),
+        ids: www(),
+        cap_effective: 0,
+        cap_permitted: 0,
+        loginuid: None,
+        sessionid: None,
+        ns: Namespaces {
+            mnt: 4_026_531_841,
+            pid: 4_026_531_836,
+            net: 4_026_531_840,
+            user: 4_026_531_837,
+            uts: 4_026_531_838,
+            ipc: 4_026_531_839,
+            cgroup: 4_026_531_835,
+            vpid: 44,
+        },
+        pgid: 800,
+        sid: 800,
+        tty: None,
+        stdio: [fd(fd_kind::NONE); 3],
+        parent: ProcessKey::new(1, SECOND),
+        old_tid: 901,
+    }
+}
+
+fn open(path: &str) -> Open {
+    Open {
+        path: path.as_bytes().to_vec(),
+        file: FileId {
+            dev: 8 << 20 | 1,
+            inode: 262_145,
+        },
+        created: true,
+        size: 0,
+        f_flags: 0o1 | 0o100 | 0o200 | 0o1000,
+        ids: www(),
+        uid: 33,
+        gid: 33,
+        mode: 0o10_0644,
+        nlink: 1,
+        mnt_ns: 4_026_531_841,
+    }
+}
+
+fn fd(kind: u8) -> FdInfo {
+    FdInfo {
+        kind,
+        ..FdInfo::ZERO
+    }
+}
+
+fn pipe(inode: u64) -> FdInfo {
+    FdInfo {
+        inode,
+        ..fd(fd_kind::PIPE)
+    }
+}
+
+fn terminal() -> FdInfo {
+    FdInfo {
+        inode: 6,
+        rdev: 136 << 20 | 3,
+        ..fd(fd_kind::TTY)
+    }
+}
+
+fn socket(family: u16, local: &[u8], local_port: u16, remote: &[u8], remote_port: u16) -> FdInfo {
+    let mut fd = FdInfo {
+        inode: 88_001,
+        family,
+        local_port,
+        remote_port,
+        state: 1,
+        ..fd(fd_kind::SOCKET)
+    };
+    fd.local_addr[..local.len()].copy_from_slice(local);
+    fd.remote_addr[..remote.len()].copy_from_slice(remote);
+    fd
+}
+
+/// An IPv4 peer of an IPv6 socket.
+fn mapped(peer: [u8; 4]) -> FdInfo {
+    let mut address = [0; 16];
+    address[10] = 0xff;
+    address[11] = 0xff;
+    address[12..].copy_from_slice(&peer);
+    socket(10, &address, 41_235, &address, 4445)
+}
+
+fn four(address: [u8; 4]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&address);
+    bytes
+}

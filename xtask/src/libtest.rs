@@ -1,0 +1,171 @@
+//! Reads what a Rust test binary prints: how many tests passed, failed and were skipped.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::AddAssign;
+
+/// Results of a test binary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Tests that checked what they are for.
+    pub(crate) passed: u64,
+    /// Tests that failed.
+    pub(crate) failed: u64,
+    /// Tests that said why they could not run, and ignored ones.
+    pub(crate) skipped: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = other;
+        self.passed = self.passed.saturating_add(passed);
+        self.failed = self.failed.saturating_add(failed);
+        self.skipped = self.skipped.saturating_add(skipped);
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+/// The counts in the output of a test binary, or `None` if it did not come to its result line.
+///
+/// libtest knows no test that decides at run time not to run: ours print `SKIPPED name: reason` and
+/// return, and libtest takes them for passed. They are moved from the one column to the other.
+pub(crate) fn counts(output: &str) -> Option<Counts> {
+    let mut total = None;
+    for result in output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: "))
+    {
+        *total.get_or_insert_with(Counts::default) += result_line(result)?;
+    }
+    let mut total = total?;
+    let moved = u64::try_from(skips(output).len()).ok()?.min(total.passed);
+    total.passed = total.passed.saturating_sub(moved);
+    total.skipped = total.skipped.saturating_add(moved);
+    Some(total)
+}
+
+/// `ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`
+fn result_line(line: &str) -> Option<Counts> {
+    let (_verdict, parts) = line.split_once(". ")?;
+    let number_of = |what: &str| {
+        let mut words = parts.split("; ").filter_map(|part| part.split_once(' '));
+        words.find(|(_, word)| *word == what)?.0.parse().ok()
+    };
+    Some(Counts {
+        passed: number_of("passed")?,
+        failed: number_of("failed")?,
+        skipped: number_of("ignored")?,
+    })
+}
+
+/// The tests that said why they could not run, each once, with the reason.
+pub(crate) fn skips(output: &str) -> BTreeMap<&str, &str> {
+    let mut skips = BTreeMap::new();
+    for (name, reason) in output.lines().filter_map(skipped_test) {
+        skips.entry(name).or_insert(reason);
+    }
+    skips
+}
+
+/// Name and reason in a `SKIPPED name: reason` line. With `--nocapture` libtest has begun the line
+/// (`test name ... `) when the test prints its own.
+fn skipped_test(line: &str) -> Option<(&str, &str)> {
+    let said = match line.strip_prefix("test ") {
+        Some(begun) => begun.split_once(" ... ")?.1,
+        None => line,
+    };
+    let (name, reason) = said.strip_prefix("SKIPPED ")?.split_once(':')?;
+    (!name.contains(' ')).then_some((name, reason.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(output: &str, expected: Option<(u64, u64, u64)>) {
+        let expected = expected.map(|(passed, failed, skipped)| Counts {
+            passed,
+            failed,
+            skipped,
+        });
+        assert_eq!(counts(output), expected, "{output}");
+    }
+
+    #[test]
+    fn result_lines() {
+        check(
+            "running 3 tests\ntest a ... ok\n\ntest result: ok. 3 passed; 0 failed; 1 ignored; \
+             0 measured; 2 filtered out; finished in 0.51s\n",
+            Some((3, 0, 1)),
+        );
+        check(
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; \
+             finished in 1.00s",
+            Some((1, 2, 0)),
+        );
+        // Two binaries in one output.
+        check(
+            "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
+             test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+            Some((5, 0, 0)),
+        );
+    }
+
+    #[test]
+    fn skipped_tests_are_not_passed_ones() {
+        // Captured and shown at the end, and shown as it happens; each test counts once.
+        check(
+            "test a ... SKIPPED a: no BPF here\nok\ntest b ... ok\ntest c ... ok\n\
+             SKIPPED c: no LSM: not on the command line\nSKIPPED c: again\n\
+             test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+            Some((1, 0, 2)),
+        );
+        // A test that talks about skipping has not skipped.
+        check(
+            "it was SKIPPED a: once\n\
+             test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+            Some((1, 0, 0)),
+        );
+    }
+
+    #[test]
+    fn a_skip_is_told_with_its_first_reason() {
+        let skips = skips(
+            "SKIPPED a: no LSM: not on the command line\ntest b ... SKIPPED b: not root\n\
+             SKIPPED a: again\nSKIPPED because of rain: wet\nSKIPPED\n",
+        );
+        let expected = [("a", "no LSM: not on the command line"), ("b", "not root")];
+        assert_eq!(skips, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_binary_that_died_has_no_counts() {
+        check("", None);
+        check("running 2 tests\ntest a ... ok\ntest b ... ", None);
+        check("test result: ok. many passed; 0 failed; 0 ignored", None);
+    }
+
+    #[test]
+    fn counts_read_like_a_summary() {
+        let counts = Counts {
+            passed: 3,
+            failed: 0,
+            skipped: 1,
+        };
+        assert_eq!(counts.to_string(), "3 passed, 0 failed, 1 skipped");
+    }
+}

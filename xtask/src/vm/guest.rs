@@ -1,0 +1,360 @@
+//! The two ends of a guest's serial line: the `/init` script that runs commands there, and the
+//! reader that takes its output apart here.
+//!
+//! The line carries what the commands print, and between that lines of the form `@TOKEN word ...`.
+//! The token is new for each boot, so no command can print such a line by accident, and an output
+//! that was shown once (a log printed in a guest) is never taken for a marker.
+//!
+//! A command has ended only when its end marker came: a panic, a hang or a poweroff from within
+//! leaves the marker out, and the boot counts as failed.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant};
+
+/// What a boot brought.
+#[derive(Debug, Default)]
+pub(super) struct Transcript {
+    /// `uname -r`, once the guest's userland is up.
+    pub(super) release: Option<String>,
+    /// From the start of the reader to that moment.
+    pub(super) boot: Option<Duration>,
+    /// Commands that ended, in order.
+    pub(super) commands: Vec<Outcome>,
+    /// All commands ended and the guest said good-bye.
+    pub(super) complete: bool,
+}
+
+/// One command that ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// As a shell counts: 128 and more for a signal, 127 for not found.
+    pub(super) status: u8,
+    /// Both streams, in the order they were written. Bytes that are no text are replaced.
+    pub(super) output: String,
+}
+
+/// A word that marks the control lines of one boot.
+pub(super) fn token() -> String {
+    let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!(
+        "vm-{:x}-{:x}",
+        std::process::id(),
+        since_epoch.as_nanos() & u128::from(u64::MAX)
+    )
+}
+
+/// `/init` of a guest: mounts what a Linux system has mounted, runs the commands one after the other
+/// with both streams on the second serial line, and powers off.
+///
+/// Applets of busybox are hard links and not symbolic ones, so that a program that starts `/bin/sh`
+/// gets a process whose executable is `/bin/sh`, as on a real host. (A busybox shell that is given a
+/// name without a slash starts itself instead: its child's executable is the shell's.)
+pub(super) fn init_script(token: &str, commands: &[Vec<OsString>]) -> Vec<u8> {
+    let mut script = format!(
+        r#"#!/bin/busybox sh
+# Written for one boot by `cargo xtask vm`.
+export PATH=/bin HOME=/root LANG=C.UTF-8 TERM=dumb USER=root
+/bin/busybox --install /bin
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /run
+mount -t securityfs securityfs /sys/kernel/security
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
+ln -s /proc/self/fd/1 /dev/stdout
+ln -s /proc/self/fd/2 /dev/stderr
+hostname guest
+ip link set lo up
+cd /root
+exec </dev/null >/dev/ttyS1 2>&1
+stty -F /dev/ttyS1 raw -echo
+run() {{
+    printf '\n@{token} begin\n'
+    "$@"
+    printf '\n@{token} end %s\n' "$?"
+}}
+printf '\n@{token} ready %s\n' "$(uname -r)"
+"#
+    )
+    .into_bytes();
+    for command in commands {
+        script.extend_from_slice(b"run");
+        for word in command {
+            script.push(b' ');
+            quote(word.as_bytes(), &mut script);
+        }
+        script.push(b'\n');
+    }
+    // What was left in the background must not talk into the farewell. stty waits until the line
+    // has sent everything: a poweroff would cut it off.
+    script.extend_from_slice(
+        format!(
+            "kill -9 -1\nprintf '\\n@{token} done\\n'\nstty -F /dev/ttyS1 raw\n\
+             exec >/dev/console 2>&1\npoweroff -f\n"
+        )
+        .as_bytes(),
+    );
+    script
+}
+
+/// Quotes a word for a POSIX shell: between single quotes nothing is special but themselves.
+fn quote(word: &[u8], out: &mut Vec<u8>) {
+    out.push(b'\'');
+    for &byte in word {
+        if byte == b'\'' {
+            out.extend_from_slice(br"'\''");
+        } else {
+            out.push(byte);
+        }
+    }
+    out.push(b'\'');
+}
+
+/// Takes the bytes of the serial line in any portions, shows the commands' output as it comes, and
+/// keeps it by command.
+pub(super) struct Reader {
+    marker: Vec<u8>,
+    started: Instant,
+    /// A line without its end yet.
+    line: Vec<u8>,
+    /// Output of the running command, if one runs.
+    output: Option<Vec<u8>>,
+    /// The end of the last line, held back: a marker brings a line end of its own along, so that it
+    /// stands alone behind output that does not end with one.
+    line_end_due: bool,
+    transcript: Transcript,
+}
+
+impl Reader {
+    /// A reader for the boot that `token` marks, which starts now.
+    pub(super) fn new(token: &str) -> Self {
+        Self {
+            marker: format!("@{token} ").into_bytes(),
+            started: Instant::now(),
+            line: Vec::new(),
+            output: None,
+            line_end_due: false,
+            transcript: Transcript::default(),
+        }
+    }
+
+    /// Takes the next bytes, and shows output on `show`.
+    pub(super) fn feed(&mut self, bytes: &[u8], show: &mut dyn Write) -> io::Result<()> {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            match part.strip_suffix(b"\n") {
+                Some(end) => {
+                    self.line.extend_from_slice(end);
+                    let line = std::mem::take(&mut self.line);
+                    self.take_line(&line, show)?;
+                }
+                None => self.line.extend_from_slice(part),
+            }
+        }
+        show.flush()
+    }
+
+    /// What came, after the last byte. Output of a command that did not end is shown, not kept.
+    pub(super) fn finish(mut self, show: &mut dyn Write) -> io::Result<Transcript> {
+        if !self.line.is_empty() {
+            let line = std::mem::take(&mut self.line);
+            self.take_line(&line, show)?;
+        }
+        if self.line_end_due {
+            show.write_all(b"\n")?;
+        }
+        show.flush()?;
+        Ok(self.transcript)
+    }
+
+    fn take_line(&mut self, line: &[u8], show: &mut dyn Write) -> io::Result<()> {
+        if let Some(rest) = line.strip_prefix(self.marker.as_slice()) {
+            self.take_marker(&String::from_utf8_lossy(rest), show)
+        } else if let Some(output) = &mut self.output {
+            if self.line_end_due {
+                output.push(b'\n');
+                show.write_all(b"\n")?;
+            }
+            self.line_end_due = true;
+            output.extend_from_slice(line);
+            show.write_all(line)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn take_marker(&mut self, rest: &str, show: &mut dyn Write) -> io::Result<()> {
+        let (word, value) = rest.split_once(' ').unwrap_or((rest, ""));
+        self.line_end_due = false;
+        match word {
+            "ready" => {
+                self.transcript.release = Some(value.to_owned());
+                self.transcript.boot = Some(self.started.elapsed());
+            }
+            "begin" => self.output = Some(Vec::new()),
+            "end" => {
+                let (Some(output), Ok(status)) = (self.output.take(), value.parse()) else {
+                    return Ok(());
+                };
+                if output.last().is_some_and(|&byte| byte != b'\n') {
+                    show.write_all(b"\n")?;
+                }
+                self.transcript.commands.push(Outcome {
+                    status,
+                    output: String::from_utf8_lossy(&output).into_owned(),
+                });
+            }
+            "done" => self.transcript.complete = true,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &[&str]) -> Vec<OsString> {
+        command.iter().map(OsString::from).collect()
+    }
+
+    /// Feeds a line in portions of `size` bytes; gives the transcript and what was shown.
+    fn read(bytes: &[u8], size: usize) -> (Transcript, String) {
+        let mut reader = Reader::new("T");
+        let mut shown = Vec::new();
+        for portion in bytes.chunks(size) {
+            reader.feed(portion, &mut shown).unwrap();
+        }
+        let transcript = reader.finish(&mut shown).unwrap();
+        (transcript, String::from_utf8(shown).unwrap())
+    }
+
+    #[test]
+    fn output_comes_back_exactly() {
+        // What a command prints → what is kept, what is shown.
+        let rows = [
+            ("", "", ""),
+            ("a\n", "a\n", "a\n"),
+            ("a", "a", "a\n"),
+            ("\n", "\n", "\n"),
+            ("a\n\nb", "a\n\nb", "a\n\nb\n"),
+            ("@other end 0\n", "@other end 0\n", "@other end 0\n"),
+            ("see @T end 0\n", "see @T end 0\n", "see @T end 0\n"),
+        ];
+        for (printed, kept, shown) in rows {
+            let line = format!(
+                "noise\n\n@T ready 6.1.0\n\n@T begin\n{printed}\n@T end 3\n\n@T done\nnoise\n"
+            );
+            for size in [1, 2, 7, 4096] {
+                let (transcript, seen) = read(line.as_bytes(), size);
+                let expected = Outcome {
+                    status: 3,
+                    output: kept.to_owned(),
+                };
+                assert_eq!(transcript.commands, [expected], "{printed:?} by {size}");
+                assert_eq!(seen, shown, "{printed:?} by {size}");
+                assert_eq!(transcript.release.as_deref(), Some("6.1.0"));
+                assert!(transcript.boot.is_some());
+                assert!(transcript.complete);
+            }
+        }
+    }
+
+    #[test]
+    fn several_commands_are_kept_apart() {
+        let line = b"\n@T ready x\n\n@T begin\none\n\n@T end 0\n\n@T begin\ntwo\n\n@T end 137\n";
+        let (transcript, _) = read(line, 5);
+        let got: Vec<_> = transcript
+            .commands
+            .iter()
+            .map(|command| (command.status, command.output.as_str()))
+            .collect();
+        assert_eq!(got, [(0, "one\n"), (137, "two\n")]);
+        assert!(!transcript.complete, "the guest never said it was done");
+    }
+
+    #[test]
+    fn a_command_without_an_end_has_no_outcome() {
+        let (transcript, shown) = read(b"\n@T ready x\n\n@T begin\nhalf a li", 3);
+        assert_eq!(transcript.commands, []);
+        assert_eq!(shown, "half a li\n");
+        assert!(!transcript.complete);
+    }
+
+    #[test]
+    fn an_end_that_makes_no_sense_is_no_success() {
+        for end in ["@T end\n", "@T end x\n", "@T end 999\n", "@T end -1\n"] {
+            let (transcript, _) = read(format!("\n@T begin\n\n{end}").as_bytes(), 64);
+            assert_eq!(transcript.commands, [], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_stop_the_reader() {
+        let mut line = b"\n@T begin\n".to_vec();
+        line.extend_from_slice(&[0xff, 0x00, b'\n']);
+        line.extend_from_slice(b"\n@T end 0\n");
+        let mut reader = Reader::new("T");
+        reader.feed(&line, &mut Vec::new()).unwrap();
+        let transcript = reader.finish(&mut Vec::new()).unwrap();
+        assert_eq!(transcript.commands[0].output, "\u{fffd}\0\n");
+    }
+
+    #[test]
+    fn the_script_quotes_every_word() {
+        let command = words(&["sh", "-c", "echo 'it'; $HOME `id`", ""]);
+        let script = String::from_utf8(init_script("T", &[command])).unwrap();
+        assert!(script.starts_with("#!/bin/busybox sh\n"));
+        assert!(
+            script.contains("\nrun 'sh' '-c' 'echo '\\''it'\\''; $HOME `id`' ''\n"),
+            "{script}"
+        );
+    }
+
+    /// The markers of the script are the ones the reader knows: both ends, joined by a real shell.
+    #[test]
+    fn script_and_reader_agree() {
+        let commands = [
+            words(&["printf", "no line end"]),
+            words(&["sh", "-c", "echo out; echo err >&2; exit 7"]),
+            words(&["sh", "-c", "kill -9 $$"]),
+        ];
+        let script = String::from_utf8(init_script("T", &commands)).unwrap();
+        // From the definition of `run` to before the farewell: nothing there touches the system.
+        let from = script.find("run() {").unwrap();
+        let to = script.find("kill -9 -1").unwrap();
+        let shell = std::process::Command::new("sh")
+            .args(["-c", &format!("exec 2>&1\n{}", &script[from..to])])
+            .output()
+            .unwrap();
+        let (transcript, _) = read(&shell.stdout, 16);
+        let got: Vec<_> = transcript
+            .commands
+            .iter()
+            .map(|command| (command.status, command.output.as_str()))
+            .take(2)
+            .collect();
+        assert_eq!(got, [(0, "no line end"), (7, "out\nerr\n")]);
+        assert_eq!(transcript.commands[2].status, 137);
+        assert!(transcript.release.is_some());
+    }
+
+    #[test]
+    fn tokens_differ() {
+        assert_ne!(token(), {
+            std::thread::sleep(Duration::from_nanos(1));
+            token()
+        });
+    }
+}

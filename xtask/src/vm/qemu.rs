@@ -1,0 +1,342 @@
+//! One run of QEMU: from a kernel and an initramfs to the bytes of the guest's second serial line.
+//!
+//! The guest has no disk and no network. Its console goes to a file, the second serial line to us.
+//! Software emulation is the normal case, so nothing depends on speed; KVM is used where the host
+//! has it. The process is ours: it is ended by its own handle, on every way out.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// How the guest's instructions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    /// By the processor.
+    Kvm,
+    /// By QEMU.
+    Emulation {
+        /// Frequency of the host's time stamp counter, which the guest sees as its own, in kHz. A
+        /// guest that measures it while the host is busy gets it wrong, and its clock drifts. None:
+        /// let it measure.
+        tsc_khz: Option<u64>,
+    },
+}
+
+impl Accelerator {
+    /// The best that this host has.
+    pub(super) fn detect() -> Self {
+        // A host can have the device without the processor's support (a cloud machine that emulates
+        // it); guests die there at the first instruction the emulation lacks.
+        let cpu_can = fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| can_virtualise(&text));
+        let device = File::options().read(true).write(true).open("/dev/kvm");
+        if cpu_can && device.is_ok() {
+            Self::Kvm
+        } else {
+            Self::Emulation { tsc_khz: tsc_khz() }
+        }
+    }
+
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Emulation { .. } => "emulation",
+        }
+    }
+}
+
+/// Whether `/proc/cpuinfo` lists Intel's or AMD's extension.
+fn can_virtualise(cpuinfo: &str) -> bool {
+    cpuinfo
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .is_some_and(|flags| {
+            flags
+                .split_whitespace()
+                .any(|flag| flag == "vmx" || flag == "svm")
+        })
+}
+
+/// A guest to start.
+pub(super) struct Machine<'a> {
+    /// `vmlinuz`.
+    pub(super) kernel: &'a Path,
+    /// The archive it unpacks.
+    pub(super) initramfs: &'a Path,
+    /// The list of security modules, if not the kernel's own.
+    pub(super) lsm: Option<&'a str>,
+    /// How to run it.
+    pub(super) accelerator: Accelerator,
+    /// Folder for the console's text and QEMU's own messages.
+    pub(super) logs: &'a Path,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// QEMU ended: the guest powered off or asked for a reboot, or QEMU failed.
+    Exited(ExitStatus),
+    /// It was ended because its time was up.
+    TimedOut,
+}
+
+/// Says clearly that QEMU is missing, before anybody waits for a download or a build.
+pub(super) fn check_installed() -> anyhow::Result<()> {
+    let answer = Command::new(PROGRAM)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
+    match answer {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => bail!(
+            "{PROGRAM} --version: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+            "{PROGRAM} is not installed: run `cargo xtask setup` (Debian package qemu-system-x86)"
+        ),
+        Err(error) => Err(error).with_context(|| format!("starting {PROGRAM}")),
+    }
+}
+
+impl Machine<'_> {
+    /// Runs the guest until it ends or `limit` is over, and hands out what its second serial line
+    /// says as it says it.
+    pub(super) fn run(
+        &self,
+        limit: Duration,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> anyhow::Result<Ended> {
+        let deadline = Instant::now().checked_add(limit);
+        let messages = self.logs.join("qemu.txt");
+        let messages =
+            File::create(&messages).with_context(|| format!("creating {}", messages.display()))?;
+        let child = Command::new(PROGRAM)
+            .args(self.arguments())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(messages)
+            .spawn()
+            .with_context(|| format!("starting {PROGRAM}"))?;
+        let mut guest = Guest(child);
+        let mut line = guest.0.stdout.take().context("QEMU's output is a pipe")?;
+
+        let (send, receive) = mpsc::sync_channel::<Vec<u8>>(16);
+        // Ends when QEMU does, or when nobody listens any more.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = line.read(&mut buffer) {
+                let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
+                    break;
+                };
+                if send.send(bytes.to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        loop {
+            let left = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => limit,
+            };
+            match receive.recv_timeout(left) {
+                Ok(bytes) => take(&bytes).context("writing the guest's output")?,
+                Err(RecvTimeoutError::Timeout) => return Ok(Ended::TimedOut),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = guest.0.wait().context("waiting for QEMU")?;
+                    return Ok(Ended::Exited(status));
+                }
+            }
+        }
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        let mut add = |words: &[&OsStr]| {
+            arguments.extend(words.iter().map(|word| OsString::from(*word)));
+        };
+        let word = OsStr::new;
+        let (accelerator, processor) = match self.accelerator {
+            Accelerator::Kvm => ("kvm", "host"),
+            // cmpxchg16b is emulated in a way that makes Linux 6.12 panic now and then; without the
+            // flag the kernel does not use it.
+            Accelerator::Emulation { .. } => ("tcg", "max,-cx16"),
+        };
+        add(&[word("-accel"), word(accelerator)]);
+        add(&[word("-cpu"), word(processor)]);
+        // Two processors, because per-CPU state of the eBPF side must not look right by chance.
+        add(&[word("-smp"), word("2"), word("-m"), word("1024")]);
+        add(&[word("-machine"), word("pc"), word("-nodefaults")]);
+        add(&[word("-display"), word("none"), word("-no-reboot")]);
+        let mut console = OsString::from("file,id=console,path=");
+        console.push(escaped(&self.logs.join("console.txt")));
+        add(&[word("-chardev"), &console]);
+        add(&[word("-serial"), word("chardev:console")]);
+        add(&[word("-chardev"), word("stdio,id=results,signal=off")]);
+        add(&[word("-serial"), word("chardev:results")]);
+        add(&[word("-kernel"), self.kernel.as_os_str()]);
+        add(&[word("-initrd"), self.initramfs.as_os_str()]);
+        add(&[word("-append"), word(&self.kernel_command_line())]);
+        arguments
+    }
+
+    /// `panic=-1` with `-no-reboot`: a guest that panics ends QEMU at once. An oops is one, because
+    /// a kernel that our programs confused shall not pass.
+    fn kernel_command_line(&self) -> String {
+        let mut line = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic".to_owned();
+        if let Accelerator::Emulation {
+            tsc_khz: Some(frequency),
+        } = self.accelerator
+        {
+            line.push_str(&format!(" tsc_early_khz={frequency}"));
+        }
+        if let Some(list) = self.lsm {
+            line.push_str(" lsm=");
+            line.push_str(list);
+        }
+        line
+    }
+}
+
+/// A path inside an option of QEMU, where a comma ends a value and two mean one.
+fn escaped(path: &Path) -> OsString {
+    let mut bytes = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if byte == b',' {
+            bytes.push(b',');
+        }
+        bytes.push(byte);
+    }
+    OsString::from_vec(bytes)
+}
+
+/// The running QEMU; dropping it ends it.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            // Both fail only if it is gone already.
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+}
+
+/// The frequency of the time stamp counter, measured against the host's clock for 50 ms.
+/// `/proc/cpuinfo` has only the frequency the processor runs at, which is another one on real
+/// hardware.
+#[cfg(target_arch = "x86_64")]
+fn tsc_khz() -> Option<u64> {
+    let (from, first) = stamp()?;
+    std::thread::sleep(Duration::from_millis(50));
+    let (to, second) = stamp()?;
+    let nanoseconds = to.saturating_duration_since(from).as_nanos();
+    let ticks = u128::from(second.checked_sub(first)?);
+    let frequency = ticks.checked_mul(1_000_000)?.checked_div(nanoseconds)?;
+    u64::try_from(frequency).ok().filter(|&khz| khz > 0)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn tsc_khz() -> Option<u64> {
+    None
+}
+
+/// Clock and counter of the same moment: read again if this thread was interrupted in between.
+#[cfg(target_arch = "x86_64")]
+fn stamp() -> Option<(Instant, u64)> {
+    (0..1000).find_map(|_| {
+        let before = Instant::now();
+        // SAFETY: RDTSC reads a counter, touches no memory, and is part of every x86_64 processor.
+        // Linux allows it to user space unless a process asked to have it forbidden
+        // (PR_SET_TSC), which nothing here does.
+        let ticks = unsafe { core::arch::x86_64::_rdtsc() };
+        (before.elapsed() < Duration::from_micros(5)).then_some((before, ticks))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(accelerator: Accelerator, lsm: Option<&str>) -> Machine<'_> {
+        Machine {
+            kernel: Path::new("/k/vmlinuz"),
+            initramfs: Path::new("/r/initramfs.cpio"),
+            lsm,
+            accelerator,
+            logs: Path::new("/r/a,b"),
+        }
+    }
+
+    /// The value after an option, for options that are there once.
+    fn value<'a>(arguments: &'a [OsString], option: &str) -> &'a str {
+        let at = arguments.iter().position(|word| word == option).unwrap();
+        arguments[at + 1].to_str().unwrap()
+    }
+
+    #[test]
+    fn command_line_under_emulation() {
+        let accelerator = Accelerator::Emulation {
+            tsc_khz: Some(2_600_000),
+        };
+        let arguments = machine(accelerator, Some("lockdown,bpf")).arguments();
+        assert_eq!(value(&arguments, "-accel"), "tcg");
+        assert_eq!(value(&arguments, "-cpu"), "max,-cx16");
+        assert_eq!(value(&arguments, "-kernel"), "/k/vmlinuz");
+        assert_eq!(value(&arguments, "-initrd"), "/r/initramfs.cpio");
+        assert_eq!(
+            value(&arguments, "-chardev"),
+            "file,id=console,path=/r/a,,b/console.txt"
+        );
+        assert_eq!(
+            value(&arguments, "-append"),
+            "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic tsc_early_khz=2600000 \
+             lsm=lockdown,bpf"
+        );
+        assert!(arguments.iter().any(|word| word == "-no-reboot"));
+        assert!(!arguments.iter().any(|word| word == "-netdev"));
+    }
+
+    #[test]
+    fn command_line_under_kvm() {
+        let arguments = machine(Accelerator::Kvm, None).arguments();
+        assert_eq!(value(&arguments, "-accel"), "kvm");
+        assert_eq!(value(&arguments, "-cpu"), "host");
+        assert_eq!(
+            value(&arguments, "-append"),
+            "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic"
+        );
+    }
+
+    #[test]
+    fn a_device_alone_is_no_kvm() {
+        let rows = [
+            ("processor: 0\nflags\t\t: fpu vme vmx sse2\n", true),
+            ("flags\t\t: fpu svm\n", true),
+            ("flags\t\t: fpu avx\nvmx flags\t: vnmi\n", false),
+            ("flags\t\t: svm_lock\n", false),
+            ("", false),
+        ];
+        for (cpuinfo, expected) in rows {
+            assert_eq!(can_virtualise(cpuinfo), expected, "{cpuinfo:?}");
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_counter_has_a_plausible_frequency() {
+        let khz = tsc_khz().unwrap();
+        assert!((500_000..10_000_000).contains(&khz), "{khz} kHz");
+    }
+}
