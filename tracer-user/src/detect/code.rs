@@ -46,7 +46,7 @@ pub fn code(path: &[u8]) -> Option<Code> {
     let is = |list: &[&str], word: &[u8]| list.iter().any(|known| known.as_bytes() == word);
     // What follows a word within its part hides nothing: "x.php~", "x.php;.jpg", "x.php%00.png".
     let word = |part| {
-        <[u8]>::split(part, |byte| !byte.is_ascii_alphanumeric())
+        <[u8]>::split(part, |byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
             .next()
             .unwrap_or(part)
     };
