@@ -11,7 +11,10 @@ fn main() {
     );
     println!("cargo::rerun-if-changed={}", object.display());
     let Ok(object) = object.canonicalize() else {
-        println!("cargo::error=no eBPF object at {}: run `cargo xtask build`", object.display());
+        println!(
+            "cargo::error=no eBPF object at {}: run `cargo xtask build`",
+            object.display()
+        );
         return;
     };
     println!("cargo::rustc-env=TRACER_EBPF_OBJECT={}", object.display());

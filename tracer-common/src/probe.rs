@@ -97,18 +97,22 @@ pub const PROBES: &[Probe] = &[
 /// the same CPU keeps its record.
 pub const SLOTS: u32 = 5;
 
-const _: () = {
-    let mut at = 0;
-    let mut seen = 0u32;
-    while at < PROBES.len() {
-        assert!(
-            PROBES[at].slot < SLOTS && seen & (1 << PROBES[at].slot) == 0,
-            "slots are unique"
-        );
-        seen |= 1 << PROBES[at].slot;
-        at += 1;
+/// The slots of all probes, as bits.
+const fn slots(probes: &[Probe]) -> u32 {
+    match probes {
+        [] => 0,
+        [first, rest @ ..] => {
+            let others = slots(rest);
+            assert!(
+                first.slot < SLOTS && others & (1 << first.slot) == 0,
+                "slots are unique"
+            );
+            others | 1 << first.slot
+        }
     }
-};
+}
+
+const _: () = assert!(slots(PROBES) == (1 << SLOTS) - 1);
 
 macro_rules! drops {
     ($( $(#[$doc:meta])* $name:ident = $index:literal, $text:literal, $lossy:literal; )+) => {

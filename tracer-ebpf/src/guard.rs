@@ -50,7 +50,11 @@ pub fn execute(tgid: u32, tag: Tag, exe: &InodeKey) -> Tag {
     let Some(roles) = unsafe { ROLE_MAP.get(exe) }.copied() else {
         return tag;
     };
-    let tag = Tag { roles: tag.roles | roles, distance: 0, reserved: 0 };
+    let tag = Tag {
+        roles: tag.roles | roles,
+        distance: 0,
+        reserved: 0,
+    };
     set(tgid, tag);
     tag
 }

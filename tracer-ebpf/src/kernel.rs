@@ -61,7 +61,11 @@ macro_rules! address {
 
 #[inline(always)]
 fn read_at<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
-    if offset == ABSENT { None } else { read(base.wrapping_add(offset as usize)) }
+    if offset == ABSENT {
+        None
+    } else {
+        read(base.wrapping_add(offset as usize))
+    }
 }
 
 /// Reads a kernel value; `None` where the address is not mapped.
@@ -83,7 +87,11 @@ fn read<T: Copy>(at: *const u8) -> Option<T> {
 
 #[inline(always)]
 fn non_null(pointer: *const u8) -> Option<*const u8> {
-    if pointer.is_null() { None } else { Some(pointer) }
+    if pointer.is_null() {
+        None
+    } else {
+        Some(pointer)
+    }
 }
 
 macro_rules! pointers {
@@ -463,7 +471,9 @@ impl Task {
     /// zero, so a process can be reported ended twice, never not at all.
     #[inline(always)]
     pub fn is_last_thread(self) -> bool {
-        let live: Option<u32> = self.signal().and_then(|signal| member!(signal, signal_live));
+        let live: Option<u32> = self
+            .signal()
+            .and_then(|signal| member!(signal, signal_live));
         match live {
             Some(live) => live == 0,
             None => self.tid() == self.tgid(),
@@ -510,7 +520,9 @@ impl Task {
             return None;
         }
         let table: *const u8 = member!(fdt, fdt_fd)?;
-        File::new(read(table.wrapping_add(fd as usize * size_of::<*const u8>()))?)
+        File::new(read(
+            table.wrapping_add(fd as usize * size_of::<*const u8>()),
+        )?)
     }
 
     /// Writes what a descriptor is.
@@ -545,7 +557,9 @@ impl Task {
     /// Effective and permitted capabilities.
     #[inline(always)]
     pub fn capabilities(self) -> (u64, u64) {
-        let Some(cred) = self.cred() else { return (0, 0) };
+        let Some(cred) = self.cred() else {
+            return (0, 0);
+        };
         (
             member!(cred, cred_cap_effective).unwrap_or(0),
             member!(cred, cred_cap_permitted).unwrap_or(0),
@@ -564,16 +578,20 @@ impl Task {
     /// Inode number of the mount namespace.
     #[inline(always)]
     pub fn mnt_ns(self) -> u32 {
-        let ns: Option<*const u8> =
-            self.nsproxy().and_then(|proxy| member!(proxy, nsproxy_mnt)).and_then(non_null);
+        let ns: Option<*const u8> = self
+            .nsproxy()
+            .and_then(|proxy| member!(proxy, nsproxy_mnt))
+            .and_then(non_null);
         ns.and_then(|ns| member!(ns, mnt_ns_inum)).unwrap_or(0)
     }
 
     /// Inode number of the network namespace.
     #[inline(always)]
     pub fn net_ns(self) -> u32 {
-        let ns: Option<*const u8> =
-            self.nsproxy().and_then(|proxy| member!(proxy, nsproxy_net)).and_then(non_null);
+        let ns: Option<*const u8> = self
+            .nsproxy()
+            .and_then(|proxy| member!(proxy, nsproxy_net))
+            .and_then(non_null);
         ns.and_then(|ns| member!(ns, net_ns_inum)).unwrap_or(0)
     }
 
@@ -597,7 +615,10 @@ impl Task {
         }
         let upid = address!(pid, pid_numbers)?.wrapping_add(level as usize * size as usize);
         let ns: *const u8 = member!(upid, upid_ns)?;
-        Some((member!(upid, upid_nr)?, member!(ns, pid_ns_inum).unwrap_or(0)))
+        Some((
+            member!(upid, upid_nr)?,
+            member!(ns, pid_ns_inum).unwrap_or(0),
+        ))
     }
 
     /// Writes the namespaces.
@@ -612,22 +633,39 @@ impl Task {
         }
         if let Some(proxy) = self.nsproxy() {
             let uts: Option<*const u8> = member!(proxy, nsproxy_uts);
-            ns.uts = uts.and_then(non_null).and_then(|uts| member!(uts, uts_ns_inum)).unwrap_or(0);
+            ns.uts = uts
+                .and_then(non_null)
+                .and_then(|uts| member!(uts, uts_ns_inum))
+                .unwrap_or(0);
             let ipc: Option<*const u8> = member!(proxy, nsproxy_ipc);
-            ns.ipc = ipc.and_then(non_null).and_then(|ipc| member!(ipc, ipc_ns_inum)).unwrap_or(0);
+            ns.ipc = ipc
+                .and_then(non_null)
+                .and_then(|ipc| member!(ipc, ipc_ns_inum))
+                .unwrap_or(0);
             let cgroup: Option<*const u8> = member!(proxy, nsproxy_cgroup);
-            ns.cgroup =
-                cgroup.and_then(non_null).and_then(|c| member!(c, cgroup_ns_inum)).unwrap_or(0);
+            ns.cgroup = cgroup
+                .and_then(non_null)
+                .and_then(|c| member!(c, cgroup_ns_inum))
+                .unwrap_or(0);
         }
         let user: Option<*const u8> = self.cred().and_then(|cred| member!(cred, cred_user_ns));
-        ns.user = user.and_then(non_null).and_then(|user| member!(user, user_ns_inum)).unwrap_or(0);
+        ns.user = user
+            .and_then(non_null)
+            .and_then(|user| member!(user, user_ns_inum))
+            .unwrap_or(0);
     }
 
     /// Process group, session, terminal.
     #[inline(always)]
     pub fn session(self) -> Session {
-        let mut session = Session { pgid: 0, sid: 0, tty: 0 };
-        let Some(signal) = self.signal() else { return session };
+        let mut session = Session {
+            pgid: 0,
+            sid: 0,
+            tty: 0,
+        };
+        let Some(signal) = self.signal() else {
+            return session;
+        };
         if let Some(pids) = address!(signal, signal_pids) {
             let slot = size_of::<*const u8>();
             let pgid: Option<*const u8> = read(pids.wrapping_add(PIDTYPE_PGID * slot));
@@ -655,7 +693,9 @@ impl Task {
     pub fn cgroup(self) -> Option<Cgroup> {
         let css_set = non_null(member!(self.0, task_cgroups)?)?;
         let v2 = Cgroup::new(member!(css_set, css_set_dfl_cgrp)?)?;
-        let Some(v1) = controller_cgroup(css_set) else { return Some(v2) };
+        let Some(v1) = controller_cgroup(css_set) else {
+            return Some(v2);
+        };
         let (v1_root, v2_root): (Option<u64>, Option<u64>) =
             (member!(v1.0, cgroup_root), member!(v2.0, cgroup_root));
         if v1_root != v2_root && v1.node().and_then(Kernfs::parent).is_some() {
@@ -744,7 +784,11 @@ impl Registers {
     pub fn number(self) -> Option<u32> {
         let number: u32 = read_at(self.0, control!(nr_offset))?;
         let number = number & !control!(x32_mask);
-        if number > i32::MAX as u32 { None } else { Some(number) }
+        if number > i32::MAX as u32 {
+            None
+        } else {
+            Some(number)
+        }
     }
 
     /// The register at an offset of the convention table.

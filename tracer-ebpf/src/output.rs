@@ -189,14 +189,20 @@ impl Record {
     pub fn path(self, path: Option<Path>) -> Section {
         let Some(path) = path else {
             dropped(Drop::PathFault);
-            return Section { len: 0, truncated: true };
+            return Section {
+                len: 0,
+                truncated: true,
+            };
         };
         let written = walk(self, path.dentry, path.mount);
         let complete = written & COMPLETE != 0;
         if !complete {
             dropped(Drop::PathFault);
         }
-        Section { len: written as u16, truncated: !complete }
+        Section {
+            len: written as u16,
+            truncated: !complete,
+        }
     }
 
     /// Appends one name of the kernel's.
@@ -227,10 +233,16 @@ impl Record {
     #[inline(always)]
     fn string<const MAX: usize>(self, string: *const u8, user: bool) -> Section {
         if string.is_null() {
-            return Section { len: 0, truncated: false };
+            return Section {
+                len: 0,
+                truncated: false,
+            };
         }
         let Some((at, to)) = self.room(MAX) else {
-            return Section { len: 0, truncated: true };
+            return Section {
+                len: 0,
+                truncated: true,
+            };
         };
         let written = if user {
             // SAFETY: `room` gave that many bytes; the helper checks the source.
@@ -241,10 +253,16 @@ impl Record {
         };
         if written <= 0 || written > MAX as i64 {
             dropped(Drop::StringFault);
-            return Section { len: 0, truncated: true };
+            return Section {
+                len: 0,
+                truncated: true,
+            };
         }
         self.set_len(at + written as usize);
-        Section { len: written as u16, truncated: written == MAX as i64 }
+        Section {
+            len: written as u16,
+            truncated: written == MAX as i64,
+        }
     }
 
     /// Appends `len` bytes of the current process, at most `MAX`; `None` where they fault.
@@ -278,12 +296,16 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) -> u64 {
                 complete = COMPLETE;
                 break;
             }
-            let Some(mountpoint) = mount.mountpoint() else { break };
+            let Some(mountpoint) = mount.mountpoint() else {
+                break;
+            };
             dentry = mountpoint;
             mount = parent;
             continue;
         }
-        let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else { break };
+        let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else {
+            break;
+        };
         if record.len() > start + PATH_BYTES - NAME_BYTES || record.name(name).is_none() {
             break;
         }

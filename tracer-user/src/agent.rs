@@ -18,9 +18,10 @@ use std::time::Duration;
 use tracer_common::probe::Drop as Lost;
 
 use self::servers::Servers;
-use crate::enrich::docroot::Directories;
+use crate::config::Emit;
+use crate::enrich::docroot::Entry;
 use crate::enrich::user::load::UserFiles;
-use crate::pipeline::{Command, Emit, Pipeline, Totals};
+use crate::pipeline::{Command, Pipeline, Totals};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
@@ -44,7 +45,7 @@ pub struct AgentOptions {
     /// How long records are held to be put in order.
     pub order_window: Duration,
     /// Directories of the configuration and the defaults.
-    pub directories: Directories,
+    pub directories: Vec<Entry>,
     /// Where the pipeline's inputs are recorded, if at all.
     pub record: Option<File>,
 }
@@ -89,7 +90,12 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Totals { events, undecodable, alerts, lost } = self.totals;
+        let Totals {
+            events,
+            undecodable,
+            alerts,
+            lost,
+        } = self.totals;
         write!(f, "{events} events seen, {lost} lost, {alerts} alerts")?;
         if undecodable > 0 {
             write!(f, ", {undecodable} records not understood")?;
@@ -125,7 +131,7 @@ pub async fn run(
     let mut agent = Agent {
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
-        pipeline: Pipeline::new(options.emit, options.max_processes, options.directories),
+        pipeline: Pipeline::new(options.emit, options.max_processes),
         servers: Servers::new(),
         users: UserFiles::new(Path::new("/")),
         record,
@@ -135,13 +141,15 @@ pub async fn run(
         shed: 0,
         sensor,
     };
-    agent.begin(attached_boot_ns)?;
+    agent.begin(attached_boot_ns, options.directories)?;
     agent.deliver(sink.as_mut()).await;
     let processes = agent.pipeline.processes();
     ready(&agent.sensor, processes);
     let outcome = agent.serve(&mut sink, stop).await;
     // Whatever ended it, what was seen is passed on.
-    let drained = agent.drain().map_err(|error| AgentError::Io("cannot write the capture", error));
+    let drained = agent
+        .drain()
+        .map_err(|error| AgentError::Io("cannot write the capture", error));
     agent.deliver(sink.as_mut()).await;
     let summary = agent.summary();
     let Agent { record, sensor, .. } = agent;
@@ -173,14 +181,19 @@ struct Agent {
 
 impl Agent {
     /// Tells the pipeline of the host and of every process that runs already.
-    fn begin(&mut self, attached_boot_ns: u64) -> Result<(), AgentError> {
+    fn begin(&mut self, attached_boot_ns: u64, directories: Vec<Entry>) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
         self.give(Input::Host(host::facts())).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
         self.give_names().map_err(record)?;
+        for directory in directories {
+            self.give(Input::Directory(directory)).map_err(record)?;
+        }
         let mut records = Vec::new();
-        snapshot::take(Path::new("/proc"), attached_boot_ns, |bytes| records.push(bytes))
-            .map_err(|error| AgentError::Io("cannot read /proc", error))?;
+        snapshot::take(Path::new("/proc"), attached_boot_ns, |bytes| {
+            records.push(bytes)
+        })
+        .map_err(|error| AgentError::Io("cannot read /proc", error))?;
         for bytes in records {
             self.give(Input::Record(bytes)).map_err(record)?;
         }
@@ -261,7 +274,11 @@ impl Agent {
             Ok(false) => {}
             Ok(true) => {
                 for (group, id, name) in self.users.users().names() {
-                    self.give(Input::Name { group, id, name: name.to_string() })?;
+                    self.give(Input::Name {
+                        group,
+                        id,
+                        name: name.to_string(),
+                    })?;
                 }
             }
             // Said once, at start-up: names are then absent, numbers are not.
@@ -315,7 +332,11 @@ impl Agent {
         for ((reason, count), (_, before)) in self.told.clone().into_iter().zip(told) {
             let count = count.saturating_sub(before);
             if count > 0 && reason.loses_event() {
-                self.give(Input::Loss(Loss { reason: reason.name().into(), count, boot_ns }))?;
+                self.give(Input::Loss(Loss {
+                    reason: reason.name().into(),
+                    count,
+                    boot_ns,
+                }))?;
             }
         }
         let wall = host::boot_wall_ns();
@@ -333,10 +354,17 @@ impl Agent {
             .counts()
             .into_iter()
             .chain([("documents_shed", self.shed)])
-            .chain(self.told.iter().map(|(reason, count)| (reason.name(), *count)))
+            .chain(
+                self.told
+                    .iter()
+                    .map(|(reason, count)| (reason.name(), *count)),
+            )
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))
             .collect();
-        Summary { totals: self.pipeline.totals(), counts }
+        Summary {
+            totals: self.pipeline.totals(),
+            counts,
+        }
     }
 }

@@ -6,16 +6,16 @@ mod replay;
 mod run;
 
 use std::fmt;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::agent::AgentError;
-use crate::config::{ConfigError, FileConfig};
-use crate::pipeline::Emit;
+use crate::config::{self, Config, ConfigError, Emit, Flags};
 use crate::sensor::SensorError;
-use crate::sink::{Format, Target};
+use crate::sink::{Format, Sink, Target};
 
 /// Watches what servers start and write, and alerts when one of them spawns a shell or writes code
 /// where it is served.
@@ -71,10 +71,10 @@ enum Command {
 struct OutputArgs {
     /// What to print [default: alerts]
     #[arg(long, value_enum)]
-    emit: Option<EmitArg>,
+    emit: Option<Emit>,
     /// How to print it [default: auto, which is pretty on a terminal and JSON otherwise]
     #[arg(long, value_enum)]
-    format: Option<FormatArg>,
+    format: Option<config::Format>,
     /// Append to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -83,52 +83,28 @@ struct OutputArgs {
     config: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum EmitArg {
-    /// Alerts only
-    Alerts,
-    /// Every event, without alerts
-    Events,
-    /// Both
-    All,
-}
-
-impl From<EmitArg> for Emit {
-    fn from(arg: EmitArg) -> Self {
-        match arg {
-            EmitArg::Alerts => Self::Alerts,
-            EmitArg::Events => Self::Events,
-            EmitArg::All => Self::All,
-        }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum FormatArg {
-    /// Pretty on a terminal, JSON otherwise
-    Auto,
-    /// One ECS 9.4 document a line
-    Json,
-    /// For people
-    Pretty,
-}
-
 /// Why a command ended badly: its message and its exit code.
 #[derive(Debug)]
 struct Failure {
     code: u8,
-    message: String,
+    error: anyhow::Error,
 }
 
 impl Failure {
     /// A wrong flag, configuration or capture file.
     fn usage(message: impl fmt::Display) -> Self {
-        Self { code: 2, message: message.to_string() }
+        Self {
+            code: 2,
+            error: anyhow::Error::msg(message.to_string()),
+        }
     }
 
     /// A failure while running.
     fn runtime(message: impl fmt::Display) -> Self {
-        Self { code: 5, message: message.to_string() }
+        Self {
+            code: 5,
+            error: anyhow::Error::msg(message.to_string()),
+        }
     }
 }
 
@@ -139,7 +115,10 @@ impl From<SensorError> for Failure {
             SensorError::Refused(_) => 4,
             SensorError::Object(_) => 5,
         };
-        Self { code, message: error.to_string() }
+        Self {
+            code,
+            error: error.into(),
+        }
     }
 }
 
@@ -164,7 +143,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Record(args) => run::record(args),
-        Command::Replay(args) => replay::replay(&args),
+        Command::Replay(args) => replay::replay(args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tracer", &mut std::io::stdout());
@@ -172,53 +151,55 @@ pub fn main() -> ExitCode {
         }
         Command::Reference { table } => reference::reference(table),
     };
-    outcome.unwrap_or_else(|Failure { code, message }| {
-        eprintln!("tracer: {message}");
+    outcome.unwrap_or_else(|Failure { code, error }| {
+        // With its causes, on one line.
+        eprintln!("tracer: {error:#}");
         ExitCode::from(code)
     })
 }
 
-/// What flags and configuration file say together about output; flags win.
-struct Output {
-    emit: Emit,
-    format: Format,
-    target: Target,
-}
-
-impl Output {
-    fn resolve(args: &OutputArgs, config: &FileConfig) -> Result<Self, Failure> {
-        let emit = args.emit.map_or(config.emit, Emit::from);
-        let path = args.output.as_ref().or(config.output.as_ref());
-        let target = match path {
-            Some(path) => Target::file(path).map_err(|error| {
-                Failure::runtime(format!(
-                    "cannot write to {}: {error}; give --output a file in a directory that exists \
-                     and can be written to",
-                    path.display()
-                ))
-            })?,
-            None => Target::Stdout,
-        };
-        let terminal = path.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout());
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let format = args.format.map_or(config.format, Into::into);
-        let format = match format {
-            crate::config::Format::Auto if terminal => Format::Pretty { colour },
-            crate::config::Format::Auto | crate::config::Format::Json => Format::Json,
-            crate::config::Format::Pretty => Format::Pretty { colour },
-        };
-        Ok(Self { emit, format, target })
+impl OutputArgs {
+    /// What the flags and the configuration file say together; flags win.
+    fn load(self, btf: Option<PathBuf>) -> Result<Config, Failure> {
+        let Self {
+            emit,
+            format,
+            output,
+            config,
+        } = self;
+        let file = Config::load(config.as_deref())?;
+        Ok(Config::merge(
+            file,
+            Flags {
+                emit,
+                format,
+                output,
+                btf,
+            },
+        ))
     }
 }
 
-impl From<FormatArg> for crate::config::Format {
-    fn from(arg: FormatArg) -> Self {
-        match arg {
-            FormatArg::Auto => Self::Auto,
-            FormatArg::Json => Self::Json,
-            FormatArg::Pretty => Self::Pretty,
-        }
-    }
+/// Opens the sink that a configuration asks for.
+fn sink(config: &Config) -> Result<Sink, Failure> {
+    let target = match &config.output {
+        Some(path) => Target::file(path).map_err(|error| {
+            Failure::runtime(format!(
+                "cannot write to {}: {error}; give a file in a directory that exists and can be \
+                 written to",
+                path.display()
+            ))
+        })?,
+        None => Target::Stdout,
+    };
+    let terminal = config.output.is_none() && std::io::stdout().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let format = match config.format {
+        config::Format::Auto if terminal => Format::Pretty { colour },
+        config::Format::Auto | config::Format::Json => Format::Json,
+        config::Format::Pretty => Format::Pretty { colour },
+    };
+    Ok(Sink::new(format, target))
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use serde_saphyr::Spanned;
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
 
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
-use crate::enrich::docroot::{Directories, Entry, Kind, Origin, directories::too_wide, path};
+use crate::enrich::docroot::{
+    DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
+};
 
 mod explain;
 
@@ -255,32 +257,34 @@ impl Config {
         }
     }
 
-    /// The set of directories to begin with. A directory of the user that is reached through a link is
-    /// looked for under its own path as well, which is the one that events name.
+    /// The directories to begin with: those of the file, then the defaults. One that is reached
+    /// through a link is looked for under its own path as well, which is the one that events name.
     #[must_use]
-    pub fn directories(&self) -> Directories {
-        let mut set = Directories::default();
-        for directory in &self.directories {
-            let ConfiguredDirectory {
-                pattern,
-                kind,
-                source,
-            } = directory;
-            for pattern in [Some(pattern.clone()), canonical_on_host(pattern)] {
-                let entry = pattern.map(|pattern| Entry {
+    pub fn directories(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for ConfiguredDirectory {
+            pattern,
+            kind,
+            source,
+        } in &self.directories
+        {
+            for pattern in [Some(pattern.clone()), canonical_on_host(pattern)]
+                .into_iter()
+                .flatten()
+            {
+                entries.push(Entry {
                     pattern,
                     kind: *kind,
                     origin: Origin::Config,
                     source: source.clone(),
                     mnt_ns: None,
                 });
-                entry.map(|entry| set.add(entry));
             }
         }
         if !self.exclude_default_directories {
-            set.add_defaults();
+            entries.extend(defaults().iter().map(DefaultDirectory::entry));
         }
-        set
+        entries
     }
 }
 

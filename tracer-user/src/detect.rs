@@ -48,6 +48,7 @@ pub struct Found {
 }
 
 /// The rules' memory.
+#[derive(Default)]
 pub struct Detector {
     /// Served and component directories.
     pub directories: Directories,
@@ -57,17 +58,6 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// With these directories to begin with.
-    #[must_use]
-    pub fn new(directories: Directories) -> Self {
-        Self {
-            directories,
-            written: Written::default(),
-            recent: VecDeque::new(),
-            suppressed: 0,
-        }
-    }
-
     /// Matches that were no alert of their own, because they were part of one already raised.
     #[must_use]
     pub const fn suppressed(&self) -> u64 {
@@ -163,7 +153,9 @@ impl Detector {
         nearest.is_starting(event.meta.boot_ns)
             || (program == Some(Program::Shell) && is_sendmail(exec))
             || self.is_cgi(event, exec)
-            || nearest.image.is_some_and(|server| is_own_program(server, exec))
+            || nearest
+                .image
+                .is_some_and(|server| is_own_program(server, exec))
     }
 
     /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it.
@@ -212,16 +204,19 @@ impl Detector {
         let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
         let found = self.directories.lookup(mnt_ns, path);
         let (rule, what) = match (&found, kind) {
-            (Some(found), _) if found.kind == Kind::Component => {
-                (&rules::COMPONENT_WRITE, "in a directory that servers load components from")
-            }
-            (Some(found), _) if found.kind == Kind::Cgi => {
-                (&rules::CODE_WRITE, "in a directory of programs run on request")
-            }
+            (Some(found), _) if found.kind == Kind::Component => (
+                &rules::COMPONENT_WRITE,
+                "in a directory that servers load components from",
+            ),
+            (Some(found), _) if found.kind == Kind::Cgi => (
+                &rules::CODE_WRITE,
+                "in a directory of programs run on request",
+            ),
             (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
-            (Some(_), Some(Code::Control)) => {
-                (&rules::CODE_WRITE, "a file that says how served files are run")
-            }
+            (Some(_), Some(Code::Control)) => (
+                &rules::CODE_WRITE,
+                "a file that says how served files are run",
+            ),
             (None, Some(_)) if cut => (&rules::CODE_WRITE, "code under a path too long to follow"),
             _ => return None,
         };
@@ -256,12 +251,19 @@ impl Detector {
     /// library may open it twice.
     fn is_new_write(&mut self, event: &Event, path: &[u8]) -> bool {
         let (now, subject) = (event.meta.boot_ns, event.meta.subject);
-        while self.recent.front().is_some_and(|(at, ..)| at.saturating_add(SAME_WRITE_NS) < now)
+        while self
+            .recent
+            .front()
+            .is_some_and(|(at, ..)| at.saturating_add(SAME_WRITE_NS) < now)
             || self.recent.len() > 1024
         {
             self.recent.pop_front();
         }
-        if self.recent.iter().any(|(_, key, known)| *key == subject && known == path) {
+        if self
+            .recent
+            .iter()
+            .any(|(_, key, known)| *key == subject && known == path)
+        {
             return false;
         }
         self.recent.push_back((now, subject, path.to_vec()));
@@ -283,7 +285,12 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
     let mut depth = 0;
     for process in store.chain(event.meta.subject) {
         let skip = usize::from(exec && depth == 0);
-        let image = process.images.iter().rev().skip(skip).find(|image| image.server.is_some());
+        let image = process
+            .images
+            .iter()
+            .rev()
+            .skip(skip)
+            .find(|image| image.server.is_some());
         if let Some(image) = image
             && let Some(server) = &image.server
         {
@@ -300,7 +307,10 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
     let tag = event.meta.tag;
     let role = Role::ALL.iter().find(|role| tag.roles & role.bit() != 0)?;
     Some(Nearest {
-        server: Server { name: "server", role: *role },
+        server: Server {
+            name: "server",
+            role: *role,
+        },
         depth: usize::from(tag.distance).min(depth.saturating_sub(1)),
         process: None,
         image: None,
@@ -311,7 +321,9 @@ impl Nearest<'_> {
     /// Whether the server is still starting: it executed its program itself and a short time ago,
     /// both witnessed, and does not listen yet. A worker, which is forked, never is.
     fn is_starting(&self, now_boot_ns: u64) -> bool {
-        let (Some(process), Some(image)) = (self.process, self.image) else { return false };
+        let (Some(process), Some(image)) = (self.process, self.image) else {
+            return false;
+        };
         let own = process
             .images
             .iter()
@@ -325,20 +337,28 @@ impl Nearest<'_> {
 
 /// PHP's `mail()` and its like: `sh -c '/usr/sbin/sendmail -t -i'` and nothing more.
 fn is_sendmail(exec: &Exec) -> bool {
-    let [_, flag, command] = exec.args.as_slice() else { return false };
+    let [_, flag, command] = exec.args.as_slice() else {
+        return false;
+    };
     if flag != b"-c" {
         return false;
     }
-    let mut words = command.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    let mut words = command
+        .split(|&byte| byte == b' ')
+        .filter(|word| !word.is_empty());
     let program = words.next().unwrap_or_default();
-    let known: &[&[u8]] = &[b"/usr/sbin/sendmail", b"/usr/lib/sendmail", b"/usr/bin/msmtp"];
+    let known: &[&[u8]] = &[
+        b"/usr/sbin/sendmail",
+        b"/usr/lib/sendmail",
+        b"/usr/bin/msmtp",
+    ];
     let plain = |word: &[u8]| {
         let address = word.strip_prefix(b"-f").unwrap_or_default();
         [b"-t".as_slice(), b"-i", b"-oi"].contains(&word)
             || (!address.is_empty()
-                && address.iter().all(|byte| {
-                    byte.is_ascii_alphanumeric() || b"@._-+=".contains(byte)
-                }))
+                && address
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"@._-+=".contains(byte)))
     };
     known.contains(&program) && words.all(plain)
 }
@@ -369,9 +389,13 @@ fn is_multiprocessing(code: &[u8]) -> bool {
         b"from multiprocessing.forkserver import main; main(",
     ];
     forms.iter().any(|form| {
-        code.strip_prefix(*form).and_then(|rest| rest.strip_suffix(b")")).is_some_and(|arguments| {
-            arguments.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_=, ".contains(byte))
-        })
+        code.strip_prefix(*form)
+            .and_then(|rest| rest.strip_suffix(b")"))
+            .is_some_and(|arguments| {
+                arguments
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"_=, ".contains(byte))
+            })
     })
 }
 
@@ -410,7 +434,11 @@ impl Written {
     fn rename(&mut self, old: &[u8], new: &[u8]) {
         if self.paths.remove(old) {
             self.paths.insert(new.to_vec());
-            for path in self.by_file.values_mut().filter(|path| path.as_slice() == old) {
+            for path in self
+                .by_file
+                .values_mut()
+                .filter(|path| path.as_slice() == old)
+            {
                 path.clear();
                 path.extend_from_slice(new);
             }
@@ -420,7 +448,9 @@ impl Written {
     /// Whether an exec runs a file that was written: the same inode under the same name. An inode
     /// number alone is used again when the file is gone.
     fn holds(&self, exec: &Exec) -> bool {
-        self.by_file.get(&exec.file).is_some_and(|path| *path == exec.exe)
+        self.by_file
+            .get(&exec.file)
+            .is_some_and(|path| *path == exec.exe)
     }
 
     fn has_path(&self, path: &[u8]) -> bool {

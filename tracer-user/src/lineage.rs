@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use tracer_common::tag::Tag;
 
+use self::process::{Ended, Image, Origin, Process};
 use crate::detect::roles;
 use crate::event::{Event, Exec, Fork, Listen, Meta, Payload, ProcessKey};
-use self::process::{Ended, Image, Origin, Process};
 
 /// How long an ended process without living descendants is kept: long enough for file and network
 /// records of its last moments, whose ring is another.
@@ -124,7 +124,10 @@ impl Store {
                 if let Some(process) = self.get_mut(meta.subject)
                     && process.ended.is_none()
                 {
-                    process.ended = Some(Ended { boot_ns: meta.boot_ns, status: exit.status });
+                    process.ended = Some(Ended {
+                        boot_ns: meta.boot_ns,
+                        status: exit.status,
+                    });
                     self.ended.push_back((meta.boot_ns, meta.subject));
                 }
             }
@@ -142,7 +145,10 @@ impl Store {
         for key in keys {
             let (mut roles, mut distance) = (0, None);
             for (depth, process) in self.chain(key).enumerate() {
-                let own = process.images.iter().filter_map(|image| image.server.as_ref());
+                let own = process
+                    .images
+                    .iter()
+                    .filter_map(|image| image.server.as_ref());
                 for server in own {
                     roles |= server.role.bit();
                     distance.get_or_insert(depth);
@@ -154,7 +160,11 @@ impl Store {
                 && process.ended.is_none()
             {
                 let distance = distance.and_then(|depth| u16::try_from(depth).ok());
-                let tag = Tag { roles, distance: distance.unwrap_or(u16::MAX), reserved: 0 };
+                let tag = Tag {
+                    roles,
+                    distance: distance.unwrap_or(u16::MAX),
+                    reserved: 0,
+                };
                 if process.tag.roles != roles {
                     process.tag = tag;
                     retag.push(Retag::Set(key.tgid, tag));
@@ -165,12 +175,17 @@ impl Store {
 
     fn fork(&mut self, meta: &Meta, fork: &Fork, retag: &mut Vec<Retag>) {
         self.subject(meta);
-        let Some(creator) = self.get(meta.subject) else { return };
+        let Some(creator) = self.get(meta.subject) else {
+            return;
+        };
         let inherited: Vec<Image> = creator.image().cloned().into_iter().collect();
         let mut tag = fork.child_tag;
         if creator.tag.roles & !tag.roles != 0 {
             // The creator became a server in user space's eyes after the kernel copied its tag.
-            tag = Tag { roles: tag.roles | creator.tag.roles, ..creator.tag.child() };
+            tag = Tag {
+                roles: tag.roles | creator.tag.roles,
+                ..creator.tag.child()
+            };
             retag.push(Retag::Set(fork.child.tgid, tag));
         }
         let child = Process {
@@ -193,7 +208,9 @@ impl Store {
     fn exec(&mut self, meta: &Meta, exec: &Exec, retag: &mut Vec<Retag>) {
         self.subject(meta);
         let server = roles::by_exec(exec);
-        let Some(process) = self.get_mut(meta.subject) else { return };
+        let Some(process) = self.get_mut(meta.subject) else {
+            return;
+        };
         process.vpid = exec.ns.vpid;
         process.parent = Some(exec.parent);
         process.tag.roles |= meta.tag.roles;
@@ -210,8 +227,12 @@ impl Store {
         if process.tag.roles & !meta.tag.roles != 0 {
             retag.push(Retag::Set(meta.subject.tgid, process.tag));
         }
-        let image =
-            Image { exec: Arc::new(exec.clone()), boot_ns: meta.boot_ns, observed: false, server };
+        let image = Image {
+            exec: Arc::new(exec.clone()),
+            boot_ns: meta.boot_ns,
+            observed: false,
+            server,
+        };
         push_image(process, image);
     }
 
@@ -221,8 +242,12 @@ impl Store {
             roles: server.role.bit(),
             ..Tag::ZERO
         });
-        let image =
-            Image { exec: Arc::new(exec.clone()), boot_ns: meta.boot_ns, observed: true, server };
+        let image = Image {
+            exec: Arc::new(exec.clone()),
+            boot_ns: meta.boot_ns,
+            observed: true,
+            server,
+        };
         let parent = (exec.parent.tgid != 0).then_some(exec.parent);
         if let Some(process) = self.get_mut(meta.subject) {
             // Known from another's record only: now it is known itself.
@@ -253,11 +278,15 @@ impl Store {
 
     fn listen(&mut self, meta: &Meta, listen: Listen, retag: &mut Vec<Retag>) {
         self.subject(meta);
-        let Some(process) = self.get_mut(meta.subject) else { return };
+        let Some(process) = self.get_mut(meta.subject) else {
+            return;
+        };
         if !process.ports.contains(&listen.port) && process.ports.len() < PORTS {
             process.ports.push(listen.port);
         }
-        let Some(image) = process.images.last_mut() else { return };
+        let Some(image) = process.images.last_mut() else {
+            return;
+        };
         if image.server.is_none()
             && let Some(server) = roles::by_listening(&image.exec)
         {
@@ -320,7 +349,10 @@ impl Store {
             && process.ended.is_none()
         {
             // The number is in use again, so its end was lost.
-            process.ended = Some(Ended { boot_ns: process.start_boot_ns, status: 0 });
+            process.ended = Some(Ended {
+                boot_ns: process.start_boot_ns,
+                status: 0,
+            });
             self.ended.push_front((process.start_boot_ns, earlier));
         }
         if let Some(creator) = process.creator {
@@ -330,7 +362,9 @@ impl Store {
     }
 
     fn set_creator(&mut self, key: ProcessKey, creator: Option<ProcessKey>) {
-        let Some(process) = self.processes.get_mut(&key) else { return };
+        let Some(process) = self.processes.get_mut(&key) else {
+            return;
+        };
         let old = std::mem::replace(&mut process.creator, creator);
         if let Some(old) = old {
             self.forget_child(old);
@@ -379,13 +413,17 @@ impl Store {
         let mut removed = false;
         while let Some(key) = next.take() {
             let gone = !self.children.contains_key(&key)
-                && self.processes.get(&key).and_then(|process| process.ended).is_some_and(|ended| {
-                    ended.boot_ns.saturating_add(GRACE_NS) <= now_boot_ns
-                });
+                && self
+                    .processes
+                    .get(&key)
+                    .and_then(|process| process.ended)
+                    .is_some_and(|ended| ended.boot_ns.saturating_add(GRACE_NS) <= now_boot_ns);
             if !gone {
                 break;
             }
-            let Some(process) = self.processes.remove(&key) else { break };
+            let Some(process) = self.processes.remove(&key) else {
+                break;
+            };
             removed = true;
             if self.current.get(&key.tgid) == Some(&key) {
                 self.current.remove(&key.tgid);
@@ -410,7 +448,9 @@ fn push_image(process: &mut Process, image: Image) {
         process.images.pop();
     }
     if process.images.len() >= IMAGES {
-        process.images.remove(1.max(process.inherited).min(IMAGES - 1));
+        process
+            .images
+            .remove(1.max(process.inherited).min(IMAGES - 1));
     }
     process.images.push(image);
 }

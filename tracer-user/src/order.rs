@@ -56,9 +56,17 @@ impl Order {
         if boot_ns < self.released_boot_ns {
             self.late += 1;
         }
-        self.waiting.push(Reverse(Held { boot_ns, arrived: self.arrived, event }));
+        self.waiting.push(Reverse(Held {
+            boot_ns,
+            arrived: self.arrived,
+            event,
+        }));
         self.arrived += 1;
-        if self.waiting.len() > CAPACITY { self.pop() } else { None }
+        if self.waiting.len() > CAPACITY {
+            self.pop()
+        } else {
+            None
+        }
     }
 
     /// Gives the next event whose turn has come: up to `boot_ns`, nanoseconds since boot.
@@ -99,7 +107,10 @@ mod tests {
         Event {
             meta: Meta {
                 boot_ns,
-                subject: ProcessKey { tgid: 1, start_ticks: 0 },
+                subject: ProcessKey {
+                    tgid: 1,
+                    start_ticks: 0,
+                },
                 start_boot_ns: 0,
                 tid,
                 tag: Tag::ZERO,

@@ -9,29 +9,15 @@ use std::sync::Arc;
 use tracer_common::tag::{InodeKey, Tag};
 use uuid::Uuid;
 
-use crate::alert::{
-    Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView,
-};
+use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView};
+use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::enrich::docroot::Directories;
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Origin, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
 use crate::source::{Input, Loss};
-
-/// Which documents are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Emit {
-    /// Alerts.
-    #[default]
-    Alerts,
-    /// Events, without alerts.
-    Events,
-    /// Both.
-    All,
-}
 
 /// What the pipeline asks the outside for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,14 +78,15 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// An empty pipeline with a store of at most `processes`.
+    /// An empty pipeline with a store of at most `processes`. Even the directories to look for come
+    /// as inputs, so that a recording holds them.
     #[must_use]
-    pub fn new(emit: Emit, processes: usize, directories: Directories) -> Self {
+    pub fn new(emit: Emit, processes: usize) -> Self {
         Self {
             emit,
             order: Order::default(),
             store: Store::new(processes),
-            detector: Detector::new(directories),
+            detector: Detector::default(),
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
             users: HashMap::new(),
@@ -117,7 +104,11 @@ impl Pipeline {
             Input::Host(host) => self.host = Arc::new(host),
             Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
             Input::Name { group, id, name } => {
-                let names = if group { &mut self.groups } else { &mut self.users };
+                let names = if group {
+                    &mut self.groups
+                } else {
+                    &mut self.users
+                };
                 names.insert(id, name.into());
             }
             Input::Directory(entry) => {
@@ -220,31 +211,52 @@ impl Pipeline {
             && self.emit != Emit::Events
         {
             let alert = alert(&enriched, found);
-            self.documents.push(Document { event: enriched.clone(), alert: Some(alert) });
+            self.documents.push(Document {
+                event: enriched.clone(),
+                alert: Some(alert),
+            });
         }
         if self.emit != Emit::Alerts {
-            self.documents.push(Document { event: enriched, alert: None });
+            self.documents.push(Document {
+                event: enriched,
+                alert: None,
+            });
         }
     }
 
     fn retag(&mut self, retag: Vec<Retag>) {
-        self.commands.extend(retag.into_iter().map(|retag| match retag {
-            Retag::Set(tgid, tag) => Command::Tag(tgid, tag),
-            Retag::Executable(file, roles) => {
-                Command::Role(InodeKey { inode: file.inode, dev: file.dev, reserved: 0 }, roles)
-            }
-        }));
+        self.commands
+            .extend(retag.into_iter().map(|retag| match retag {
+                Retag::Set(tgid, tag) => Command::Tag(tgid, tag),
+                Retag::Executable(file, roles) => Command::Role(
+                    InodeKey {
+                        inode: file.inode,
+                        dev: file.dev,
+                        reserved: 0,
+                    },
+                    roles,
+                ),
+            }));
     }
 
     /// A process that has just become a server may serve directories nobody told us of.
     fn discover(&mut self, event: &Event) {
-        if !matches!(event.payload, Payload::Exec(_) | Payload::Observed(_) | Payload::Listen(_)) {
+        if !matches!(
+            event.payload,
+            Payload::Exec(_) | Payload::Observed(_) | Payload::Listen(_)
+        ) {
             return;
         }
         let key = event.meta.subject;
-        let Some(image) = self.store.get(key).and_then(Process::image) else { return };
+        let Some(image) = self.store.get(key).and_then(Process::image) else {
+            return;
+        };
         if let Some(Server { name, .. }) = image.server {
-            let seen = ServerSeen { key, server: name, image: image.clone() };
+            let seen = ServerSeen {
+                key,
+                server: name,
+                image: image.clone(),
+            };
             self.commands.push(Command::Discover(seen));
         }
     }
@@ -297,7 +309,10 @@ impl Pipeline {
         }
         // PID 1, or the parent of kernel threads (2), or what the kernel itself started (0).
         let lineage_broken = oldest.is_none_or(|oldest| oldest.key.tgid > 2);
-        Integrity { lost, lineage_broken }
+        Integrity {
+            lost,
+            lineage_broken,
+        }
     }
 
     fn view(&self, process: &Process) -> ProcessView {
@@ -321,7 +336,9 @@ impl Pipeline {
             user_name: name(&self.users, ids.map(|ids| ids.uid)),
             group_name: name(&self.groups, ids.map(|ids| ids.gid)),
             server: image.as_ref().and_then(|image| image.server.clone()),
-            container_id: image.as_ref().and_then(|image| container_id(&image.exec.cgroup)),
+            container_id: image
+                .as_ref()
+                .and_then(|image| container_id(&image.exec.cgroup)),
             image,
             ports: process.ports.clone(),
             ended: process.ended,
@@ -360,7 +377,10 @@ impl Pipeline {
     }
 
     fn entity_id(&self, key: ProcessKey) -> Uuid {
-        let text = format!("process|{}|{}|{}", self.host.boot_id, key.tgid, key.start_ticks);
+        let text = format!(
+            "process|{}|{}|{}",
+            self.host.boot_id, key.tgid, key.start_ticks
+        );
         Uuid::new_v5(&NAMESPACE, text.as_bytes())
     }
 
@@ -376,7 +396,14 @@ impl Pipeline {
 }
 
 fn alert(event: &EnrichedEvent, found: Found) -> Alert {
-    let Found { rule, severity, reason, server_depth, server, directory } = found;
+    let Found {
+        rule,
+        severity,
+        reason,
+        server_depth,
+        server,
+        directory,
+    } = found;
     let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {
         id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),

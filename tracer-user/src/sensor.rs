@@ -53,7 +53,10 @@ impl fmt::Display for SensorError {
                 path.display()
             ),
             Self::Unsupported(what) => {
-                write!(f, "this kernel is not supported: {what}; tracer needs Linux 5.10 or later")
+                write!(
+                    f,
+                    "this kernel is not supported: {what}; tracer needs Linux 5.10 or later"
+                )
             }
             Self::Refused(what) => write!(
                 f,
@@ -103,11 +106,17 @@ pub struct Sensor {
 #[repr(transparent)]
 struct Plain<T>(T);
 
-#[expect(unsafe_code, reason = "aya asks for a promise that the contract's types keep")]
+#[expect(
+    unsafe_code,
+    reason = "aya asks for a promise that the contract's types keep"
+)]
 // SAFETY: `Tag` is `repr(C)`, integers only, without padding: `tracer_common::wire!` checks it.
 unsafe impl aya::Pod for Plain<Tag> {}
 
-#[expect(unsafe_code, reason = "aya asks for a promise that the contract's types keep")]
+#[expect(
+    unsafe_code,
+    reason = "aya asks for a promise that the contract's types keep"
+)]
 // SAFETY: as for `Plain<Tag>`.
 unsafe impl aya::Pod for Plain<InodeKey> {}
 
@@ -139,11 +148,20 @@ impl Sensor {
             if let (true, Some(error)) = (probe.required, &failure) {
                 return Err(required(probe, error));
             }
-            reports.push(ProbeReport { probe, failure: failure.map(|error| describe(&error)) });
+            reports.push(ProbeReport {
+                probe,
+                failure: failure.map(|error| describe(&error)),
+            });
         }
-        let tags = take(&mut ebpf, "TAGS")?.try_into().map_err(|error| map_error(&error))?;
-        let roles = take(&mut ebpf, "ROLE_INODES")?.try_into().map_err(|error| map_error(&error))?;
-        let drops = take(&mut ebpf, "DROPS")?.try_into().map_err(|error| map_error(&error))?;
+        let tags = take(&mut ebpf, "TAGS")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
+        let roles = take(&mut ebpf, "ROLE_INODES")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
+        let drops = take(&mut ebpf, "DROPS")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
         Ok(Self {
             ebpf,
             reports,
@@ -172,8 +190,12 @@ impl Sensor {
     ///
     /// [`SensorError::Object`] where they were taken already.
     pub fn take_rings(&mut self) -> Result<(RingBuf<MapData>, RingBuf<MapData>), SensorError> {
-        let life = take(&mut self.ebpf, "LIFE")?.try_into().map_err(|error| map_error(&error))?;
-        let files = take(&mut self.ebpf, "FILES")?.try_into().map_err(|error| map_error(&error))?;
+        let life = take(&mut self.ebpf, "LIFE")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
+        let files = take(&mut self.ebpf, "FILES")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
         Ok((life, files))
     }
 
@@ -188,7 +210,9 @@ impl Sensor {
     ///
     /// The map is full, or the kernel refused.
     pub fn set_tag(&mut self, tgid: u32, tag: Tag) -> Result<(), SensorError> {
-        self.tags.insert(tgid, Plain(tag), 0).map_err(|error| map_error(&error))
+        self.tags
+            .insert(tgid, Plain(tag), 0)
+            .map_err(|error| map_error(&error))
     }
 
     /// Removes a process's tag; absent is not an error.
@@ -208,7 +232,9 @@ impl Sensor {
     ///
     /// The map is full, or the kernel refused.
     pub fn set_role(&mut self, exe: InodeKey, roles: u32) -> Result<(), SensorError> {
-        self.roles.insert(Plain(exe), roles, 0).map_err(|error| map_error(&error))
+        self.roles
+            .insert(Plain(exe), roles, 0)
+            .map_err(|error| map_error(&error))
     }
 
     /// How often the kernel side lost something, by reason, since load.
@@ -234,7 +260,10 @@ impl Sensor {
 /// [`SensorError::NoBtf`] where the file cannot be read or is not BTF.
 pub fn read_btf(path: Option<&Path>) -> Result<Btf, SensorError> {
     let path = path.unwrap_or(Path::new(KERNEL_BTF));
-    let fail = |error: String| SensorError::NoBtf { path: path.to_owned(), error };
+    let fail = |error: String| SensorError::NoBtf {
+        path: path.to_owned(),
+        error,
+    };
     let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
     Btf::parse(bytes).map_err(|error| fail(error.to_string()))
 }
@@ -250,7 +279,8 @@ fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), ProgramError> {
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, SensorError> {
-    ebpf.take_map(name).ok_or_else(|| SensorError::Object(format!("no map {name}")))
+    ebpf.take_map(name)
+        .ok_or_else(|| SensorError::Object(format!("no map {name}")))
 }
 
 fn map_error(error: &MapError) -> SensorError {
@@ -261,7 +291,10 @@ fn map_error(error: &MapError) -> SensorError {
 /// charged to the cgroup, so being refused here is no reason to stop.
 fn raise_memlock() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let unlimited = Rlimit { current: None, maximum: None };
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
     let _refused = setrlimit(Resource::Memlock, unlimited);
 }
 
@@ -287,10 +320,10 @@ fn required(probe: &Probe, error: &ProgramError) -> SensorError {
 fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() {
-            if !verifier_log.to_string().trim().is_empty() {
-                return false;
-            }
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
+            && !verifier_log.to_string().trim().is_empty()
+        {
+            return false;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return error.kind() == io::ErrorKind::PermissionDenied;
@@ -302,12 +335,21 @@ fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// A probe's error in one line: a verifier log keeps its last lines, which hold the reason.
 fn describe(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
         let log = verifier_log.to_string();
         if std::env::var_os("TRACER_VERIFIER_LOG").is_some() {
             return format!("{io_error}\n{log}");
         }
-        let mut last: Vec<&str> = log.lines().rev().filter(|l| !l.is_empty()).take(3).collect();
+        let mut last: Vec<&str> = log
+            .lines()
+            .rev()
+            .filter(|l| !l.is_empty())
+            .take(3)
+            .collect();
         last.reverse();
         return format!("{io_error}; verifier: {}", last.join(" | "));
     }

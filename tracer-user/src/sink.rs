@@ -144,7 +144,14 @@ impl Sink {
         let (writer_room, writer_state) = (Arc::clone(&room), Arc::clone(&state));
         let writer =
             std::thread::spawn(move || write(target, receiver, &writer_room, &writer_state));
-        Self { format, queue, room, state, writer: Some(writer), shed: 0 }
+        Self {
+            format,
+            queue,
+            room,
+            state,
+            writer: Some(writer),
+            shed: 0,
+        }
     }
 
     /// Hands a document over. False where it was left out because the queue is full, or because
@@ -184,7 +191,10 @@ impl Sink {
             }
             if let Ok(permit) = self.room.try_acquire_many(size) {
                 permit.forget();
-                return self.queue.send(line).map_err(|_| "the writer has ended".to_owned());
+                return self
+                    .queue
+                    .send(line)
+                    .map_err(|_| "the writer has ended".to_owned());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -210,7 +220,11 @@ impl Sink {
     /// Why the writer stopped, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Writes what waits and stops; what the writer failed with, if it did.
@@ -219,7 +233,11 @@ impl Sink {
         if let Some(writer) = self.writer.take() {
             let _panicked = writer.join();
         }
-        self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.state
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -240,12 +258,14 @@ fn write(
         let written = target.write(&batch);
         room.add_permits(permits);
         if let Err(error) = written {
-            let remedy = match error.kind() {
-                io::ErrorKind::BrokenPipe => "the reader has closed it; start the reader again",
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "make room on that file system"
-                }
-                _ => "see that it can be written to",
+            let remedy = if error.kind() == io::ErrorKind::BrokenPipe {
+                "the reader has closed it; start the reader again"
+            } else if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded]
+                .contains(&error.kind())
+            {
+                "make room on that file system"
+            } else {
+                "see that it can be written to"
             };
             let failure = format!("cannot write to {}: {error}; {remedy}", target.name());
             *state.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);

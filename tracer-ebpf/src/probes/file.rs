@@ -25,7 +25,9 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let registers = Registers::new(ctx.arg(0));
-    let Some(number) = registers.number() else { return 0 };
+    let Some(number) = registers.number() else {
+        return 0;
+    };
     if !of_interest(number) {
         return 0;
     }
@@ -34,8 +36,15 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
         return 0;
     }
-    let Some(task) = Task::current() else { return 0 };
-    let caller = Caller { task, tgid, tid: ctx.pid(), tag };
+    let Some(task) = Task::current() else {
+        return 0;
+    };
+    let caller = Caller {
+        task,
+        tgid,
+        tid: ctx.pid(),
+        tag,
+    };
     if task.compat_word() & control!(compat_mask) == 0 {
         native(caller, registers, number, result);
     } else {
@@ -102,7 +111,14 @@ fn native(caller: Caller, registers: Registers, number: u32, result: i64) {
 
 #[inline(always)]
 fn compat(caller: Caller, registers: Registers, number: u32, result: i64) {
-    dispatch(caller, registers, number, result, &abi!(compat), flag::COMPAT);
+    dispatch(
+        caller,
+        registers,
+        number,
+        result,
+        &abi!(compat),
+        flag::COMPAT,
+    );
 }
 
 #[inline(always)]
@@ -119,7 +135,13 @@ fn dispatch(
     } else if renames(abi, number) {
         let argument = |index: usize| registers.at(abi.arg[index]);
         let names = if number == abi.rename {
-            Names { old_dir: AT_FDCWD, old: argument(0), new_dir: AT_FDCWD, new: argument(1), flags: 0 }
+            Names {
+                old_dir: AT_FDCWD,
+                old: argument(0),
+                new_dir: AT_FDCWD,
+                new: argument(1),
+                flags: 0,
+            }
         } else {
             Names {
                 old_dir: argument(0) as i32,
@@ -155,7 +177,13 @@ fn open(caller: Caller, fd: u32, flags: u16) {
     // SAFETY: both point into this program's own scratch slot, apart from each other, and are
     // written by nobody else during this run (see `output::SCRATCH_MAP`).
     let (header, body) = unsafe { (&mut *header, &mut *body) };
-    *header = output::header(EventKind::Open, caller.task, caller.tgid, caller.tid, caller.tag);
+    *header = output::header(
+        EventKind::Open,
+        caller.task,
+        caller.tgid,
+        caller.tid,
+        caller.tag,
+    );
     let Some(key) = inode.key() else {
         output::dropped(Drop::FileFault);
         return;
@@ -174,8 +202,16 @@ fn open(caller: Caller, fd: u32, flags: u16) {
     let path = record.path(file.path());
     body.path_len = path.len;
     header.flags = flags
-        | if path.truncated { flag::PATH_TRUNCATED } else { 0 }
-        | if f_mode & fmode::CREATED == 0 { 0 } else { flag::CREATED };
+        | if path.truncated {
+            flag::PATH_TRUNCATED
+        } else {
+            0
+        }
+        | if f_mode & fmode::CREATED == 0 {
+            0
+        } else {
+            flag::CREATED
+        };
     record.finish::<OpenBody>(Ring::Files);
 }
 
@@ -200,7 +236,13 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
     };
     // SAFETY: as in `open`.
     let (header, body) = unsafe { (&mut *header, &mut *body) };
-    *header = output::header(EventKind::Rename, caller.task, caller.tgid, caller.tid, caller.tag);
+    *header = output::header(
+        EventKind::Rename,
+        caller.task,
+        caller.tgid,
+        caller.tid,
+        caller.tag,
+    );
     caller.task.ids(&mut body.ids);
     body.mnt_ns = caller.task.mnt_ns();
     body.rename_flags = names.flags;

@@ -81,7 +81,9 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     let mut flags = 0;
     let exe = task.exe();
     let inode = exe.and_then(|exe| exe.inode());
-    let key = inode.and_then(|inode| inode.key()).unwrap_or(InodeKey::ZERO);
+    let key = inode
+        .and_then(|inode| inode.key())
+        .unwrap_or(InodeKey::ZERO);
     let tag = guard::execute(tgid, guard::tag(tgid), &key);
     *header = output::header(EventKind::Exec, task, tgid, ctx.pid(), tag);
 
@@ -150,7 +152,11 @@ fn args(record: Record, task: Task, body: &mut ExecBody, flags: &mut u16) -> Opt
     body.args_head_len = record.user_bytes::<ARGS_HEAD_BYTES>(start, total)?;
     let rest = total - body.args_head_len as u64;
     if rest > 0 {
-        let tail = if rest > ARGS_TAIL_BYTES as u64 { ARGS_TAIL_BYTES as u64 } else { rest };
+        let tail = if rest > ARGS_TAIL_BYTES as u64 {
+            ARGS_TAIL_BYTES as u64
+        } else {
+            rest
+        };
         if tail < rest {
             *flags |= flag::ARGS_TRUNCATED;
         }
@@ -168,8 +174,12 @@ fn cgroup(record: Record, task: Task) -> u16 {
         let Some(this) = node else { break };
         let parent = this.parent();
         // The root has no parent and an empty name.
-        let (Some(_), Some(name)) = (parent, this.name()) else { break };
-        let Some(written) = record.name(name) else { break };
+        let (Some(_), Some(name)) = (parent, this.name()) else {
+            break;
+        };
+        let Some(written) = record.name(name) else {
+            break;
+        };
         len += written;
         if len > CGROUP_BYTES as u16 {
             break;
@@ -203,7 +213,10 @@ fn exit(ctx: &RawTracePointContext) -> Option<()> {
     }
     output::send(
         output::header(EventKind::Exit, task, tgid, ctx.pid(), tag),
-        ExitBody { status: task.exit_status(), reserved: 0 },
+        ExitBody {
+            status: task.exit_status(),
+            reserved: 0,
+        },
     );
     Some(())
 }

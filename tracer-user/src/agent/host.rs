@@ -23,7 +23,9 @@ fn ns(time: Timespec) -> i128 {
 /// Names and versions of this host. What cannot be read stays empty.
 pub(super) fn facts() -> HostFacts {
     let line = |path: &str| {
-        fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+        fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
     };
     let uname = rustix::system::uname();
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();

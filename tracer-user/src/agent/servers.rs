@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::enrich::docroot::{DiscoverRequest, Discovery, Entry, Origin, discover};
+use crate::enrich::docroot::{DiscoverRequest, Discovery, Entry, discover};
 use crate::pipeline::ServerSeen;
 
 /// Servers followed at once.
@@ -49,7 +49,12 @@ struct Known {
 impl Servers {
     pub(super) fn new() -> Self {
         let (give, found) = mpsc::channel(FOUND);
-        Self { known: HashMap::new(), found, give, slots: Arc::new(Semaphore::new(2)) }
+        Self {
+            known: HashMap::new(),
+            found,
+            give,
+            slots: Arc::new(Semaphore::new(2)),
+        }
     }
 
     /// Notes a server; its configuration is read at the next [`Self::refresh`].
@@ -76,7 +81,13 @@ impl Servers {
             // The same server in another process: read through the one that lives.
             known.request = request;
         } else if self.known.len() < SERVERS {
-            self.known.insert(kind, Known { request, due: Instant::now() });
+            self.known.insert(
+                kind,
+                Known {
+                    request,
+                    due: Instant::now(),
+                },
+            );
         }
     }
 
@@ -103,7 +114,9 @@ impl Servers {
             let (request, give) = (known.request.clone(), self.give.clone());
             let slots = Arc::clone(&self.slots);
             tokio::spawn(async move {
-                let Ok(_slot) = slots.acquire().await else { return };
+                let Ok(_slot) = slots.acquire().await else {
+                    return;
+                };
                 let entries = tokio::task::spawn_blocking(move || read(&request)).await;
                 for entry in entries.unwrap_or_default() {
                     if give.send(entry).await.is_err() {
@@ -127,18 +140,19 @@ impl Servers {
 /// Directories hold in every mount namespace: nginx and php-fpm of one site often run in two
 /// containers that share its files under one path.
 fn read(request: &DiscoverRequest) -> Vec<Entry> {
-    let Discovery { directories, problems } = discover(request);
+    let Discovery {
+        directories,
+        problems,
+        ..
+    } = discover(request);
     for problem in problems {
-        eprintln!("tracer: {} (process {}): {problem}", request.server, request.tgid);
+        eprintln!("tracer: {problem}");
     }
     directories
         .into_iter()
         .map(|found| Entry {
-            pattern: found.path,
-            kind: found.kind,
-            origin: Origin::Discovered,
-            source: found.source,
             mnt_ns: None,
+            ..found.into_entry(request.mnt_ns)
         })
         .collect()
 }

@@ -24,7 +24,14 @@ pub(super) struct DoctorArgs {
 }
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
-    let mut checks = vec![kernel(), btf(args), lockdown(), capabilities(), pid_namespace(), cgroup()];
+    let mut checks = vec![
+        kernel(),
+        btf(args),
+        lockdown(),
+        capabilities(),
+        pid_namespace(),
+        cgroup(),
+    ];
     let code = probes(args, &mut checks);
     let mut out = Vec::new();
     if args.json {
@@ -36,7 +43,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
         .write_all(&out)
         .map_err(|error| Failure::runtime(format!("cannot write to standard output: {error}")))?;
     let found = checks.iter().any(|check| check.state != State::Good);
-    Ok(ExitCode::from(if code == 0 { u8::from(found) } else { code }))
+    Ok(ExitCode::from(if code == 0 {
+        u8::from(found)
+    } else {
+        code
+    }))
 }
 
 fn check(name: impl Into<String>, state: State, found: impl Into<String>) -> Check {
@@ -52,7 +63,9 @@ fn check(name: impl Into<String>, state: State, found: impl Into<String>) -> Che
 fn kernel() -> Check {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
-    let mut parts = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     let found = format!("{release} {}", uname.machine().to_string_lossy());
     if version >= (5, 10) {
@@ -87,12 +100,17 @@ fn lockdown() -> Check {
     let name = "lockdown";
     match fs::read_to_string("/sys/kernel/security/lockdown") {
         Ok(text) if text.contains("[confidentiality]") => Check {
-            effect: "the kernel does not let eBPF programs read its memory: tracer cannot run".into(),
+            effect: "the kernel does not let eBPF programs read its memory: tracer cannot run"
+                .into(),
             remedy: "boot with lockdown=integrity".into(),
             ..check(name, State::Bad, "confidentiality")
         },
         Ok(text) => {
-            let mode = text.split(['[', ']']).nth(1).unwrap_or("unknown").to_owned();
+            let mode = text
+                .split(['[', ']'])
+                .nth(1)
+                .unwrap_or("unknown")
+                .to_owned();
             check(name, State::Good, mode)
         }
         Err(_) => check(name, State::Good, "not told (securityfs is not mounted)"),
@@ -102,8 +120,16 @@ fn lockdown() -> Check {
 /// The capabilities that are used, with their bit (include/uapi/linux/capability.h) and use.
 const CAPABILITIES: &[(u32, &str, &str)] = &[
     (39, "CAP_BPF", "load eBPF programs"),
-    (38, "CAP_PERFMON", "attach to tracepoints, read kernel memory"),
-    (19, "CAP_SYS_PTRACE", "read other users' processes at start-up"),
+    (
+        38,
+        "CAP_PERFMON",
+        "attach to tracepoints, read kernel memory",
+    ),
+    (
+        19,
+        "CAP_SYS_PTRACE",
+        "read other users' processes at start-up",
+    ),
     (2, "CAP_DAC_READ_SEARCH", "read servers' configuration"),
 ];
 
@@ -120,7 +146,7 @@ fn capabilities() -> Check {
     let has = |bit: u32| effective & (1 << bit) != 0;
     let missing: Vec<(&str, &str)> = CAPABILITIES
         .iter()
-        .filter(|(bit, ..)| !has(*bit) && !(matches!(bit, 38 | 39) && has(SYS_ADMIN)))
+        .filter(|(bit, ..)| !(has(*bit) || matches!(bit, 38 | 39) && has(SYS_ADMIN)))
         .map(|(_, name, purpose)| (*name, *purpose))
         .collect();
     if missing.is_empty() {
@@ -131,7 +157,11 @@ fn capabilities() -> Check {
     Check {
         effect: format!("cannot: {}", purposes.join("; ")),
         remedy: "run as root (sudo tracer ...), or give the capabilities".into(),
-        ..check("capabilities", State::Bad, format!("missing {}", names.join(", ")))
+        ..check(
+            "capabilities",
+            State::Bad,
+            format!("missing {}", names.join(", ")),
+        )
     }
 }
 
@@ -155,8 +185,10 @@ fn pid_namespace() -> Check {
 
 fn cgroup() -> Check {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let kinds: Vec<&str> =
-        mounts.lines().filter_map(|line| line.split_ascii_whitespace().nth(2)).collect();
+    let kinds: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split_ascii_whitespace().nth(2))
+        .collect();
     let found = match (kinds.contains(&"cgroup"), kinds.contains(&"cgroup2")) {
         (true, true) => "v1 and v2 (hybrid)",
         (true, false) => "v1",
@@ -193,7 +225,11 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
                 Check {
                     effect: "the facts read from them are absent from events".into(),
                     remedy: "none needed".into(),
-                    ..check("kernel members", State::Note, format!("missing {}", missing.join(", ")))
+                    ..check(
+                        "kernel members",
+                        State::Note,
+                        format!("missing {}", missing.join(", ")),
+                    )
                 }
             });
             0
@@ -203,10 +239,11 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
                 SensorError::NoBtf { .. } | SensorError::Unsupported(_) => {
                     (3, "Linux 5.10 or later with BTF")
                 }
-                SensorError::Refused(_) => {
-                    (4, "run as root on the host; in a container, privileged and with a seccomp \
-                         profile that allows bpf(2)")
-                }
+                SensorError::Refused(_) => (
+                    4,
+                    "run as root on the host; in a container, privileged and with a seccomp \
+                         profile that allows bpf(2)",
+                ),
                 SensorError::Object(_) => (5, "build again: cargo xtask build"),
             };
             checks.push(Check {
@@ -220,10 +257,19 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
 }
 
 fn table(checks: &[Check], out: &mut Vec<u8>) {
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let width = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
     for check in checks {
-        let _infallible =
-            writeln!(out, "{:5} {:width$}  {}", check.state.name(), check.name, check.found);
+        let _infallible = writeln!(
+            out,
+            "{:5} {:width$}  {}",
+            check.state.name(),
+            check.name,
+            check.found
+        );
         for (label, text) in [("lost", &check.effect), ("fix", &check.remedy)] {
             if !text.is_empty() {
                 let _infallible = writeln!(out, "      {:width$}  {label}: {text}", "");

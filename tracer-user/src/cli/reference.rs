@@ -35,13 +35,20 @@ fn probes() -> String {
     );
     for probe in PROBES {
         let required = if probe.required { "yes" } else { "no" };
-        out.push_str(&format!("| `{}` | {required} | {} |\n", probe.name, probe.lost));
+        out.push_str(&format!(
+            "| `{}` | {required} | {} |\n",
+            probe.name, probe.lost
+        ));
     }
     out.push_str(
         "\n## Losses counted in the kernel\n\n| reason | loses an event |\n| --- | --- |\n",
     );
     for reason in Drop::ALL {
-        let loses = if reason.loses_event() { "yes" } else { "no, one fact of it" };
+        let loses = if reason.loses_event() {
+            "yes"
+        } else {
+            "no, one fact of it"
+        };
         out.push_str(&format!("| `{}` | {loses} |\n", reason.name()));
     }
     out

@@ -7,8 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, Output, OutputArgs};
-use crate::config::FileConfig;
+use super::{Failure, OutputArgs};
 use crate::pipeline::Pipeline;
 use crate::sink::Sink;
 use crate::source::Input;
@@ -22,14 +21,14 @@ pub(super) struct ReplayArgs {
     output: OutputArgs,
 }
 
-pub(super) fn replay(args: &ReplayArgs) -> Result<ExitCode, Failure> {
-    let config = FileConfig::load(args.output.config.as_deref())?;
-    let broken = |error: CaptureError| Failure::usage(format!("{}: {error}", args.file.display()));
-    let file = File::open(&args.file).map_err(|error| broken(CaptureError::Io(error)))?;
+pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
+    let ReplayArgs { file: path, output } = args;
+    let config = output.load(None)?;
+    let broken = |error: CaptureError| Failure::usage(format!("{}: {error}", path.display()));
+    let file = File::open(&path).map_err(|error| broken(CaptureError::Io(error)))?;
     let reader = Reader::new(BufReader::new(file)).map_err(broken)?;
-    let Output { emit, format, target } = Output::resolve(&args.output, &config)?;
-    let mut pipeline = Pipeline::new(emit, config.processes.max, config.directory_set());
-    let mut sink = Sink::new(format, target);
+    let mut sink = super::sink(&config)?;
+    let mut pipeline = Pipeline::new(config.emit, config.max_processes);
     let mut wrong = None;
     for input in reader {
         match input {

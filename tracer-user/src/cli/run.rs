@@ -9,10 +9,9 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Output, OutputArgs};
+use super::{Failure, OutputArgs};
 use crate::agent::{self, AgentOptions, Summary};
-use crate::config::FileConfig;
-use crate::pipeline::Emit;
+use crate::config::{Config, Flags};
 use crate::sensor::{Sensor, SensorOptions};
 use crate::sink::Sink;
 
@@ -41,15 +40,20 @@ pub(super) struct RecordArgs {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
-    let config = FileConfig::load(args.output.config.as_deref())?;
-    let Output { emit, format, target } = Output::resolve(&args.output, &config)?;
-    let sink = Sink::new(format, target);
-    let options = options(&config, args.btf, emit, None);
-    watch(options, Some(sink), None)
+    let config = args.output.load(args.btf)?;
+    let sink = super::sink(&config)?;
+    watch(options(config, None), Some(sink), None)
 }
 
 pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
-    let config = FileConfig::load(args.config.as_deref())?;
+    let file = Config::load(args.config.as_deref())?;
+    let config = Config::merge(
+        file,
+        Flags {
+            btf: args.btf,
+            ..Flags::default()
+        },
+    );
     let file = create(&args.file).map_err(|error| {
         Failure::usage(format!(
             "cannot create {}: {error}; give a file that does not exist yet, in a directory that \
@@ -57,8 +61,11 @@ pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
             args.file.display()
         ))
     })?;
-    let options = options(&config, args.btf, Emit::Alerts, Some(file));
-    let outcome = watch(options, None, args.seconds.map(Duration::from_secs));
+    let outcome = watch(
+        options(config, Some(file)),
+        None,
+        args.seconds.map(Duration::from_secs),
+    );
     if outcome.is_err() {
         // Nothing was recorded that could be replayed.
         let _best_effort = std::fs::remove_file(&args.file);
@@ -67,25 +74,24 @@ pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
 }
 
 fn create(path: &PathBuf) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }
 
-fn options(
-    config: &FileConfig,
-    btf: Option<PathBuf>,
-    emit: Emit,
-    record: Option<File>,
-) -> AgentOptions {
+fn options(config: Config, record: Option<File>) -> AgentOptions {
     AgentOptions {
+        directories: config.directories(),
         sensor: SensorOptions {
-            btf: btf.or_else(|| config.btf.clone()),
-            life_ring_bytes: config.rings.life_bytes,
-            file_ring_bytes: config.rings.file_bytes,
+            btf: config.btf,
+            life_ring_bytes: config.life_ring_bytes,
+            file_ring_bytes: config.file_ring_bytes,
         },
-        emit,
-        max_processes: config.processes.max,
-        order_window: Duration::from_millis(config.order_window_ms),
-        directories: config.directory_set(),
+        emit: config.emit,
+        max_processes: config.max_processes,
+        order_window: config.order_window,
         record,
     }
 }
@@ -103,14 +109,20 @@ fn watch(
     let summary = runtime.block_on(async {
         let stop = stop(limit)
             .map_err(|error| Failure::runtime(format!("cannot handle signals: {error}")))?;
-        agent::run(options, sink, announce, stop).await.map_err(Failure::from)
+        agent::run(options, sink, announce, stop)
+            .await
+            .map_err(Failure::from)
     })?;
     say(&summary);
     Ok(ExitCode::SUCCESS)
 }
 
 fn announce(sensor: &Sensor, processes: usize) {
-    let attached = sensor.reports().iter().filter(|report| report.failure.is_none()).count();
+    let attached = sensor
+        .reports()
+        .iter()
+        .filter(|report| report.failure.is_none())
+        .count();
     for report in sensor.reports() {
         if let Some(failure) = &report.failure {
             eprintln!(

@@ -1,6 +1,7 @@
 //! The file: every key, every mistake.
 
 use super::*;
+use crate::enrich::docroot::Directories;
 
 fn parsed(text: &str) -> Result<Config, String> {
     parse(Path::new("t.yaml"), text.as_bytes())
@@ -56,7 +57,10 @@ fn every_key_arrives() {
         exclude_default_directories: true,
     };
     assert_eq!(parsed(text), Ok(expected.clone()));
-    let set = expected.directories();
+    let mut set = Directories::default();
+    for entry in expected.directories() {
+        set.add(entry);
+    }
     assert_eq!(set.len(), 4, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
     assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:13"));

@@ -12,8 +12,9 @@ pub enum Code {
 /// Extensions that some server runs or loads. Those of PHP also count when another follows
 /// (`shell.php.jpg`), as Apache's `AddHandler` takes any of them (mod_mime, "Files with multiple
 /// extensions").
-const ANYWHERE: &[&str] =
-    &["php", "php3", "php4", "php5", "php7", "php8", "phps", "pht", "phtml", "phar"];
+const ANYWHERE: &[&str] = &[
+    "php", "php3", "php4", "php5", "php7", "php8", "phps", "pht", "phtml", "phar",
+];
 
 #[rustfmt::skip]
 const LAST: &[&str] = &[
@@ -23,8 +24,15 @@ const LAST: &[&str] = &[
     "sh", "bash", "so", "node", "mjs", "cjs", "shtml", "shtm", "stm", "inc",
 ];
 
-const CONTROL: &[&str] =
-    &[".htaccess", ".user.ini", "php.ini", ".htpasswd", "web.xml", "web.config", "sitecustomize.py"];
+const CONTROL: &[&str] = &[
+    ".htaccess",
+    ".user.ini",
+    "php.ini",
+    ".htpasswd",
+    "web.xml",
+    "web.config",
+    "sitecustomize.py",
+];
 
 /// Judges a path by its last component, as servers do: without regard to case, and without the
 /// dots and spaces that some of them strip.
@@ -36,15 +44,20 @@ pub fn code(path: &[u8]) -> Option<Code> {
         return Some(Code::Control);
     }
     let is = |list: &[&str], word: &[u8]| list.iter().any(|known| known.as_bytes() == word);
+    // What follows a word within its part hides nothing: "x.php~", "x.php;.jpg", "x.php%00.png".
+    let word = |part| {
+        <[u8]>::split(part, |byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
+            .next()
+            .unwrap_or(part)
+    };
     let mut words: Vec<&[u8]> = name
         .split(|&byte| byte == b'.')
         .skip(1)
-        .filter(|word| !word.is_empty())
+        .filter(|part| !part.is_empty())
+        .map(word)
         .collect();
     let last = words.pop()?;
-    // An editor's or uploader's suffix hides nothing: "x.php~", "x.php;jpg", "x.php%00".
-    let word = last.split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or(last);
-    let code = is(LAST, word) || is(ANYWHERE, word) || words.iter().any(|word| is(ANYWHERE, word));
+    let code = is(LAST, last) || is(ANYWHERE, last) || words.iter().any(|word| is(ANYWHERE, word));
     code.then_some(Code::Program)
 }
 
@@ -55,15 +68,44 @@ mod tests {
     #[test]
     fn names() {
         for name in [
-            "shell.php", "SHELL.PHP", "a.phtml", "x.php.jpg", "x.php.", "x.php ", "a.b.jsp", "m.so",
-            "x.php~", "x.php;.jpg", "x.php%00.png", "app.war", "x.PhP5",
+            "shell.php",
+            "SHELL.PHP",
+            "a.phtml",
+            "x.php.jpg",
+            "x.php.",
+            "x.php ",
+            "a.b.jsp",
+            "m.so",
+            "x.php~",
+            "x.php;.jpg",
+            "x.php%00.png",
+            "app.war",
+            "x.PhP5",
         ] {
-            assert_eq!(code(format!("/srv/{name}").as_bytes()), Some(Code::Program), "{name}");
+            assert_eq!(
+                code(format!("/srv/{name}").as_bytes()),
+                Some(Code::Program),
+                "{name}"
+            );
         }
         for name in [".htaccess", ".user.ini", "php.ini", "WEB-INF/web.xml"] {
-            assert_eq!(code(format!("/srv/{name}").as_bytes()), Some(Code::Control), "{name}");
+            assert_eq!(
+                code(format!("/srv/{name}").as_bytes()),
+                Some(Code::Control),
+                "{name}"
+            );
         }
-        for name in ["a.png", "php", ".php_cs", "notes.txt", "x.phpx", "sess_abc", "a.php/b.txt", "a.js", "index.html"] {
+        for name in [
+            "a.png",
+            "php",
+            ".php_cs",
+            "notes.txt",
+            "x.phpx",
+            "sess_abc",
+            "a.php/b.txt",
+            "a.js",
+            "index.html",
+        ] {
             assert_eq!(code(format!("/srv/{name}").as_bytes()), None, "{name}");
         }
     }

@@ -158,7 +158,10 @@ pub fn by_listening(exec: &Exec) -> Option<Server> {
     RUNTIMES
         .iter()
         .find(|(_, names)| any(names, exe))
-        .map(|(name, _)| Server { name, role: Role::App })
+        .map(|(name, _)| Server {
+            name,
+            role: Role::App,
+        })
 }
 
 /// Whether an executable is one of the runtimes.
@@ -203,7 +206,10 @@ fn by_name(name: &[u8]) -> Option<Server> {
     NATIVE
         .iter()
         .find(|server| any(server.exe, name))
-        .map(|server| Server { name: server.name, role: server.role })
+        .map(|server| Server {
+            name: server.name,
+            role: server.role,
+        })
 }
 
 fn by_arguments(exe: &[u8], args: &[Vec<u8>]) -> Option<Server> {
@@ -211,9 +217,16 @@ fn by_arguments(exe: &[u8], args: &[Vec<u8>]) -> Option<Server> {
         .iter()
         .filter(|server| any(server.exe, exe))
         .find(|server| {
-            let names = |word: &[u8]| server.program.iter().any(|name| name.as_bytes() == base(word));
+            let names = |word: &[u8]| {
+                server
+                    .program
+                    .iter()
+                    .any(|name| name.as_bytes() == base(word))
+            };
             // A process title, as gunicorn and puma set it: "gunicorn: master [app]".
-            let title = args.first().and_then(|title| title.split(|&byte| byte == b':').next());
+            let title = args
+                .first()
+                .and_then(|title| title.split(|&byte| byte == b':').next());
             if title.is_some_and(names) {
                 return true;
             }
@@ -223,7 +236,10 @@ fn by_arguments(exe: &[u8], args: &[Vec<u8>]) -> Option<Server> {
             }
             script(args).is_some_and(names)
         })
-        .map(|server| Server { name: server.name, role: server.role })
+        .map(|server| Server {
+            name: server.name,
+            role: server.role,
+        })
 }
 
 /// The script or module that an interpreter's arguments name: the first word that is no option, or
@@ -281,7 +297,9 @@ pub fn base(path: &[u8]) -> &[u8] {
 }
 
 fn any(patterns: &[&str], name: &[u8]) -> bool {
-    patterns.iter().any(|pattern| matches(pattern.as_bytes(), name))
+    patterns
+        .iter()
+        .any(|pattern| matches(pattern.as_bytes(), name))
 }
 
 /// Whether a name is a table's word; `#` in the word takes digits, dots and dashes between digits.
@@ -290,11 +308,17 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
         return pattern == name;
     };
     let (prefix, suffix) = (pattern.get(..at), pattern.get(at + 1..));
-    let (Some(prefix), Some(suffix)) = (prefix, suffix) else { return false };
-    name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(|version| {
-        let version = version.strip_prefix(b"-").unwrap_or(version);
-        version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
-    })
+    let (Some(prefix), Some(suffix)) = (prefix, suffix) else {
+        return false;
+    };
+    name.strip_prefix(prefix)
+        .and_then(|rest| rest.strip_suffix(suffix))
+        .is_some_and(|version| {
+            let version = version.strip_prefix(b"-").unwrap_or(version);
+            version
+                .iter()
+                .all(|byte| byte.is_ascii_digit() || *byte == b'.')
+        })
 }
 
 #[cfg(test)]
@@ -318,25 +342,78 @@ mod tests {
             ("/usr/sbin/mariadbd", "mysql"),
             ("/usr/sbin/httpd-prefork", "apache"),
         ] {
-            assert_eq!(server(exe, &[name]).map(|found| found.0), Some(name), "{exe}");
+            assert_eq!(
+                server(exe, &[name]).map(|found| found.0),
+                Some(name),
+                "{exe}"
+            );
         }
-        for exe in ["/usr/bin/php8.2", "/usr/bin/nginx-manager", "/usr/sbin/sshd", "", "/usr/bin/python3.11"] {
+        for exe in [
+            "/usr/bin/php8.2",
+            "/usr/bin/nginx-manager",
+            "/usr/sbin/sshd",
+            "",
+            "/usr/bin/python3.11",
+        ] {
             assert_eq!(server(exe, &["x"]), None, "{exe}");
         }
     }
 
     #[test]
     fn servers_by_arguments() {
-        let tomcat = ["java", "-Dx=y", "-classpath", "/a.jar", "org.apache.catalina.startup.Bootstrap", "start"];
-        assert_eq!(server("/usr/lib/jvm/bin/java", &tomcat), Some(("tomcat", Role::App)));
-        assert_eq!(server("/usr/bin/java", &["java", "-jar", "/opt/jenkins.war"]).unwrap().0, "jenkins");
-        assert_eq!(server("/usr/bin/java", &["java", "org.apache.maven.Main"]), None);
-        let gunicorn = ["/usr/bin/python3", "/usr/bin/gunicorn", "-w", "2", "app:app"];
-        assert_eq!(server("/usr/bin/python3.11", &gunicorn).unwrap().0, "gunicorn");
-        assert_eq!(server("/usr/bin/python3", &["python3", "-m", "uvicorn", "a:b"]).unwrap().0, "uvicorn");
-        assert_eq!(server("/usr/bin/python3", &["gunicorn: master [app]"]).unwrap().0, "gunicorn");
-        assert_eq!(server("/usr/bin/python3", &["python3", "-c", "gunicorn"]), None);
-        assert_eq!(server("/usr/bin/python3", &["python3", "x.py", "gunicorn"]), None);
+        let tomcat = [
+            "java",
+            "-Dx=y",
+            "-classpath",
+            "/a.jar",
+            "org.apache.catalina.startup.Bootstrap",
+            "start",
+        ];
+        assert_eq!(
+            server("/usr/lib/jvm/bin/java", &tomcat),
+            Some(("tomcat", Role::App))
+        );
+        assert_eq!(
+            server("/usr/bin/java", &["java", "-jar", "/opt/jenkins.war"])
+                .unwrap()
+                .0,
+            "jenkins"
+        );
+        assert_eq!(
+            server("/usr/bin/java", &["java", "org.apache.maven.Main"]),
+            None
+        );
+        let gunicorn = [
+            "/usr/bin/python3",
+            "/usr/bin/gunicorn",
+            "-w",
+            "2",
+            "app:app",
+        ];
+        assert_eq!(
+            server("/usr/bin/python3.11", &gunicorn).unwrap().0,
+            "gunicorn"
+        );
+        assert_eq!(
+            server("/usr/bin/python3", &["python3", "-m", "uvicorn", "a:b"])
+                .unwrap()
+                .0,
+            "uvicorn"
+        );
+        assert_eq!(
+            server("/usr/bin/python3", &["gunicorn: master [app]"])
+                .unwrap()
+                .0,
+            "gunicorn"
+        );
+        assert_eq!(
+            server("/usr/bin/python3", &["python3", "-c", "gunicorn"]),
+            None
+        );
+        assert_eq!(
+            server("/usr/bin/python3", &["python3", "x.py", "gunicorn"]),
+            None
+        );
     }
 
     #[test]
@@ -350,19 +427,43 @@ mod tests {
     #[test]
     fn programs_behind_other_names() {
         let kind = |exe: &str, args: &[&str]| program(&exec(exe, args));
-        assert_eq!(kind("/usr/bin/dash", &["totally-not-a-shell"]), Some(Program::Shell));
-        assert_eq!(kind("/bin/busybox", &["sh", "-c", "id"]), Some(Program::Shell));
-        assert_eq!(kind("/bin/busybox", &["busybox", "ash"]), Some(Program::Shell));
+        assert_eq!(
+            kind("/usr/bin/dash", &["totally-not-a-shell"]),
+            Some(Program::Shell)
+        );
+        assert_eq!(
+            kind("/bin/busybox", &["sh", "-c", "id"]),
+            Some(Program::Shell)
+        );
+        assert_eq!(
+            kind("/bin/busybox", &["busybox", "ash"]),
+            Some(Program::Shell)
+        );
         assert_eq!(kind("/bin/busybox", &["-sh"]), Some(Program::Shell));
         assert_eq!(kind("/bin/busybox", &["cat"]), None);
         let loader = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
-        assert_eq!(kind(loader, &["ld", "/bin/sh", "-c", "id"]), Some(Program::Shell));
         assert_eq!(
-            kind(loader, &["ld", "--argv0", "x", "--inhibit-cache", "/usr/bin/python3.11"]),
+            kind(loader, &["ld", "/bin/sh", "-c", "id"]),
+            Some(Program::Shell)
+        );
+        assert_eq!(
+            kind(
+                loader,
+                &[
+                    "ld",
+                    "--argv0",
+                    "x",
+                    "--inhibit-cache",
+                    "/usr/bin/python3.11"
+                ]
+            ),
             Some(Program::Interpreter)
         );
         assert_eq!(kind("/usr/bin/ld", &["ld", "/bin/sh"]), None);
-        assert_eq!(kind("/usr/bin/perl5.36.0", &["perl"]), Some(Program::Interpreter));
+        assert_eq!(
+            kind("/usr/bin/perl5.36.0", &["perl"]),
+            Some(Program::Interpreter)
+        );
         assert_eq!(kind("/usr/bin/id", &["sh"]), None);
     }
 }

@@ -16,8 +16,11 @@ const STORED_PROCEDURE: Technique = Technique {
     technique: COMPONENT,
     subtechnique: Some(("T1505.001", "SQL Stored Procedures")),
 };
-const SERVER_COMPONENT: Technique =
-    Technique { tactic: PERSISTENCE, technique: COMPONENT, subtechnique: None };
+const SERVER_COMPONENT: Technique = Technique {
+    tactic: PERSISTENCE,
+    technique: COMPONENT,
+    subtechnique: None,
+};
 const UNIX_SHELL: Technique = Technique {
     tactic: EXECUTION,
     technique: ("T1059", "Command and Scripting Interpreter"),
@@ -30,8 +33,13 @@ const TOOL_TRANSFER: Technique = Technique {
 };
 
 /// Every rule.
-pub const ALL: &[&Rule] =
-    &[&SHELL, &DATABASE_SHELL, &DROPPED_EXEC, &CODE_WRITE, &COMPONENT_WRITE];
+pub const ALL: &[&Rule] = &[
+    &SHELL,
+    &DATABASE_SHELL,
+    &DROPPED_EXEC,
+    &CODE_WRITE,
+    &COMPONENT_WRITE,
+];
 
 /// A web or application server's lineage runs a shell or interpreter.
 pub static SHELL: Rule = Rule {

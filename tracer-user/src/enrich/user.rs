@@ -54,8 +54,11 @@ impl Users {
     #[must_use]
     pub fn names(&self) -> Vec<(bool, u32, Arc<str>)> {
         let list = |names: &Names, group: bool| {
-            let mut list: Vec<_> =
-                names.by_id.iter().map(|(id, name)| (group, *id, Arc::clone(name))).collect();
+            let mut list: Vec<_> = names
+                .by_id
+                .iter()
+                .map(|(id, name)| (group, *id, Arc::clone(name)))
+                .collect();
             list.sort_unstable_by_key(|(_, id, _)| *id);
             list
         };

@@ -4,7 +4,10 @@ use super::*;
 pub(crate) fn exec(exe: &str, args: &[&str]) -> Exec {
     Exec {
         exe: exe.into(),
-        file: FileId { dev: 1, inode: exe.bytes().map(u64::from).sum() },
+        file: FileId {
+            dev: 1,
+            inode: exe.bytes().map(u64::from).sum(),
+        },
         nlink: 1,
         mode: 0o100_755,
         cwd: b"/".to_vec(),
@@ -24,7 +27,10 @@ pub(crate) fn exec(exe: &str, args: &[&str]) -> Exec {
         sid: 1,
         tty: None,
         stdio: [FdInfo::ZERO; 3],
-        parent: ProcessKey { tgid: 1, start_ticks: 0 },
+        parent: ProcessKey {
+            tgid: 1,
+            start_ticks: 0,
+        },
         old_tid: 1,
     }
 }

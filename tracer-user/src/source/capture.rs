@@ -56,17 +56,26 @@ impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "{error}"),
-            Self::Magic => write!(f, "not a tracer capture; make one with `tracer record FILE`"),
+            Self::Magic => write!(
+                f,
+                "not a tracer capture; make one with `tracer record FILE`"
+            ),
             Self::Version(version) => write!(
                 f,
                 "capture layout {version}, this tracer reads {VERSION}; replay it with the version \
                  that recorded it"
             ),
             Self::Cut { at } => {
-                write!(f, "cut off inside the frame at byte {at}; everything before it was replayed")
+                write!(
+                    f,
+                    "cut off inside the frame at byte {at}; everything before it was replayed"
+                )
             }
             Self::Frame { at, what } => {
-                write!(f, "broken frame at byte {at}: {what}; everything before it was replayed")
+                write!(
+                    f,
+                    "broken frame at byte {at}: {what}; everything before it was replayed"
+                )
             }
         }
     }
@@ -110,7 +119,13 @@ impl<W: Write> Writer<W> {
                 os_version,
             }) => {
                 for text in [
-                    hostname, machine_id, boot_id, architecture, kernel, os_platform, os_name,
+                    hostname,
+                    machine_id,
+                    boot_id,
+                    architecture,
+                    kernel,
+                    os_platform,
+                    os_name,
                     os_version,
                 ] {
                     put_text(&mut payload, text.as_bytes());
@@ -127,7 +142,13 @@ impl<W: Write> Writer<W> {
                 put_text(&mut payload, name.as_bytes());
                 NAME
             }
-            Input::Directory(Entry { pattern, kind, origin, source, mnt_ns }) => {
+            Input::Directory(Entry {
+                pattern,
+                kind,
+                origin,
+                source,
+                mnt_ns,
+            }) => {
                 payload.push(match kind {
                     Kind::Served => 0,
                     Kind::Component => 1,
@@ -149,7 +170,11 @@ impl<W: Write> Writer<W> {
                 payload.extend_from_slice(&boot_ns.to_le_bytes());
                 WATERMARK
             }
-            Input::Loss(Loss { reason, count, boot_ns }) => {
+            Input::Loss(Loss {
+                reason,
+                count,
+                boot_ns,
+            }) => {
                 payload.extend_from_slice(&count.to_le_bytes());
                 payload.extend_from_slice(&boot_ns.to_le_bytes());
                 put_text(&mut payload, reason.as_bytes());
@@ -209,7 +234,11 @@ impl<R: Read> Reader<R> {
         if version != VERSION {
             return Err(CaptureError::Version(version));
         }
-        Ok(Self { from, at: 8, ended: false })
+        Ok(Self {
+            from,
+            at: 8,
+            ended: false,
+        })
     }
 
     fn frame(&mut self) -> Result<Option<Input>, CaptureError> {
@@ -223,14 +252,19 @@ impl<R: Read> Reader<R> {
         let [kind, len @ ..] = head;
         let len = usize::try_from(u32::from_le_bytes(len)).unwrap_or(usize::MAX);
         if len > FRAME_BYTES {
-            return Err(CaptureError::Frame { at, what: "longer than frames may be" });
+            return Err(CaptureError::Frame {
+                at,
+                what: "longer than frames may be",
+            });
         }
         let mut payload = vec![0; len];
         if fill(&mut self.from, &mut payload).map_err(CaptureError::Io)? < len {
             return Err(CaptureError::Cut { at });
         }
         self.at += 5 + len as u64;
-        parse(kind, payload).map_err(|what| CaptureError::Frame { at, what }).map(Some)
+        parse(kind, payload)
+            .map_err(|what| CaptureError::Frame { at, what })
+            .map(Some)
     }
 }
 
@@ -315,7 +349,11 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         _ => return Err("unknown frame type"),
     };
-    if rest.0.is_empty() { Ok(input) } else { Err("bytes left over") }
+    if rest.0.is_empty() {
+        Ok(input)
+    } else {
+        Err("bytes left over")
+    }
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -345,9 +383,17 @@ mod tests {
 
     fn inputs() -> Vec<Input> {
         vec![
-            Input::Host(HostFacts { hostname: "h".into(), kernel: "6.1".into(), ..HostFacts::default() }),
+            Input::Host(HostFacts {
+                hostname: "h".into(),
+                kernel: "6.1".into(),
+                ..HostFacts::default()
+            }),
             Input::Clock(1_700_000_000_123_456_789),
-            Input::Name { group: true, id: 33, name: "www-data".into() },
+            Input::Name {
+                group: true,
+                id: 33,
+                name: "www-data".into(),
+            },
             Input::Directory(Entry {
                 mnt_ns: Some(4_026_531_841),
                 kind: Kind::Component,
@@ -358,7 +404,11 @@ mod tests {
             Input::Record(Bytes::from_static(&[1, 2, 3])),
             Input::SnapshotEnd,
             Input::Watermark(u64::MAX),
-            Input::Loss(Loss { reason: "life_ring_full".into(), count: 5, boot_ns: 9 }),
+            Input::Loss(Loss {
+                reason: "life_ring_full".into(),
+                count: 5,
+                boot_ns: 9,
+            }),
         ]
     }
 
@@ -372,8 +422,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let read: Vec<Input> =
-            Reader::new(written().as_slice()).unwrap().map(Result::unwrap).collect();
+        let read: Vec<Input> = Reader::new(written().as_slice())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(read, inputs());
     }
 
@@ -400,10 +452,21 @@ mod tests {
     fn errors_say_where_and_what() {
         let mut broken = written();
         broken[8] = 99;
-        let error = Reader::new(broken.as_slice()).unwrap().next().unwrap().unwrap_err();
-        assert!(error.to_string().starts_with("broken frame at byte 8: unknown frame type"));
+        let error = Reader::new(broken.as_slice())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("broken frame at byte 8: unknown frame type")
+        );
         let mut other = written();
         other[7] = 9;
-        assert!(matches!(Reader::new(other.as_slice()), Err(CaptureError::Version(9))));
+        assert!(matches!(
+            Reader::new(other.as_slice()),
+            Err(CaptureError::Version(9))
+        ));
     }
 }

@@ -26,7 +26,14 @@ impl Ring {
     ///
     /// The reactor's.
     pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
-        Ok(Self { ring: AsyncFd::new(ring)?, chunk: BytesMut::new() })
+        #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+        // SAFETY: `RingBuf` owns its map's descriptor for as long as it lives and always gives the
+        // same one; it moves into the `AsyncFd`, which lets go of the registration before it.
+        let ring = unsafe { AsyncFd::register(ring) }?;
+        Ok(Self {
+            ring,
+            chunk: BytesMut::new(),
+        })
     }
 
     /// Waits until the kernel says that there are records. Cancel safe.
@@ -45,7 +52,9 @@ impl Ring {
     pub fn drain(&mut self, mut take: impl FnMut(Bytes)) -> bool {
         let ring = self.ring.get_mut();
         for _ in 0..BATCH {
-            let Some(item) = ring.next() else { return false };
+            let Some(item) = ring.next() else {
+                return false;
+            };
             if self.chunk.capacity() < item.len() {
                 self.chunk = BytesMut::with_capacity(CHUNK.max(item.len()));
             }

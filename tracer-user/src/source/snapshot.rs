@@ -40,7 +40,11 @@ pub fn take(proc: &Path, boot_ns: u64, mut give: impl FnMut(Bytes)) -> io::Resul
     let mut found: HashMap<u32, Seen> = HashMap::new();
     for entry in fs::read_dir(proc)? {
         let Ok(entry) = entry else { continue };
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
             continue;
         };
         if let Some(seen) = Seen::read(&entry.path(), pid) {
@@ -61,11 +65,16 @@ pub fn take(proc: &Path, boot_ns: u64, mut give: impl FnMut(Bytes)) -> io::Resul
             continue;
         }
         let dir = proc.join(pid.to_string());
-        let table = tables.entry(seen.body.ns.net).or_insert_with(|| listeners(&dir));
+        let table = tables
+            .entry(seen.body.ns.net)
+            .or_insert_with(|| listeners(&dir));
         for body in listening(&dir, table) {
             let header = seen.header(EventKind::Listen, *pid, boot_ns, 0);
             let mut record = as_bytes(&header).to_vec();
-            record.extend_from_slice(as_bytes(&ListenBody { net_ns: seen.body.ns.net, ..body }));
+            record.extend_from_slice(as_bytes(&ListenBody {
+                net_ns: seen.body.ns.net,
+                ..body
+            }));
             give(record.into());
         }
     }
@@ -173,10 +182,16 @@ impl Seen {
         body.interp_len = section(&self.comm, STRING_BYTES);
         body.args_head_len = section(&self.args, ARGS_HEAD_BYTES);
         let rest = self.args.get(ARGS_HEAD_BYTES..).unwrap_or_default();
-        let end = rest.get(rest.len().saturating_sub(ARGS_TAIL_BYTES)..).unwrap_or_default();
+        let end = rest
+            .get(rest.len().saturating_sub(ARGS_TAIL_BYTES)..)
+            .unwrap_or_default();
         body.args_tail_len = section(end, ARGS_TAIL_BYTES);
-        let mut header =
-            self.header(EventKind::Observed, pid, boot_ns, u32::try_from(tail.len()).unwrap_or(0));
+        let mut header = self.header(
+            EventKind::Observed,
+            pid,
+            boot_ns,
+            u32::try_from(tail.len()).unwrap_or(0),
+        );
         if end.len() < rest.len() {
             header.flags |= flag::ARGS_TRUNCATED;
         }
@@ -213,21 +228,35 @@ impl Stat {
         let tty = fields.next()?.parse().unwrap_or(0);
         // Field 22 of the line; five of the fields after the name have been taken.
         let start_ticks = fields.nth(14)?.parse().ok()?;
-        Some(Self { comm, state, ppid, pgid, sid, tty, start_ticks })
+        Some(Self {
+            comm,
+            state,
+            ppid,
+            pgid,
+            sid,
+            tty,
+            start_ticks,
+        })
     }
 }
 
 /// Takes users, groups, capabilities and the number in the own pid namespace.
 fn status(text: &[u8], body: &mut ExecBody) {
     for line in text.split(|&byte| byte == b'\n') {
-        let Ok(line) = std::str::from_utf8(line) else { continue };
-        let Some((name, value)) = line.split_once(':') else { continue };
-        let mut numbers = value.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0));
+        let Ok(line) = std::str::from_utf8(line) else {
+            continue;
+        };
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        let mut numbers = value
+            .split_ascii_whitespace()
+            .map(|word| word.parse().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
         match name {
             "Uid" => (body.ids.uid, body.ids.euid, body.ids.suid) = (next(), next(), next()),
             "Gid" => (body.ids.gid, body.ids.egid, body.ids.sgid) = (next(), next(), next()),
-            "NSpid" => body.ns.vpid = numbers.last().unwrap_or(0),
+            "NSpid" => body.ns.vpid = numbers.next_back().unwrap_or(0),
             "CapEff" => body.cap_effective = u64::from_str_radix(value.trim(), 16).unwrap_or(0),
             "CapPrm" => body.cap_permitted = u64::from_str_radix(value.trim(), 16).unwrap_or(0),
             _ => {}
@@ -247,11 +276,17 @@ fn cgroup(text: &[u8]) -> Vec<u8> {
         };
         if controllers.is_empty() {
             v2 = Some(path);
-        } else if controllers.split(|&byte| byte == b',').any(|name| name == b"memory") {
+        } else if controllers
+            .split(|&byte| byte == b',')
+            .any(|name| name == b"memory")
+        {
             v1 = Some(path);
         }
     }
-    v1.filter(|path| *path != b"/").or(v2).unwrap_or_default().to_vec()
+    v1.filter(|path| *path != b"/")
+        .or(v2)
+        .unwrap_or_default()
+        .to_vec()
 }
 
 fn descriptor(path: &Path) -> FdInfo {
@@ -282,8 +317,9 @@ fn listeners(dir: &Path) -> HashMap<u64, ListenBody> {
     for (name, family) in [("tcp", 2u16), ("tcp6", 10)] {
         let text = read(&dir.join("net").join(name)).unwrap_or_default();
         for line in text.split(|&byte| byte == b'\n').skip(1) {
-            if let Some((inode, body)) =
-                std::str::from_utf8(line).ok().and_then(|line| listener(line, family))
+            if let Some((inode, body)) = std::str::from_utf8(line)
+                .ok()
+                .and_then(|line| listener(line, family))
             {
                 found.insert(inode, body);
             }
@@ -301,7 +337,11 @@ fn listener(line: &str, family: u16) -> Option<(u64, ListenBody)> {
         return None;
     }
     let inode = fields.nth(5)?.parse().ok()?;
-    let mut body = ListenBody { port: u16::from_str_radix(port, 16).ok()?, family, ..ListenBody::ZERO };
+    let mut body = ListenBody {
+        port: u16::from_str_radix(port, 16).ok()?,
+        family,
+        ..ListenBody::ZERO
+    };
     // Words of 32 bits, each printed as the host reads it.
     for (word, bytes) in address.as_bytes().chunks(8).zip(body.addr.chunks_mut(4)) {
         let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
@@ -323,23 +363,29 @@ fn listening(dir: &Path, table: &HashMap<u64, ListenBody>) -> Vec<ListenBody> {
             inodes.insert(inode);
         }
     }
-    let mut bodies: Vec<ListenBody> =
-        inodes.iter().filter_map(|inode| table.get(inode)).copied().collect();
+    let mut bodies: Vec<ListenBody> = inodes
+        .iter()
+        .filter_map(|inode| table.get(inode))
+        .copied()
+        .collect();
     bodies.sort_unstable_by_key(|body| (body.port, body.family));
     bodies
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.take(FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    fs::File::open(path)
+        .ok()?
+        .take(FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(bytes)
 }
 
 fn link(path: &Path) -> Vec<u8> {
-    fs::read_link(path).map(PathBuf::into_os_string).map_or_else(
-        |_| Vec::new(),
-        |target| target.as_bytes().to_vec(),
-    )
+    fs::read_link(path)
+        .map(PathBuf::into_os_string)
+        .map_or_else(|_| Vec::new(), |target| target.as_bytes().to_vec())
 }
 
 fn number(path: &Path) -> u32 {
@@ -352,7 +398,10 @@ fn number(path: &Path) -> u32 {
 /// `mnt:[4026531841]`
 fn namespace(path: &Path) -> u32 {
     let target = link(path);
-    let digits = target.split(|&byte| byte == b'[').nth(1).and_then(|rest| rest.strip_suffix(b"]"));
+    let digits = target
+        .split(|&byte| byte == b'[')
+        .nth(1)
+        .and_then(|rest| rest.strip_suffix(b"]"));
     digits
         .and_then(|digits| std::str::from_utf8(digits).ok())
         .and_then(|digits| digits.parse().ok())
@@ -367,7 +416,11 @@ fn kernel_dev(dev: u64) -> u32 {
 
 /// The `tty_nr` of stat: `new_encode_dev`, minor bits 0-7 and 20-31, major bits 8-19.
 fn tty(number: u32) -> u32 {
-    if number == 0 { 0 } else { kernel_dev(number.into()) }
+    if number == 0 {
+        0
+    } else {
+        kernel_dev(number.into())
+    }
 }
 
 #[cfg(test)]
@@ -380,7 +433,10 @@ mod tests {
         let line = b"42 (a) S 1 (b) R 7 8 9 34817 0 4194304 1 2 3 4 5 6 7 8 20 0 1 0 5555 9 9";
         let stat = Stat::parse(line).unwrap();
         assert_eq!(stat.comm, b"a) S 1 (b");
-        assert_eq!((stat.state, stat.ppid, stat.pgid, stat.sid), (b'R', 7, 8, 9));
+        assert_eq!(
+            (stat.state, stat.ppid, stat.pgid, stat.sid),
+            (b'R', 7, 8, 9)
+        );
         assert_eq!(stat.start_ticks, 5555);
         assert_eq!(tty(stat.tty), 136 << 20 | 1);
     }
@@ -418,11 +474,18 @@ mod tests {
         let (meta, exec) = mine.unwrap();
         assert!(count > 1);
         assert_eq!(meta.boot_ns, 7);
-        assert_eq!(exec.exe, std::env::current_exe().unwrap().as_os_str().as_bytes());
-        let args: Vec<Vec<u8>> =
-            std::env::args_os().map(|arg| arg.as_bytes().to_vec()).collect();
+        assert_eq!(
+            exec.exe,
+            std::env::current_exe().unwrap().as_os_str().as_bytes()
+        );
+        let args: Vec<Vec<u8>> = std::env::args_os()
+            .map(|arg| arg.as_bytes().to_vec())
+            .collect();
         assert_eq!(exec.args, args);
-        assert_eq!(exec.cwd, std::env::current_dir().unwrap().as_os_str().as_bytes());
+        assert_eq!(
+            exec.cwd,
+            std::env::current_dir().unwrap().as_os_str().as_bytes()
+        );
         assert_eq!(exec.parent.tgid, std::os::unix::process::parent_id());
         assert_eq!(exec.ids.uid, rustix::process::getuid().as_raw());
     }

@@ -453,7 +453,10 @@ fn modification() -> Sample {
         vec![master(), systemd()],
     );
     document.event.integrity = Integrity {
-        lost: vec![("life_ring_full", 12), ("tag_map_full", 1)],
+        lost: vec![
+            ("life_ring_full".to_owned(), 12),
+            ("tag_map_full".to_owned(), 1),
+        ],
         lineage_broken: false,
     };
     sample("modification", document)

@@ -2,7 +2,7 @@
 //!
 //! Exact ones: never a tree in which servers also keep caches, sessions or uploads in transit.
 
-use super::Kind;
+use super::{Entry, Kind, Origin};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,20 @@ pub struct DefaultDirectory {
     pub kind: Kind,
     /// Whose default it is.
     pub source: &'static str,
+}
+
+impl DefaultDirectory {
+    /// The row as a directory to look for, in all mount namespaces.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        Entry {
+            pattern: self.pattern.into(),
+            kind: self.kind,
+            origin: Origin::Default,
+            source: "default".to_owned(),
+            mnt_ns: None,
+        }
+    }
 }
 
 /// The table.

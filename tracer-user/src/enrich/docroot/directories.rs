@@ -138,13 +138,7 @@ impl Directories {
     /// Adds the table of defaults, in all mount namespaces.
     pub fn add_defaults(&mut self) {
         for row in defaults() {
-            self.add(Entry {
-                pattern: row.pattern.into(),
-                kind: row.kind,
-                origin: Origin::Default,
-                source: "default".to_owned(),
-                mnt_ns: None,
-            });
+            self.add(row.entry());
         }
     }
 
