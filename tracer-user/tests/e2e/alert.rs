@@ -19,11 +19,18 @@ pub(crate) const DROPPED_EXEC: Rule = ("server-dropped-exec", "T1505.003");
 /// A server's descendant wrote code where it is served.
 pub(crate) const CODE_WRITE: Rule = ("server-code-write", "T1505.003");
 
+/// `event.severity` of most rules.
+pub(crate) const HIGH: u64 = 73;
+/// `event.severity` where the facts leave no doubt.
+pub(crate) const CRITICAL: u64 = 99;
+
 /// The facts of one alert.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     /// `rule.id`, and the technique under `threat`.
     pub(crate) rule: Rule,
+    /// `event.severity`
+    pub(crate) severity: u64,
     /// `process.executable`, links resolved.
     pub(crate) executable: PathBuf,
     /// `process.args`; `None` where they are the server's own and say nothing.
@@ -53,6 +60,10 @@ impl Expected {
         check.text("/ecs/version", "9.4.0");
         let (rule, technique) = self.rule;
         check.text("/rule/id", rule);
+        let severity = document.pointer("/event/severity");
+        if severity != Some(&Value::from(self.severity)) {
+            check.wrong("event.severity", &severity, &self.severity);
+        }
         check.text("/tracer/server/name", self.server);
         check.text("/process/user/name", &self.user);
         check.text("/process/executable", &self.executable.to_string_lossy());

@@ -62,6 +62,7 @@ impl Scene {
     pub(crate) fn expected(&self, site: &Site, rule: Rule, via: &[&str]) -> Expected {
         Expected {
             rule,
+            severity: alert::HIGH,
             executable: site.executable.clone(),
             args: None,
             via: via
