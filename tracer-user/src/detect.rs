@@ -284,12 +284,20 @@ struct Nearest<'a> {
 fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a>> {
     let mut depth = 0;
     for process in store.chain(event.meta.subject) {
-        let skip = usize::from(exec && depth == 0);
+        // What a process inherited is its creator's, and counts here only while it runs nothing of
+        // its own: as with the worker that a server forks. Not at its own exec.
+        let of_own = process.images.len() > process.inherited;
+        let (front, back) = match (exec && depth == 0, of_own) {
+            (true, _) => (process.inherited, 1),
+            (false, true) => (process.inherited, 0),
+            (false, false) => (0, 0),
+        };
         let image = process
             .images
             .iter()
+            .skip(front)
             .rev()
-            .skip(skip)
+            .skip(back)
             .find(|image| image.server.is_some());
         if let Some(image) = image
             && let Some(server) = &image.server
