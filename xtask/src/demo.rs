@@ -4,7 +4,6 @@
 //! end. Nothing of the host's own servers is used or changed. Where the kernel does not take the
 //! agent a recording of the same scene is replayed, and said to be one.
 
-mod children;
 mod servers;
 
 use std::env;
@@ -16,8 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use self::children::{Child, Ended};
 use self::servers::Servers;
+use crate::children::{Child, Ended};
 use crate::ebpf::{self, Profile};
 use crate::host::{self, Privilege};
 use crate::toolchain::{self, Purpose};

@@ -3,6 +3,8 @@
 //! Each subcommand lives in a module of its own; this file only declares them, and the doc comments
 //! are the help text. Nothing in the repository is built or tested by a shell script.
 
+mod bench;
+mod children;
 mod demo;
 mod ebpf;
 mod host;
@@ -37,6 +39,7 @@ enum Task {
     Run(run::Arguments),
     Demo(demo::Arguments),
     Test(test::Arguments),
+    Bench(bench::Arguments),
     Tidy(tidy::Arguments),
     Reference(reference::Arguments),
     Vm(vm::VmArgs),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Run(arguments) => run::main(&arguments),
         Task::Demo(arguments) => demo::main(&arguments),
         Task::Test(arguments) => test::main(&arguments),
+        Task::Bench(arguments) => bench::main(&arguments),
         Task::Tidy(arguments) => tidy::main(&arguments),
         Task::Reference(arguments) => reference::main(&arguments),
         Task::Vm(arguments) => vm::run(arguments).map(|()| ExitCode::SUCCESS),

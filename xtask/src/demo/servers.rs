@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::children::Child;
+use crate::children::Child;
 use crate::host;
 
 /// The user that Debian's web servers run as; what the pages do, they do as this user.

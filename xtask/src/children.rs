@@ -13,15 +13,16 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A running child. Dropping it ends it: politely, then by force.
-pub(super) struct Child {
+pub(crate) struct Child {
     name: &'static str,
     child: std::process::Child,
     lines: Receiver<Line>,
+    quiet: bool,
 }
 
 /// How a child stopped talking.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// It exited, with this code unless a signal ended it.
     Exited(Option<i32>),
     /// It runs and says nothing more of interest.
@@ -51,8 +52,15 @@ struct Line {
 }
 
 impl Child {
+    /// Starts a command whose lines are read and not shown.
+    pub(crate) fn quiet(command: Command, name: &'static str) -> Result<Child> {
+        let mut child = Child::start(command, name)?;
+        child.quiet = true;
+        Ok(child)
+    }
+
     /// Starts a command whose lines are shown from now on.
-    pub(super) fn start(mut command: Command, name: &'static str) -> Result<Child> {
+    pub(crate) fn start(mut command: Command, name: &'static str) -> Result<Child> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -66,11 +74,21 @@ impl Child {
         if let Some(errors) = child.stderr.take() {
             forward(errors, false, sender);
         }
-        Ok(Child { name, child, lines })
+        Ok(Child {
+            name,
+            child,
+            lines,
+            quiet: false,
+        })
+    }
+
+    /// Its pid, for `/proc`.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Shows lines until one is what is waited for, or until the child ends or time is up.
-    pub(super) fn wait_for(
+    pub(crate) fn wait_for(
         &mut self,
         patience: Duration,
         mut found: impl FnMut(&str) -> bool,
@@ -98,7 +116,7 @@ impl Child {
     }
 
     /// Asks the child to end, and shows what it says meanwhile.
-    pub(super) fn stop(&mut self, patience: Duration, mut see: impl FnMut(&str)) -> Result<Ended> {
+    pub(crate) fn stop(&mut self, patience: Duration, mut see: impl FnMut(&str)) -> Result<Ended> {
         self.signal(Signal::TERM);
         let ended = self.wait_for(patience, |line| {
             see(line);
@@ -112,6 +130,9 @@ impl Child {
         reason = "alerts are what the demonstration is for"
     )]
     fn show(&self, line: &Line) {
+        if self.quiet {
+            return;
+        }
         if line.output {
             println!("{}", line.text);
         } else {
