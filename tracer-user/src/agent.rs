@@ -319,7 +319,10 @@ impl Agent {
                         eprintln!("tracer: cannot mark a server's executable: {error}");
                     }
                 }
-                Command::Discover(seen) => self.servers.seen(seen),
+                Command::Discover(seen) => {
+                    self.servers.seen(seen);
+                    self.servers.refresh();
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ pub mod rules;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use tracer_common::event::flag;
+use tracer_common::event::{FdInfo, fd_kind, flag};
 use tracer_common::tag::Role;
 
 use self::code::{Code, code};
@@ -284,12 +284,20 @@ struct Nearest<'a> {
 fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a>> {
     let mut depth = 0;
     for process in store.chain(event.meta.subject) {
-        let skip = usize::from(exec && depth == 0);
+        // What a process inherited is its creator's, and counts here only while it runs nothing of
+        // its own: as with the worker that a server forks. Not at its own exec.
+        let of_own = process.images.len() > process.inherited;
+        let (front, back) = match (exec && depth == 0, of_own) {
+            (true, _) => (process.inherited, 1),
+            (false, true) => (process.inherited, 0),
+            (false, false) => (0, 0),
+        };
         let image = process
             .images
             .iter()
+            .skip(front)
             .rev()
-            .skip(skip)
+            .skip(back)
             .find(|image| image.server.is_some());
         if let Some(image) = image
             && let Some(server) = &image.server
@@ -331,9 +339,19 @@ impl Nearest<'_> {
             .any(|known| std::ptr::eq(known, image));
         own && !image.observed
             && process.ports.is_empty()
+            && !is_listening(&image.exec.stdio[0])
             && now_boot_ns.saturating_sub(image.boot_ns) < START_UP_NS
     }
 }
+
+/// A socket that listens, as standard input: a FastCGI server is given the one to serve on, which
+/// may be a unix socket and so no port.
+const fn is_listening(fd: &FdInfo) -> bool {
+    fd.kind == fd_kind::SOCKET && fd.state == TCP_LISTEN
+}
+
+/// State of a listening socket of any family (include/net/tcp_states.h, net/unix/af_unix.c).
+const TCP_LISTEN: u8 = 10;
 
 /// PHP's `mail()` and its like: `sh -c '/usr/sbin/sendmail -t -i'` and nothing more.
 fn is_sendmail(exec: &Exec) -> bool {

@@ -165,10 +165,9 @@ impl Store {
                     distance: distance.unwrap_or(u16::MAX),
                     reserved: 0,
                 };
-                if process.tag.roles != roles {
-                    process.tag = tag;
-                    retag.push(Retag::Set(key.tgid, tag));
-                }
+                // Also where the store knew: the kernel was never told of an observed process.
+                process.tag = tag;
+                retag.push(Retag::Set(key.tgid, tag));
             }
         }
     }
