@@ -16,7 +16,7 @@ use tracer_common::tag::Role;
 use self::code::{Code, code};
 use self::roles::Program;
 use crate::alert::{Directory, Rule, Severity};
-use crate::enrich::docroot::{Directories, Kind};
+use crate::enrich::docroot::{Added, Directories, Entry, Kind};
 use crate::event::{Event, Exec, FileId, Open, Payload, ProcessKey, Rename, is_inet};
 use crate::lineage::Store;
 use crate::lineage::process::{Image, Process, Server};
@@ -26,6 +26,14 @@ const START_UP_NS: u64 = 60_000_000_000;
 
 /// Two alerts on the same file by the same process within this time are one, nanoseconds.
 const SAME_WRITE_NS: u64 = 1_000_000_000;
+
+/// Writes of code kept in case their directory becomes known, and for how long, nanoseconds: the
+/// configuration of a server is read within a second of its start, however busy the host is.
+const UNDECIDED: usize = 256;
+const UNDECIDED_NS: u64 = 10_000_000_000;
+
+/// How soon a child that a starting server makes runs a program, nanoseconds.
+const CHILD_EXEC_NS: u64 = 1_000_000_000;
 
 /// Files remembered as written by server lineages.
 const WRITTEN: usize = 16_384;
@@ -50,8 +58,9 @@ pub struct Found {
 /// The rules' memory.
 #[derive(Default)]
 pub struct Detector {
-    /// Served and component directories.
-    pub directories: Directories,
+    directories: Directories,
+    /// Writes of code outside every directory known so far, in case one becomes known.
+    undecided: VecDeque<Event>,
     written: Written,
     recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
     suppressed: u64,
@@ -62,6 +71,48 @@ impl Detector {
     #[must_use]
     pub const fn suppressed(&self) -> u64 {
         self.suppressed
+    }
+
+    /// Served and component directories.
+    #[must_use]
+    pub const fn directories(&self) -> &Directories {
+        &self.directories
+    }
+
+    /// Adds a directory, and judges again what was written before it was known: a server may be
+    /// attacked while its configuration is still being read.
+    pub fn add_directory(&mut self, store: &Store, entry: Entry) -> Vec<(Event, Found)> {
+        if self.directories.add(entry) != Added::New {
+            return Vec::new();
+        }
+        let undecided = std::mem::take(&mut self.undecided);
+        let mut all = Vec::new();
+        for event in undecided {
+            let found = match &event.payload {
+                Payload::Open(open) => self.open(store, &event, open),
+                Payload::Rename(rename) => self.rename(store, &event, rename),
+                Payload::Fork(_)
+                | Payload::Exec(_)
+                | Payload::Exit(_)
+                | Payload::Listen(_)
+                | Payload::Observed(_) => None,
+            };
+            all.extend(found.map(|found| (event, found)));
+        }
+        all
+    }
+
+    fn remember_undecided(&mut self, event: &Event) {
+        let oldest = event.meta.boot_ns.saturating_sub(UNDECIDED_NS);
+        while self
+            .undecided
+            .front()
+            .is_some_and(|event| event.meta.boot_ns < oldest)
+            || self.undecided.len() >= UNDECIDED
+        {
+            self.undecided.pop_front();
+        }
+        self.undecided.push_back(event.clone());
     }
 
     /// Applies the rules to an event that the store has taken in.
@@ -150,7 +201,7 @@ impl Detector {
         exec: &Exec,
         program: Option<Program>,
     ) -> bool {
-        nearest.is_starting(event.meta.boot_ns)
+        nearest.is_starting(event)
             || (program == Some(Program::Shell) && is_sendmail(exec))
             || self.is_cgi(event, exec)
             || nearest
@@ -218,9 +269,13 @@ impl Detector {
                 "a file that says how served files are run",
             ),
             (None, Some(_)) if cut => (&rules::CODE_WRITE, "code under a path too long to follow"),
-            _ => return None,
+            (None, Some(_)) => {
+                self.remember_undecided(event);
+                return None;
+            }
+            (Some(_) | None, None) => return None,
         };
-        if nearest.depth == 0 && nearest.is_starting(event.meta.boot_ns) {
+        if nearest.depth == 0 && nearest.is_starting(event) {
             return None; // an application server unpacks what an administrator gave it
         }
         let directory = found.map(|found| Directory {
@@ -277,12 +332,15 @@ struct Nearest<'a> {
     depth: usize,
     process: Option<&'a Process>,
     image: Option<&'a Image>,
+    /// The process of the chain that the server created; `None` where the subject is the server.
+    child: Option<&'a Process>,
 }
 
 /// Walks from the subject to its creators. Of the subject's own programs the one it runs now counts
 /// only where `exec` is false: an exec is judged by what ran before it.
 fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a>> {
     let mut depth = 0;
+    let mut child = None;
     for process in store.chain(event.meta.subject) {
         // What a process inherited is its creator's, and counts here only while it runs nothing of
         // its own: as with the worker that a server forks. Not at its own exec.
@@ -307,9 +365,11 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
                 depth,
                 process: Some(process),
                 image: Some(image),
+                child,
             });
         }
         depth += 1;
+        child = Some(process);
     }
     // The kernel knows more than the store where records were lost.
     let tag = event.meta.tag;
@@ -322,25 +382,45 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
         depth: usize::from(tag.distance).min(depth.saturating_sub(1)),
         process: None,
         image: None,
+        child: None,
     })
 }
 
 impl Nearest<'_> {
     /// Whether the server is still starting: it executed its program itself and a short time ago,
-    /// both witnessed, and does not listen yet. A worker, which is forked, never is.
-    fn is_starting(&self, now_boot_ns: u64) -> bool {
+    /// both witnessed, does not listen yet, and what happens runs as the same user, in a child that
+    /// was made for it. A worker is forked to stay and often changes its user: it never is.
+    fn is_starting(&self, event: &Event) -> bool {
         let (Some(process), Some(image)) = (self.process, self.image) else {
             return false;
         };
+        let now_boot_ns = event.meta.boot_ns;
         let own = process
             .images
             .iter()
             .skip(process.inherited)
             .any(|known| std::ptr::eq(known, image));
-        own && !image.observed
+        let made_for_it = self.child.is_none_or(|child| {
+            let first = child.images.get(child.inherited);
+            let ran_boot_ns = first.map_or(now_boot_ns, |first| first.boot_ns);
+            ran_boot_ns.saturating_sub(child.start_boot_ns) < CHILD_EXEC_NS
+        });
+        own && made_for_it
+            && !image.observed
             && process.ports.is_empty()
             && !is_listening(&image.exec.stdio[0])
             && now_boot_ns.saturating_sub(image.boot_ns) < START_UP_NS
+            && user(event).is_none_or(|euid| euid == image.exec.ids.euid)
+    }
+}
+
+/// The effective user of what an event tells.
+const fn user(event: &Event) -> Option<u32> {
+    match &event.payload {
+        Payload::Exec(exec) | Payload::Observed(exec) => Some(exec.ids.euid),
+        Payload::Open(open) => Some(open.ids.euid),
+        Payload::Rename(rename) => Some(rename.ids.euid),
+        Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) => None,
     }
 }
 

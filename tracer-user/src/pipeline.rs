@@ -112,8 +112,9 @@ impl Pipeline {
                 names.insert(id, name.into());
             }
             Input::Directory(entry) => {
-                // What became of it, the set counts.
-                let _added = self.detector.directories.add(entry);
+                for (event, found) in self.detector.add_directory(&self.store, entry) {
+                    self.raise(&event, found);
+                }
             }
             Input::Record(bytes) => match decode(&bytes) {
                 Ok(event) => {
@@ -184,8 +185,8 @@ impl Pipeline {
             ("processes_refused", store.refused),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
-            ("directories", self.detector.directories.len() as u64),
-            ("directories_refused", self.detector.directories.refused()),
+            ("directories", self.detector.directories().len() as u64),
+            ("directories_refused", self.detector.directories().refused()),
         ]
     }
 
@@ -195,32 +196,21 @@ impl Pipeline {
         self.store.apply(event, &mut retag);
         self.retag(retag);
         self.discover(event);
-        let found = self.detector.event(&mut self.store, event);
-        if found.is_some() {
-            self.totals.alerts += 1;
-        }
-        let wanted = match (self.emit, found.is_some()) {
-            (Emit::Alerts, alert) => alert,
-            (Emit::Events | Emit::All, _) => true,
-        };
-        if !wanted {
-            return;
-        }
-        let enriched = self.enrich(event);
-        if let Some(found) = found
-            && self.emit != Emit::Events
-        {
-            let alert = alert(&enriched, found);
-            self.documents.push(Document {
-                event: enriched.clone(),
-                alert: Some(alert),
-            });
+        if let Some(found) = self.detector.event(&mut self.store, event) {
+            self.raise(event, found);
         }
         if self.emit != Emit::Alerts {
-            self.documents.push(Document {
-                event: enriched,
-                alert: None,
-            });
+            let event = self.enrich(event);
+            self.documents.push(Document { event, alert: None });
+        }
+    }
+
+    fn raise(&mut self, event: &Event, found: Found) {
+        self.totals.alerts += 1;
+        if self.emit != Emit::Events {
+            let event = self.enrich(event);
+            let alert = Some(alert(&event, found));
+            self.documents.push(Document { event, alert });
         }
     }
 
