@@ -105,12 +105,9 @@ impl Expected {
     fn lineage(&self, check: &mut Check<'_>) {
         let lineage = rows(check.document, "/tracer/lineage");
         let names: Vec<String> = column(lineage, "name");
-        let (near, above) = lineage.split_at(self.via.len().min(lineage.len()));
+        let near = &lineage[..self.via.len().min(lineage.len())];
         check.equal("lineage names", column(near, "name"), &self.via);
-        let pids: Vec<u64> = above
-            .iter()
-            .map(|row| row["pid"].as_u64().unwrap_or(0))
-            .collect();
+        let pids = lineage_pids(check.document).split_off(near.len());
         let expected: Vec<u64> = self.above.iter().map(|row| row.pid.into()).collect();
         if pids != expected {
             let expected: Vec<String> = self
@@ -179,6 +176,14 @@ pub(crate) fn brief(document: &Value) -> String {
             .unwrap_or(&Value::Null),
         column(rows(document, "/tracer/lineage"), "name"),
     )
+}
+
+/// Pids of the ancestors, nearest first.
+pub(crate) fn lineage_pids(document: &Value) -> Vec<u64> {
+    rows(document, "/tracer/lineage")
+        .iter()
+        .map(|row| row["pid"].as_u64().unwrap_or(0))
+        .collect()
 }
 
 /// Whether any text in the document holds `part`.

@@ -50,6 +50,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
         .filter(|story| !passes(&scene, story))
         .map(|story| story.name)
         .collect();
+    scene.say_foreign();
     let Scene { agent, site, .. } = scene;
     drop(site);
     let ended = agent.stop();

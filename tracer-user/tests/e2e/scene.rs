@@ -143,9 +143,29 @@ impl Scene {
             .since(mark)
             .into_iter()
             .map(|Line { document, .. }| document)
-            .filter(|document| !mentions(document, SENTINEL))
+            .filter(|document| !mentions(document, SENTINEL) && !is_foreign(document))
             .collect()
     }
+
+    /// Says what alerts came of somebody else's servers while the stories ran.
+    pub(crate) fn say_foreign(&self) {
+        for line in self.agent.since(0) {
+            if is_foreign(&line.document) {
+                host::say(&format!(
+                    "not of these tests: {}",
+                    alert::brief(&line.document)
+                ));
+            }
+        }
+    }
+}
+
+/// Whether the alert is about processes that these tests have nothing to do with: its chain is
+/// whole and does not come through this process. Hosts of developers may be under attack too, by
+/// another run of these tests.
+fn is_foreign(document: &Value) -> bool {
+    let pids = alert::lineage_pids(document);
+    pids.last() == Some(&1) && !pids.contains(&u64::from(std::process::id()))
 }
 
 /// In every sentinel's arguments and file name, and in nothing else.
