@@ -133,7 +133,14 @@ impl Seen {
             // The kernel's own path has no such mark; the link count says it.
             exe = exe.strip_suffix(b" (deleted)").unwrap_or(&exe).to_vec();
         }
-        let args = read(&dir.join("cmdline")).unwrap_or_default();
+        let mut args = read(&dir.join("cmdline")).unwrap_or_default();
+        // A server that writes its title over its arguments fills the rest of the area with NULs
+        // (`php-fpm: pool www`), which are no arguments.
+        let end = args
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |last| last + 1);
+        args.truncate(args.len().min(end + 1));
         body.args_len = args.len() as u64;
         let cgroup = cgroup(&read(&dir.join("cgroup")).unwrap_or_default());
         Some(Self {

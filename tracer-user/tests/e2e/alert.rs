@@ -74,6 +74,17 @@ impl Expected {
         if let Some(args) = &self.args {
             check.equal("/process/args", texts(document, "/process/args"), args);
         }
+        if texts(document, "/process/args")
+            .last()
+            .is_none_or(String::is_empty)
+        {
+            let args = texts(document, "/process/args");
+            check.wrong(
+                "/process/args",
+                &args,
+                "some, without empty ones at their end",
+            );
+        }
         if !techniques(document).iter().any(|id| id == technique) {
             check.wrong("threat", &techniques(document), technique);
         }
