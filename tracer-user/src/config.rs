@@ -182,7 +182,7 @@ impl Default for Config {
             life_ring_bytes: LIFE_RING_BYTES,
             file_ring_bytes: FILE_RING_BYTES,
             max_processes: 65_536,
-            order_window: Duration::from_millis(20),
+            order_window: Duration::from_millis(5),
             directories: Vec::new(),
             exclude_default_directories: false,
         }
