@@ -61,6 +61,15 @@ pub fn dropped(reason: Drop) {
         // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
         unsafe { *count += 1 };
     }
+    #[cfg(feature = "log")]
+    diagnose(reason as u32);
+}
+
+/// Says a loss at once, by the number of its reason, in builds with diagnostics.
+#[cfg(feature = "log")]
+#[inline(never)]
+fn diagnose(reason: u32) {
+    aya_log_ebpf::warn!((), "drop {}", reason);
 }
 
 /// A header for an event of `task`, now.

@@ -347,6 +347,7 @@ impl Agent {
             self.boot_wall_ns = wall;
             self.give(Input::Clock(wall))?;
         }
+        self.sensor.diagnose();
         self.servers.refresh();
         self.give_names()
     }

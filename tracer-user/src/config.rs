@@ -84,7 +84,7 @@ pub struct FileConfig {
     pub rings: Option<FileRings>,
     /// The process store.
     pub processes: Option<FileProcesses>,
-    /// How long an event may wait for an earlier one of another CPU, milliseconds: 20 by default, at most
+    /// How long an event may wait for an earlier one of another CPU, milliseconds: 5 by default, at most
     /// 5000.
     pub order_window_ms: Option<Spanned<u32>>,
     /// Directories that matter beside the defaults and the discovered ones.

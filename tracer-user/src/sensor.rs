@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
 use tracer_common::probe::{Drop as Lost, PROBES, Probe};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
@@ -99,6 +100,22 @@ pub struct Sensor {
     roles: HashMap<MapData, Plain<InodeKey>, u32>,
     drops: PerCpuArray<MapData, u64>,
     missing: Vec<&'static str>,
+    diagnostics: Option<EbpfLogger<StderrLog>>,
+}
+
+/// Diagnostics of the kernel side, as lines on standard error.
+struct StderrLog;
+
+impl log::Log for StderrLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("tracer: kernel side: {}", record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 /// A record of the contract as a map key or value.
@@ -153,6 +170,8 @@ impl Sensor {
                 failure: failure.map(|error| describe(&error)),
             });
         }
+        // Absent unless the object was built with them.
+        let diagnostics = EbpfLogger::init_with_logger(&mut ebpf, StderrLog).ok();
         let tags = take(&mut ebpf, "TAGS")?
             .try_into()
             .map_err(|error| map_error(&error))?;
@@ -169,6 +188,7 @@ impl Sensor {
             roles,
             drops,
             missing: resolved.missing.iter().map(|member| member.field).collect(),
+            diagnostics,
         })
     }
 
@@ -199,9 +219,12 @@ impl Sensor {
         Ok((life, files))
     }
 
-    /// Takes the map of the kernel side's diagnostics, where it was built with them.
-    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// Says what the kernel side's diagnostics hold, where it was built with them
+    /// (`cargo xtask build --kernel-log`).
+    pub fn diagnose(&mut self) {
+        if let Some(diagnostics) = &mut self.diagnostics {
+            diagnostics.flush();
+        }
     }
 
     /// Tags a process in the kernel.

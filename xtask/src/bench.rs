@@ -154,7 +154,9 @@ fn stop(agent: &mut Child) -> Result<String> {
     let mut summary = String::new();
     match agent.stop(PATIENCE, |line| summary = line.to_owned())? {
         Ended::Exited(Some(0)) => Ok(summary),
-        ended @ (Ended::Exited(_) | Ended::TimedOut) => bail!("the agent did not end well: {ended}"),
+        ended @ (Ended::Exited(_) | Ended::TimedOut) => {
+            bail!("the agent did not end well: {ended}")
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+//! Samples for tests of the modules that judge events.
+
 use super::*;
 
 /// An exec of `exe` with these arguments and nothing else of note.

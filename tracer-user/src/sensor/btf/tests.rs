@@ -1,3 +1,5 @@
+//! The parser against small hand-made types; real kernels are in `tests/btf.rs`.
+
 use super::*;
 
 /// Writes BTF by hand. Type numbers are the order of writing, from 1.
