@@ -42,8 +42,10 @@ wire! {
         pub compat_mask: u32,
         /// The bit that marks an x32 call in the number; zero where there is no x32.
         pub x32_mask: u32,
-        /// Unused, zero.
-        pub reserved: u32,
+        /// Bytes waiting in a ring from which on its reader is woken for any record. A record of a
+        /// server lineage always wakes it; the others wait for its next look, because waking costs
+        /// the traced process more than all the rest of a hook.
+        pub wake_bytes: u32,
         /// The kernel's own convention.
         pub native: SyscallAbi,
         /// The 32-bit convention.

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr::{read_volatile, write_volatile};
 
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str,
     bpf_probe_read_user, bpf_probe_read_user_str,
@@ -19,7 +20,7 @@ use tracer_common::probe::{DROPS, Drop, SLOTS, Tier};
 use tracer_common::tag::Tag;
 use tracer_common::wire::Wire;
 
-use crate::kernel::{Dentry, Mount, Path, Task};
+use crate::kernel::{Dentry, Mount, Path, Task, control};
 
 #[map]
 static LIFE: RingBuf = RingBuf::with_byte_size(LIFE_RING_BYTES, 0);
@@ -93,6 +94,19 @@ pub fn header(kind: EventKind, task: Task, tgid: u32, tid: u32, tag: Tag) -> Eve
     }
 }
 
+/// Whether a record wakes the reader: an alert may hang on one of a server lineage; any other only
+/// where much is waiting already (`BPF_RB_*`, include/uapi/linux/bpf.h).
+#[inline(always)]
+fn wake_up(ring: &RingBuf, tag: Tag) -> u64 {
+    if tag.is_server_lineage()
+        || ring.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(control!(wake_bytes))
+    {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}
+
 /// A record without a tail.
 #[repr(C)]
 pub struct Fixed<B> {
@@ -106,7 +120,7 @@ pub fn send<B: Wire>(header: EventHeader, body: B) {
     match LIFE.reserve::<Fixed<B>>(0) {
         Some(mut entry) => {
             entry.write(Fixed { header, body });
-            entry.submit(0);
+            entry.submit(wake_up(&LIFE, header.tag));
         }
         None => dropped(Drop::LifeRingFull),
     }
@@ -183,7 +197,9 @@ impl Record {
         };
         // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
         let bytes = unsafe { core::slice::from_raw_parts(base, len) };
-        if map.output::<[u8]>(bytes, 0).is_err() {
+        // SAFETY: a slot begins with the header.
+        let tag = unsafe { (*base.cast::<EventHeader>()).tag };
+        if map.output::<[u8]>(bytes, wake_up(map, tag)).is_err() {
             dropped(reason);
         }
     }

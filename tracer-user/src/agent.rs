@@ -31,6 +31,10 @@ use crate::source::{Input, Loss, snapshot};
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// How often the rings are looked at without being woken: records of server lineages wake the agent,
+/// the others wait for this. It bounds how long a new server is unknown to the kernel side.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Change of the wall clock against the boot clock that is told, nanoseconds.
 const CLOCK_STEP_NS: u128 = 1_000_000;
 
@@ -223,7 +227,7 @@ impl Agent {
             } else if self.pipeline.is_waiting() {
                 Duration::from_millis(1)
             } else {
-                HOUSEKEEPING
+                LOOK
             };
             let failed = async {
                 match sink.as_ref() {

@@ -15,6 +15,7 @@ use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
+use tracer_common::control::Control;
 use tracer_common::probe::{Drop as Lost, PROBES, Probe};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
@@ -23,6 +24,10 @@ use self::btf::Btf;
 
 /// Where the kernel gives its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Part of a ring that may fill before its reader is woken for records that no alert hangs on. At
+/// the highest rate that two cores produce, the rest of the default ring lasts a second.
+const WAKE_PART: u32 = 8;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_EBPF_OBJECT"));
 
@@ -150,6 +155,10 @@ impl Sensor {
             .map_err(|error| SensorError::Unsupported(error.to_string()))?;
         let control = offsets::control(&types, std::env::consts::ARCH, std::process::id())
             .map_err(|error| SensorError::Unsupported(error.to_string()))?;
+        let control = Control {
+            wake_bytes: options.life_ring_bytes.min(options.file_ring_bytes) / WAKE_PART,
+            ..control
+        };
         raise_memlock();
         let mut loader = EbpfLoader::new();
         loader

@@ -106,7 +106,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
             // __X32_SYSCALL_BIT: arch/x86/include/uapi/asm/unistd.h. The calls of the table have the
             // same numbers with and without it.
             x32_mask: 0x4000_0000,
-            reserved: 0,
+            wake_bytes: 0,
             // arch/x86/entry/syscalls/syscall_64.tbl; arguments as in
             // arch/x86/include/asm/syscall_wrapper.h, SC_X86_64_REGS_TO_ARGS.
             native: SyscallAbi {
@@ -166,7 +166,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                 compat_offset: at("task_struct.thread_info.flags")?,
                 compat_mask: 1 << 22,
                 x32_mask: 0,
-                reserved: 0,
+                wake_bytes: 0,
                 // include/uapi/asm-generic/unistd.h
                 native: SyscallAbi {
                     arg,
