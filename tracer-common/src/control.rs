@@ -7,11 +7,11 @@ use crate::wire;
 pub const ABSENT: u32 = u32::MAX;
 
 wire! {
-    /// Where one system call convention keeps number and arguments, and its numbers.
+    /// Where one system call convention keeps its arguments, and its numbers.
     /// Offsets are bytes into `struct pt_regs`; [`ABSENT`] where there is none.
     pub struct SyscallAbi {
-        /// Offset of each of the first four arguments.
-        pub arg: [u32; 4],
+        /// Offset of each of the first five arguments.
+        pub arg: [u32; 5],
         /// open(2)
         pub open: u32,
         /// creat(2)
@@ -26,8 +26,6 @@ wire! {
         pub renameat: u32,
         /// renameat2(2)
         pub renameat2: u32,
-        /// Unused, zero.
-        pub reserved: u32,
     }
 
     /// Settings of the kernel side, fixed at load.

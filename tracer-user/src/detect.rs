@@ -35,6 +35,9 @@ const UNDECIDED_NS: u64 = 10_000_000_000;
 /// How soon a child that a starting server makes runs a program, nanoseconds.
 const CHILD_EXEC_NS: u64 = 1_000_000_000;
 
+/// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
+const RENAME_EXCHANGE: u32 = 1 << 1;
+
 /// Files remembered as written by server lineages.
 const WRITTEN: usize = 16_384;
 
@@ -127,21 +130,16 @@ impl Detector {
 
     fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
         let subject = event.meta.subject;
-        let process = store.get(subject)?;
-        if process.image().is_some_and(|image| image.server.is_some()) {
-            return None; // a server starts a server: php-fpm reloading, Apache running php-cgi
-        }
         let nearest = nearest(store, event, true)?;
-        if nearest.server.role == Role::Mail {
-            return None; // delivery runs commands by design
-        }
         let dropped = self.written.holds(exec);
         let program = roles::program(exec);
-        if program.is_none() && !dropped {
-            return None;
-        }
-        if !dropped && self.is_expected(&nearest, event, exec, program) {
-            return None;
+        if !dropped {
+            // Servers run servers: php-fpm reloads, Apache runs php-cgi, and no server's own
+            // executable is a shell. One that only its arguments name is an interpreter that was
+            // given a name, and judged as an interpreter.
+            if program.is_none() || self.is_expected(&nearest, event, exec, program) {
+                return None;
+            }
         }
         let (rule, mut severity) = match program {
             _ if dropped => (&rules::DROPPED_EXEC, Severity::High),
@@ -203,15 +201,26 @@ impl Detector {
     ) -> bool {
         nearest.is_starting(event)
             || (program == Some(Program::Shell) && is_sendmail(exec))
-            || self.is_cgi(event, exec)
+            || self.is_cgi(nearest, event, exec)
             || nearest
                 .image
                 .is_some_and(|server| is_own_program(server, exec))
     }
 
-    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it.
-    fn is_cgi(&self, event: &Event, exec: &Exec) -> bool {
-        if exec.filename == exec.interp || event.meta.flags & flag::STRING_TRUNCATED != 0 {
+    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it. The
+    /// script's name is the caller's word, so it counts only where it cannot mean another file:
+    /// without `..`, and in the namespaces of the server, where `/usr/lib/cgi-bin` is not what an
+    /// attacker mounted or rooted there.
+    fn is_cgi(&self, nearest: &Nearest<'_>, event: &Event, exec: &Exec) -> bool {
+        let dots = |name: &[u8]| name.split(|&byte| byte == b'/').any(|part| part == b"..");
+        let Some(server) = nearest.image else {
+            return false;
+        };
+        if exec.filename == exec.interp
+            || event.meta.flags & flag::STRING_TRUNCATED != 0
+            || dots(&exec.filename)
+            || (exec.ns.mnt, exec.ns.user) != (server.exec.ns.mnt, server.exec.ns.user)
+        {
             return false;
         }
         let script = absolute(&exec.cwd, &exec.filename);
@@ -237,9 +246,17 @@ impl Detector {
 
     fn rename(&mut self, store: &Store, event: &Event, rename: &Rename) -> Option<Found> {
         let nearest = nearest(store, event, false)?;
-        self.written.rename(&rename.old, &rename.new);
-        let verb = format!("renamed {} to", String::from_utf8_lossy(&rename.old));
-        self.write(&nearest, event, rename.mnt_ns, &rename.new, &verb)
+        let mut judge = |from: &[u8], to: &[u8]| {
+            self.written.rename(from, to);
+            let verb = format!("renamed {} to", String::from_utf8_lossy(from));
+            self.write(&nearest, event, rename.mnt_ns, to, &verb)
+        };
+        let found = judge(&rename.old, &rename.new);
+        if rename.flags & RENAME_EXCHANGE == 0 {
+            return found;
+        }
+        let other = judge(&rename.new, &rename.old);
+        found.or(other)
     }
 
     fn write(
@@ -336,6 +353,9 @@ struct Nearest<'a> {
     child: Option<&'a Process>,
 }
 
+/// Mail servers are passed over: delivery runs commands by design, and what a mail server does below
+/// another server is that other server's.
+///
 /// Walks from the subject to its creators. Of the subject's own programs the one it runs now counts
 /// only where `exec` is false: an exec is judged by what ran before it.
 fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a>> {
@@ -356,7 +376,12 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
             .skip(front)
             .rev()
             .skip(back)
-            .find(|image| image.server.is_some());
+            .find(|image| {
+                image
+                    .server
+                    .as_ref()
+                    .is_some_and(|server| server.role != Role::Mail)
+            });
         if let Some(image) = image
             && let Some(server) = &image.server
         {
@@ -373,7 +398,9 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
     }
     // The kernel knows more than the store where records were lost.
     let tag = event.meta.tag;
-    let role = Role::ALL.iter().find(|role| tag.roles & role.bit() != 0)?;
+    let role = Role::ALL
+        .iter()
+        .find(|role| **role != Role::Mail && tag.roles & role.bit() != 0)?;
     Some(Nearest {
         server: Server {
             name: "server",

@@ -236,7 +236,7 @@ impl Store {
     }
 
     fn observed(&mut self, meta: &Meta, exec: &Exec) {
-        let server = roles::by_exec(exec);
+        let server = roles::by_exec(exec).or_else(|| roles::by_title(exec));
         let tag = server.as_ref().map_or(Tag::ZERO, |server| Tag {
             roles: server.role.bit(),
             ..Tag::ZERO

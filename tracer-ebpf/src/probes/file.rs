@@ -70,6 +70,7 @@ macro_rules! abi {
                 control!($side.arg[1]),
                 control!($side.arg[2]),
                 control!($side.arg[3]),
+                control!($side.arg[4]),
             ],
             open: control!($side.open),
             creat: control!($side.creat),
@@ -78,7 +79,6 @@ macro_rules! abi {
             rename: control!($side.rename),
             renameat: control!($side.renameat),
             renameat2: control!($side.renameat2),
-            reserved: 0,
         }
     };
 }
@@ -143,12 +143,13 @@ fn dispatch(
                 flags: 0,
             }
         } else {
+            let with_flags = number == abi.renameat2;
             Names {
                 old_dir: argument(0) as i32,
                 old: argument(1),
                 new_dir: argument(2) as i32,
                 new: argument(3),
-                flags: 0,
+                flags: if with_flags { argument(4) as u32 } else { 0 },
             }
         };
         rename(caller, &names, flags);
@@ -169,9 +170,11 @@ fn open(caller: Caller, fd: u32, flags: u16) {
     if f_mode & (fmode::WRITE | fmode::CREATED) == 0 || !file.is_regular() {
         return;
     }
-    let (Some(inode), Some((record, header, body))) =
-        (file.inode(), Record::start::<OpenBody>(SLOT_SYSCALL))
-    else {
+    let Some(inode) = file.inode() else {
+        output::dropped(Drop::FileFault);
+        return;
+    };
+    let Some((record, header, body)) = Record::start::<OpenBody>(SLOT_SYSCALL) else {
         return;
     };
     // SAFETY: both point into this program's own scratch slot, apart from each other, and are

@@ -115,6 +115,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                     at("pt_regs.si")?,
                     at("pt_regs.dx")?,
                     at("pt_regs.r10")?,
+                    at("pt_regs.r8")?,
                 ],
                 open: 2,
                 creat: 85,
@@ -123,7 +124,6 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                 rename: 82,
                 renameat: 264,
                 renameat2: 316,
-                reserved: 0,
             },
             // arch/x86/entry/syscalls/syscall_32.tbl; SC_IA32_REGS_TO_ARGS.
             compat: SyscallAbi {
@@ -132,6 +132,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                     at("pt_regs.cx")?,
                     at("pt_regs.dx")?,
                     at("pt_regs.si")?,
+                    at("pt_regs.di")?,
                 ],
                 open: 5,
                 creat: 8,
@@ -140,7 +141,6 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                 rename: 38,
                 renameat: 302,
                 renameat2: 353,
-                reserved: 0,
             },
         }),
         "aarch64" => {
@@ -157,6 +157,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                 register(1)?,
                 register(2)?,
                 register(3)?,
+                register(4)?,
             ];
             Ok(Control {
                 own_tgid,
@@ -177,7 +178,6 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                     rename: ABSENT,
                     renameat: 38,
                     renameat2: 276,
-                    reserved: 0,
                 },
                 // arch/arm64/tools/syscall_32.tbl (include/asm/unistd32.h on older kernels).
                 compat: SyscallAbi {
@@ -189,7 +189,6 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                     rename: 38,
                     renameat: 329,
                     renameat2: 382,
-                    reserved: 0,
                 },
             })
         }
