@@ -36,17 +36,15 @@ wire! {
         pub nr_offset: u32,
         /// Offset in `task_struct` of the word that says a call came by the compat convention.
         pub compat_offset: u32,
-        /// The bit in that word.
-        pub compat_mask: u32,
+        /// The place of its bit in that word, counted from the lowest.
+        pub compat_shift: u32,
         /// The bit that marks an x32 call in the number; zero where there is no x32.
         pub x32_mask: u32,
         /// Bytes waiting in a ring from which on its reader is woken for any record. A record of a
         /// server lineage always wakes it; the others wait for its next look, because waking costs
         /// the traced process more than all the rest of a hook.
         pub wake_bytes: u32,
-        /// The kernel's own convention.
-        pub native: SyscallAbi,
-        /// The 32-bit convention.
-        pub compat: SyscallAbi,
+        /// The kernel's own convention, then the 32-bit one: the bit above is the index.
+        pub abi: [SyscallAbi; 2],
     }
 }
