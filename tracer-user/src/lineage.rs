@@ -199,7 +199,7 @@ impl Store {
             tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         };
         self.insert(child);
     }
@@ -217,6 +217,8 @@ impl Store {
             process.tag.distance = meta.tag.distance;
         }
         if let Some(server) = &server {
+            // What it does from now on is a server's, not part of what was told before.
+            process.alerted.clear();
             process.tag.roles |= server.role.bit();
             process.tag.distance = 0;
             if roles::by_file_alone(exec) {
@@ -271,7 +273,7 @@ impl Store {
             tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         });
     }
 
@@ -315,7 +317,7 @@ impl Store {
             tag: meta.tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         });
     }
 

@@ -368,7 +368,7 @@ impl Pipeline {
             tag: event.meta.tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         })
     }
 

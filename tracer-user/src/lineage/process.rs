@@ -87,8 +87,8 @@ pub struct Process {
     pub ports: Vec<u16>,
     /// How it ended; `None` while it lives.
     pub ended: Option<Ended>,
-    /// The worst alert that was raised for what it ran.
-    pub alerted: Option<Severity>,
+    /// Rules that were raised for what it and its descendants ran, with the worst severity of each.
+    pub alerted: Vec<(&'static str, Severity)>,
 }
 
 impl Process {
