@@ -117,7 +117,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "a script with an interpreter line",
-        rule: SHELL,
+        rule: DROPPED_EXEC,
         php: "file_put_contents('DIR/tmp/tool', \"#!/bin/sh\\necho TOKEN\\n\");\n\
               chmod('DIR/tmp/tool', 0755);\n\
               $p = proc_open(['DIR/tmp/tool'], [1 => ['pipe', 'w']], $io);\n\
