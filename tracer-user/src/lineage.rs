@@ -118,7 +118,7 @@ impl Store {
         match payload {
             Payload::Fork(fork) => self.fork(meta, fork, retag),
             Payload::Exec(exec) => self.exec(meta, exec, retag),
-            Payload::Observed(exec) => self.observed(meta, exec),
+            Payload::Observed(exec) => self.observed(meta, exec, retag),
             Payload::Exit(exit) => {
                 self.subject(meta);
                 if let Some(process) = self.get_mut(meta.subject)
@@ -235,10 +235,21 @@ impl Store {
             server,
         };
         push_image(process, image);
+        if process.origin == Origin::Inferred && process.creator.is_none() {
+            // Its fork was lost: the parent it has now is the best that is known.
+            let parent = (exec.parent.tgid != 0).then_some(exec.parent);
+            self.set_creator(meta.subject, parent);
+        }
     }
 
-    fn observed(&mut self, meta: &Meta, exec: &Exec) {
+    fn observed(&mut self, meta: &Meta, exec: &Exec, retag: &mut Vec<Retag>) {
         let server = roles::by_exec(exec).or_else(|| roles::by_title(exec));
+        if let Some(server) = &server
+            && roles::by_file_alone(exec)
+        {
+            // So that its next start is tagged by the kernel itself.
+            retag.push(Retag::Executable(exec.file, server.role.bit()));
+        }
         let tag = server.as_ref().map_or(Tag::ZERO, |server| Tag {
             roles: server.role.bit(),
             ..Tag::ZERO
@@ -367,11 +378,15 @@ impl Store {
             return;
         };
         let old = std::mem::replace(&mut process.creator, creator);
-        if let Some(old) = old {
-            self.forget_child(old);
-        }
         if let Some(creator) = creator {
             *self.children.entry(creator).or_default() += 1;
+        }
+        if let Some(old) = old {
+            self.forget_child(old);
+            if let Some(ended) = self.get(old).and_then(|process| process.ended) {
+                // It may have waited for nothing but this child.
+                self.ended.push_front((ended.boot_ns, old));
+            }
         }
     }
 
@@ -399,8 +414,9 @@ impl Store {
     /// process lives or has a living descendant.
     fn evict(&mut self) -> bool {
         while let Some((_, key)) = self.ended.pop_front() {
-            if self.remove_if_leaf(key, u64::MAX) {
-                self.stats.evicted += 1;
+            let removed = self.remove_if_leaf(key, u64::MAX);
+            if removed > 0 {
+                self.stats.evicted += removed;
                 return true;
             }
         }
@@ -408,10 +424,10 @@ impl Store {
     }
 
     /// Removes an ended process without children in the store, then its creators the same way. One
-    /// with children is removed when the last of them is.
-    fn remove_if_leaf(&mut self, key: ProcessKey, now_boot_ns: u64) -> bool {
+    /// with children is removed when the last of them is. How many were.
+    fn remove_if_leaf(&mut self, key: ProcessKey, now_boot_ns: u64) -> u64 {
         let mut next = Some(key);
-        let mut removed = false;
+        let mut removed = 0;
         while let Some(key) = next.take() {
             let gone = !self.children.contains_key(&key)
                 && self
@@ -425,7 +441,7 @@ impl Store {
             let Some(process) = self.processes.remove(&key) else {
                 break;
             };
-            removed = true;
+            removed += 1;
             if self.current.get(&key.tgid) == Some(&key) {
                 self.current.remove(&key.tgid);
             }
@@ -449,9 +465,15 @@ fn push_image(process: &mut Process, image: Image) {
         process.images.pop();
     }
     if process.images.len() >= IMAGES {
-        process
-            .images
-            .remove(1.max(process.inherited).min(IMAGES - 1));
+        // Neither the first nor, as long as there is another, a server: its descendants' lineage
+        // rests on that.
+        let middle = 1.max(process.inherited)..process.images.len();
+        let plain = |at: &usize| {
+            let image = process.images.get(*at);
+            image.is_some_and(|image| image.server.is_none())
+        };
+        let at = middle.clone().find(plain).unwrap_or(middle.start);
+        process.images.remove(at.min(IMAGES - 1));
     }
     process.images.push(image);
 }

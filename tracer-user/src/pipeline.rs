@@ -13,7 +13,7 @@ use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, Process
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Payload, ProcessKey, decode};
+use crate::event::{Event, Listen, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Origin, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
@@ -383,10 +383,17 @@ impl Pipeline {
     fn event_id(&self, event: &Event) -> Uuid {
         let kind = kind_name(&event.payload);
         let meta = &event.meta;
-        let text = format!(
+        let mut text = format!(
             "event|{}|{}|{}|{}|{}|{kind}",
             self.host.boot_id, meta.subject.tgid, meta.subject.start_ticks, meta.tid, meta.boot_ns,
         );
+        if let Payload::Listen(listen) = &event.payload {
+            // The snapshot finds all of a process's sockets at one time.
+            let Listen {
+                port, family, addr, ..
+            } = listen;
+            text.push_str(&format!("|{family}|{addr:?}|{port}"));
+        }
         Uuid::new_v5(&NAMESPACE, text.as_bytes())
     }
 }
