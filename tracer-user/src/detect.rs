@@ -39,6 +39,9 @@ const UNDECIDED_NS: u64 = 10_000_000_000;
 /// How soon a child that a starting server makes runs a program, nanoseconds.
 const CHILD_EXEC_NS: u64 = 1_000_000_000;
 
+/// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
+const RENAME_EXCHANGE: u32 = 1 << 1;
+
 /// A rule that matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -211,15 +214,26 @@ impl Detector {
     ) -> bool {
         nearest.is_starting(event)
             || (program == Some(Program::Shell) && is_sendmail(exec))
-            || self.is_cgi(event, exec)
+            || self.is_cgi(nearest, event, exec)
             || nearest
                 .image
                 .is_some_and(|server| is_own_program(server, exec, &self.written))
     }
 
-    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it.
-    fn is_cgi(&self, event: &Event, exec: &Exec) -> bool {
-        if exec.filename == exec.interp || event.meta.flags & flag::STRING_TRUNCATED != 0 {
+    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it. The
+    /// script's name is the caller's word, so it counts only where it cannot mean another file:
+    /// without `..`, and in the namespaces of the server, where `/usr/lib/cgi-bin` is not what an
+    /// attacker mounted or rooted there.
+    fn is_cgi(&self, nearest: &Nearest<'_>, event: &Event, exec: &Exec) -> bool {
+        let dots = |name: &[u8]| name.split(|&byte| byte == b'/').any(|part| part == b"..");
+        let Some(server) = nearest.image else {
+            return false;
+        };
+        if exec.filename == exec.interp
+            || event.meta.flags & flag::STRING_TRUNCATED != 0
+            || dots(&exec.filename)
+            || (exec.ns.mnt, exec.ns.user) != (server.exec.ns.mnt, server.exec.ns.user)
+        {
             return false;
         }
         let script = absolute(&exec.cwd, &exec.filename);
@@ -245,21 +259,28 @@ impl Detector {
 
     fn rename(&mut self, store: &Store, event: &Event, rename: &Rename) -> Option<Found> {
         let nearest = nearest(store, event, false, |_| true)?;
-        self.written.rename(&rename.old, &rename.new);
-        let verb = format!("renamed {} to", String::from_utf8_lossy(&rename.old));
-        let Rename { new, mnt_ns, .. } = rename;
-        // A directory brings what was written in it.
-        let inside = match code(new) {
-            Some(_) => None,
-            None => self.written.code_below(new).map(<[u8]>::to_vec),
-        };
-        match inside {
-            Some(path) => {
-                let verb = format!("{verb} {} and with it", String::from_utf8_lossy(new));
-                self.write(&nearest, event, *mnt_ns, &path, &verb)
+        let mut judge = |from: &[u8], to: &[u8]| {
+            self.written.rename(from, to);
+            let verb = format!("renamed {} to", String::from_utf8_lossy(from));
+            // A directory brings what was written in it.
+            let inside = match code(to) {
+                Some(_) => None,
+                None => self.written.code_below(to).map(<[u8]>::to_vec),
+            };
+            match inside {
+                Some(path) => {
+                    let verb = format!("{verb} {} and with it", String::from_utf8_lossy(to));
+                    self.write(&nearest, event, rename.mnt_ns, &path, &verb)
+                }
+                None => self.write(&nearest, event, rename.mnt_ns, to, &verb),
             }
-            None => self.write(&nearest, event, *mnt_ns, new, &verb),
+        };
+        let found = judge(&rename.old, &rename.new);
+        if rename.flags & RENAME_EXCHANGE == 0 {
+            return found;
         }
+        let other = judge(&rename.new, &rename.old);
+        found.or(other)
     }
 
     fn write(

@@ -243,7 +243,7 @@ impl Store {
     }
 
     fn observed(&mut self, meta: &Meta, exec: &Exec, retag: &mut Vec<Retag>) {
-        let server = roles::by_exec(exec);
+        let server = roles::by_exec(exec).or_else(|| roles::by_title(exec));
         if let Some(server) = &server
             && roles::by_file_alone(exec)
         {

@@ -238,9 +238,15 @@ impl Pipeline {
             return;
         }
         let key = event.meta.subject;
-        let Some(image) = self.store.get(key).and_then(Process::image) else {
+        let mut chain = self.store.chain(key);
+        let Some(image) = chain.next().and_then(Process::image) else {
             return;
         };
+        // What runs below a server may be the attacker's: its configuration is not believed.
+        let below = chain.any(|process| process.images.iter().any(|image| image.server.is_some()));
+        if below {
+            return;
+        }
         if let Some(Server { name, .. }) = image.server {
             let seen = ServerSeen {
                 key,

@@ -100,7 +100,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "apache2", group: Group::Test, proof: Proof::Program("apache2"), why: "a server under attack" },
     Package { name: "libapache2-mod-php", group: Group::Test, proof: Proof::File("/usr/lib/apache2/modules/libphp*.so"), why: "a server under attack" },
     Package { name: "lighttpd", group: Group::Test, proof: Proof::Program("lighttpd"), why: "a server under attack" },
-    Package { name: "postgresql", group: Group::Test, proof: Proof::File("/usr/lib/postgresql/*/bin/postgres"), why: "a server under attack" },
+    Package { name: "postgresql", group: Group::Test, proof: Proof::Program("pg_ctlcluster"), why: "a server under attack" },
     Package { name: "mariadb-server-core", group: Group::Test, proof: Proof::Program("mariadbd"), why: "a server at ordinary work" },
     Package { name: "mariadb-client-core", group: Group::Test, proof: Proof::Program("mariadb"), why: "a server at ordinary work" },
     Package { name: "nodejs", group: Group::Test, proof: Proof::Program("node"), why: "a server under attack" },

@@ -237,34 +237,40 @@ fn by_name(name: &[u8]) -> Option<Server> {
         })
 }
 
+/// The server that a process calls itself, where it was found running: gunicorn and puma write
+/// `gunicorn: master [app]` over their arguments. Never used for an exec that was seen, whose
+/// arguments are what the server was started with.
+#[must_use]
+pub fn by_title(exec: &Exec) -> Option<Server> {
+    let title = exec.args.first()?.split(|&byte| byte == b':').next()?;
+    hosted(effective_name(exec), |server| names(server, title))
+}
+
 fn by_arguments(exe: &[u8], args: &[Vec<u8>]) -> Option<Server> {
+    hosted(exe, |server| {
+        if server.exe == JAVA {
+            // Options before and after the class or archive are many; a name is enough.
+            return args.iter().skip(1).any(|word| names(server, word));
+        }
+        script(args).is_some_and(|script| names(server, script))
+    })
+}
+
+fn hosted(exe: &[u8], is: impl Fn(&Hosted) -> bool) -> Option<Server> {
     HOSTED
         .iter()
-        .filter(|server| any(server.exe, exe))
-        .find(|server| {
-            let names = |word: &[u8]| {
-                server
-                    .program
-                    .iter()
-                    .any(|name| name.as_bytes() == base(word))
-            };
-            // A process title, as gunicorn and puma set it: "gunicorn: master [app]".
-            let title = args
-                .first()
-                .and_then(|title| title.split(|&byte| byte == b':').next());
-            if title.is_some_and(names) {
-                return true;
-            }
-            if server.exe == JAVA {
-                // Options before and after the class or archive are many; a name is enough.
-                return args.iter().skip(1).any(|word| names(word));
-            }
-            script(args).is_some_and(names)
-        })
+        .find(|server| any(server.exe, exe) && is(server))
         .map(|server| Server {
             name: server.name,
             role: server.role,
         })
+}
+
+fn names(server: &Hosted, word: &[u8]) -> bool {
+    server
+        .program
+        .iter()
+        .any(|name| name.as_bytes() == base(word))
 }
 
 /// The script or module that an interpreter's arguments name: the first word that is no option, or
@@ -445,12 +451,9 @@ mod tests {
                 .0,
             "uvicorn"
         );
-        assert_eq!(
-            server("/usr/bin/python3", &["gunicorn: master [app]"])
-                .unwrap()
-                .0,
-            "gunicorn"
-        );
+        let title = exec("/usr/bin/python3", &["gunicorn: master [app]"]);
+        assert_eq!(by_exec(&title), None);
+        assert_eq!(by_title(&title).unwrap().name, "gunicorn");
         assert_eq!(
             server("/usr/bin/python3", &["python3", "-c", "gunicorn"]),
             None
