@@ -123,8 +123,23 @@ impl Detector {
     pub fn event(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
         match &event.payload {
             Payload::Exec(exec) => self.exec(store, event, exec),
-            Payload::Open(open) => self.open(store, event, open),
-            Payload::Rename(rename) => self.rename(store, event, rename),
+            Payload::Open(open) => {
+                if nearest(store, event, false, |_| true).is_some() {
+                    self.written.insert(open.file, &open.path);
+                }
+                self.open(store, event, open)
+            }
+            Payload::Rename(rename) => {
+                if nearest(store, event, false, |_| true).is_some() {
+                    let Rename { old, new, .. } = &**rename;
+                    if is_exchange(rename) {
+                        self.written.exchange(old, new);
+                    } else {
+                        self.written.rename(old, new);
+                    }
+                }
+                self.rename(store, event, rename)
+            }
             Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) | Payload::Observed(_) => None,
         }
     }
@@ -246,7 +261,6 @@ impl Detector {
 
     fn open(&mut self, store: &Store, event: &Event, open: &Open) -> Option<Found> {
         let nearest = nearest(store, event, false, |_| true)?;
-        self.written.insert(open.file, &open.path);
         let verb = if open.created {
             "created"
         } else if open.f_flags & 0o2000 != 0 {
@@ -260,7 +274,6 @@ impl Detector {
     fn rename(&mut self, store: &Store, event: &Event, rename: &Rename) -> Option<Found> {
         let nearest = nearest(store, event, false, |_| true)?;
         let mut judge = |from: &[u8], to: &[u8]| {
-            self.written.rename(from, to);
             let verb = format!("renamed {} to", String::from_utf8_lossy(from));
             // A directory brings what was written in it.
             let inside = match code(to) {
@@ -276,7 +289,7 @@ impl Detector {
             }
         };
         let found = judge(&rename.old, &rename.new);
-        if rename.flags & RENAME_EXCHANGE == 0 {
+        if !is_exchange(rename) {
             return found;
         }
         let other = judge(&rename.new, &rename.old);
@@ -371,6 +384,11 @@ impl Detector {
         self.recent.push_back((now, subject, path.to_vec()));
         true
     }
+}
+
+/// Whether two names change places.
+const fn is_exchange(rename: &Rename) -> bool {
+    rename.flags & RENAME_EXCHANGE != 0
 }
 
 /// The nearest server of a lineage.

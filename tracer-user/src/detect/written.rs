@@ -49,6 +49,15 @@ impl Written {
         }
     }
 
+    /// Two names change places, with all that is below them.
+    pub(super) fn exchange(&mut self, one: &[u8], other: &[u8]) {
+        // No path of the kernel's begins so.
+        const ASIDE: &[u8] = b"\0";
+        self.rename(one, ASIDE);
+        self.rename(other, one);
+        self.rename(ASIDE, other);
+    }
+
     /// The first file of a directory that is code, by name.
     pub(super) fn code_below(&self, dir: &[u8]) -> Option<&[u8]> {
         self.below(dir)
@@ -134,6 +143,18 @@ mod tests {
         assert_eq!(written.code_below(b"/srv/b/sub"), None);
         written.rename(b"/tmp/ab", b"/tmp/c.php");
         assert!(written.holds(file(3), b"/tmp/c.php"));
+    }
+
+    #[test]
+    fn names_change_places() {
+        let mut written = Written::default();
+        written.insert(file(1), b"/tmp/a");
+        written.insert(file(2), b"/srv/b/x");
+        written.exchange(b"/tmp/a", b"/srv/b");
+        assert!(written.holds(file(1), b"/srv/b"));
+        assert!(written.holds(file(2), b"/tmp/a/x"));
+        written.exchange(b"/srv/b", b"/nothing");
+        assert!(written.holds(file(1), b"/nothing") && !written.has_path(b"/srv/b"));
     }
 
     #[test]

@@ -282,10 +282,10 @@ fn exec(exe: &[u8], cwd: &[u8], area: &[u8]) -> Exec {
         ..ExecBody::ZERO
     };
     let bytes = story::record(header, &body, &[&exe, &cwd, head, end].concat());
-    match decode(&bytes).unwrap().payload {
-        Payload::Exec(exec) => *exec,
-        other => panic!("{other:?}"),
-    }
+    let Payload::Exec(exec) = decode(&bytes).unwrap().payload else {
+        panic!("an exec record is an exec")
+    };
+    *exec
 }
 
 #[test]

@@ -422,7 +422,10 @@ fn a_storm_of_forks_stays_in_bounds() {
     }
     let stats = store.stats();
     assert_eq!(stats.refused, 0);
-    assert_eq!(stats.evicted as usize, ancestors.len() + 3 * MAX - MAX);
+    assert_eq!(
+        usize::try_from(stats.evicted).unwrap(),
+        ancestors.len() + 3 * MAX - MAX
+    );
     assert!(ancestors.iter().all(|key| store.get(*key).is_some()));
 
     // Where all live, the newest are refused.
@@ -433,7 +436,7 @@ fn a_storm_of_forks_stays_in_bounds() {
     let store = filled(&living, MAX);
     assert_eq!(store.len(), MAX);
     assert_eq!(
-        store.stats().refused as usize,
+        usize::try_from(store.stats().refused).unwrap(),
         ancestors.len() + 3 * MAX - MAX
     );
     assert!(ancestors.iter().all(|key| store.get(*key).is_some()));

@@ -10,7 +10,7 @@
 //! fork 10>20                                10 creates 20
 //! exec 20 :uid=33 /bin/sh sh -c 'id; ls'    executable, then argv (its name, where left out)
 //! open 20 created /srv/www/x.php            or `write`, `append`
-//! rename 20 /srv/www/x.txt /srv/www/x.php
+//! rename 20 /srv/www/x.txt /srv/www/x.php   `:exchange`: RENAME_EXCHANGE
 //! listen 20 80
 //! exit 20 256                               status as wait(2) gives it
 //! served|component|cgi /srv/www             a directory becomes known
@@ -439,6 +439,7 @@ impl Teller {
         let mut header = self.header(line, EventKind::Rename, pid);
         let uid = self.process(pid).uid;
         let (old, new) = (line.word(2).to_owned(), line.word(3).to_owned());
+        let exchange = line.option("exchange").is_some();
         let prefix = format!("{old}/");
         let moved: Vec<(String, u64)> = self
             .files
@@ -463,6 +464,7 @@ impl Teller {
             sections.map(|section| u16::try_from(section.len()).unwrap());
         let mut body = RenameBody {
             mnt_ns: 4_026_531_841,
+            rename_flags: if exchange { 2 } else { 0 },
             old_dir_len: old_dir,
             old_len: old,
             new_dir_len: new_dir,

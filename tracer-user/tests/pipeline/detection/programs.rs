@@ -52,6 +52,7 @@ pub(super) const MUST: &[Row] = &[
     // What it wrote.
     ("a dropped file", FPM, "open 11 created /tmp/x;;fork 11>20;;exec 20 /tmp/x", &["server-dropped-exec high 20"]),
     ("a dropped file that moved", FPM, "open 11 created /tmp/x;;rename 11 /tmp/x /tmp/y;;fork 11>20;;exec 20 /tmp/y", &["server-dropped-exec high 20"]),
+    ("a dropped file that changed places", FPM, "open 11 created /tmp/x;;rename 11 :exchange /tmp/x /tmp/y;;fork 11>20;;exec 20 /tmp/y", &["server-dropped-exec high 20"]),
     ("a dropped file whose directory moved", FPM, "open 11 created /tmp/a/x;;rename 11 /tmp/a /tmp/b;;fork 11>20;;exec 20 /tmp/b/x", &["server-dropped-exec high 20"]),
     ("a dropped file named as a server", FPM, "open 11 created /tmp/nginx;;fork 11>20;;exec 20 /tmp/nginx", &["server-dropped-exec high 20"]),
     ("a dropped file through the loader", FPM, "open 11 created /tmp/nginx;;fork 11>20;;exec 20 :cwd=/tmp /lib64/ld-linux-x86-64.so.2 ld.so ./nginx", &["server-dropped-exec high 20"]),
