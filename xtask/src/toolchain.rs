@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Run,
     /// The demonstration: also nginx and php-fpm.
     Demo,
+    /// Recording the demonstration: also a virtual machine.
+    Record,
     /// Every test that needs no virtual machine.
     TestWithoutVm,
     /// Every test.
@@ -48,6 +50,7 @@ impl Purpose {
         match self {
             Purpose::Run => &[Group::Build],
             Purpose::Demo => &[Group::Build, Group::Demo],
+            Purpose::Record => &[Group::Build, Group::Demo, Group::Vm],
             Purpose::TestWithoutVm => &[Group::Build, Group::Demo, Group::Test],
             Purpose::Test => &[Group::Build, Group::Demo, Group::Test, Group::Vm],
         }
