@@ -10,8 +10,8 @@ wire! {
     /// Where one system call convention keeps number and arguments, and its numbers.
     /// Offsets are bytes into `struct pt_regs`; [`ABSENT`] where there is none.
     pub struct SyscallAbi {
-        /// Offset of each of the first four arguments.
-        pub arg: [u32; 4],
+        /// Offset of each of the first five arguments.
+        pub arg: [u32; 5],
         /// open(2)
         pub open: u32,
         /// creat(2)

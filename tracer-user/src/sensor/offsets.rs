@@ -115,6 +115,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                     at("pt_regs.si")?,
                     at("pt_regs.dx")?,
                     at("pt_regs.r10")?,
+                    at("pt_regs.r8")?,
                 ],
                 open: 2,
                 creat: 85,
@@ -132,6 +133,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                     at("pt_regs.cx")?,
                     at("pt_regs.dx")?,
                     at("pt_regs.si")?,
+                    at("pt_regs.di")?,
                 ],
                 open: 5,
                 creat: 8,
@@ -157,6 +159,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                 register(1)?,
                 register(2)?,
                 register(3)?,
+                register(4)?,
             ];
             Ok(Control {
                 own_tgid,
