@@ -6,7 +6,9 @@
 use core::mem::size_of;
 use core::ptr::read_volatile;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user,
+};
 use tracer_common::control::{ABSENT, Control};
 use tracer_common::event::{FdInfo, Ids, Namespaces, fd_kind};
 use tracer_common::offsets::KernelOffsets;
@@ -83,6 +85,15 @@ fn read<T: Copy>(at: *const u8) -> Option<T> {
     } else {
         None
     }
+}
+
+/// Reads a byte of the current process; `None` where its page is not there.
+#[inline(always)]
+pub fn user_byte(at: *const u8) -> Option<u8> {
+    let mut byte = 0_u8;
+    // SAFETY: the destination is one byte of our stack; the helper checks the source.
+    let failed = unsafe { bpf_probe_read_user((&raw mut byte).cast(), 1, at.cast()) };
+    if failed == 0 { Some(byte) } else { None }
 }
 
 #[inline(always)]

@@ -229,9 +229,9 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
     caller.task.ids(&mut body.ids);
     body.mnt_ns = caller.task.mnt_ns();
     body.rename_flags = names.flags;
-    let old_dir = directory(record, caller.task, names.old_dir);
+    let old_dir = directory(record, caller.task, names.old_dir, names.old);
     let old = record.user_string::<STRING_BYTES>(names.old as *const u8);
-    let new_dir = directory(record, caller.task, names.new_dir);
+    let new_dir = directory(record, caller.task, names.new_dir, names.new);
     let new = record.user_string::<STRING_BYTES>(names.new as *const u8);
     body.old_dir_len = old_dir.len;
     body.old_len = old.len;
@@ -247,9 +247,16 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
     record.finish::<RenameBody>(Ring::Files);
 }
 
+/// The directory that a name is relative to; empty where the name is absolute, and the descriptor
+/// then may be anything.
 #[inline(always)]
-fn directory(record: Record, task: Task, fd: i32) -> output::Section {
-    if fd == AT_FDCWD {
+fn directory(record: Record, task: Task, fd: i32, name: u64) -> output::Section {
+    if kernel::user_byte(name as *const u8) == Some(b'/') {
+        output::Section {
+            len: 0,
+            truncated: false,
+        }
+    } else if fd == AT_FDCWD {
         record.path(task.cwd())
     } else {
         record.path(task.file(fd as u32).and_then(|file| file.path()))
