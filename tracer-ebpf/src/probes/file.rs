@@ -13,6 +13,29 @@ use crate::guard;
 use crate::kernel::{self, Registers, Task, control};
 use crate::output::{self, Record, Ring};
 
+/// Reads one convention's table as constants that the verifier knows.
+macro_rules! abi {
+    ($side:ident) => {
+        SyscallAbi {
+            arg: [
+                control!($side.arg[0]),
+                control!($side.arg[1]),
+                control!($side.arg[2]),
+                control!($side.arg[3]),
+                control!($side.arg[4]),
+            ],
+            open: control!($side.open),
+            creat: control!($side.creat),
+            openat: control!($side.openat),
+            openat2: control!($side.openat2),
+            rename: control!($side.rename),
+            renameat: control!($side.renameat),
+            renameat2: control!($side.renameat2),
+            reserved: 0,
+        }
+    };
+}
+
 /// `trace_sys_exit(regs, ret)` (`syscall_exit_work`, kernel/entry): the call is done, its result is
 /// known and a new descriptor is installed, but the caller has not seen it. The raw tracepoint
 /// fires for every convention, 32-bit and x32 included, which the per-call ones do not.
@@ -45,11 +68,14 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         tid: ctx.pid(),
         tag,
     };
-    if task.compat_word() & control!(compat_mask) == 0 {
-        native(caller, registers, number, result);
+    // One of the two tables first, so that what follows is there once: the verifier of 5.10 walks
+    // paths too slowly to do it for each convention.
+    let (abi, flags) = if task.compat_word() & control!(compat_mask) == 0 {
+        (abi!(native), 0)
     } else {
-        compat(caller, registers, number, result);
-    }
+        (abi!(compat), flag::COMPAT)
+    };
+    dispatch(caller, registers, number, result, &abi, flags);
     0
 }
 
@@ -59,29 +85,6 @@ struct Caller {
     tgid: u32,
     tid: u32,
     tag: Tag,
-}
-
-/// Reads one convention's table as constants that the verifier knows.
-macro_rules! abi {
-    ($side:ident) => {
-        SyscallAbi {
-            arg: [
-                control!($side.arg[0]),
-                control!($side.arg[1]),
-                control!($side.arg[2]),
-                control!($side.arg[3]),
-                control!($side.arg[4]),
-            ],
-            open: control!($side.open),
-            creat: control!($side.creat),
-            openat: control!($side.openat),
-            openat2: control!($side.openat2),
-            rename: control!($side.rename),
-            renameat: control!($side.renameat),
-            renameat2: control!($side.renameat2),
-            reserved: 0,
-        }
-    };
 }
 
 /// Whether a call is one of ours in either convention. A number that means something else in the
@@ -103,23 +106,6 @@ fn opens(abi: &SyscallAbi, number: u32) -> bool {
 #[inline(always)]
 fn renames(abi: &SyscallAbi, number: u32) -> bool {
     number == abi.rename || number == abi.renameat || number == abi.renameat2
-}
-
-#[inline(always)]
-fn native(caller: Caller, registers: Registers, number: u32, result: i64) {
-    dispatch(caller, registers, number, result, &abi!(native), 0);
-}
-
-#[inline(always)]
-fn compat(caller: Caller, registers: Registers, number: u32, result: i64) {
-    dispatch(
-        caller,
-        registers,
-        number,
-        result,
-        &abi!(compat),
-        flag::COMPAT,
-    );
 }
 
 #[inline(always)]
@@ -274,13 +260,16 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
 #[inline(always)]
 fn directory(record: Record, task: Task, fd: i32, name: u64) -> output::Section {
     if kernel::user_byte(name as *const u8) == Some(b'/') {
-        output::Section {
+        return output::Section {
             len: 0,
             truncated: false,
-        }
-    } else if fd == AT_FDCWD {
-        record.path(task.cwd())
-    } else {
-        record.path(task.file(fd as u32).and_then(|file| file.path()))
+        };
     }
+    // Chosen before the walk, so that the walk is there once.
+    let path = if fd == AT_FDCWD {
+        task.cwd()
+    } else {
+        task.file(fd as u32).and_then(|file| file.path())
+    };
+    record.path(path)
 }
