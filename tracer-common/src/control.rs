@@ -7,7 +7,7 @@ use crate::wire;
 pub const ABSENT: u32 = u32::MAX;
 
 wire! {
-    /// Where one system call convention keeps number and arguments, and its numbers.
+    /// Where one system call convention keeps its arguments, and its numbers.
     /// Offsets are bytes into `struct pt_regs`; [`ABSENT`] where there is none.
     pub struct SyscallAbi {
         /// Offset of each of the first five arguments.
@@ -26,8 +26,6 @@ wire! {
         pub renameat: u32,
         /// renameat2(2)
         pub renameat2: u32,
-        /// Unused, zero.
-        pub reserved: u32,
     }
 
     /// Settings of the kernel side, fixed at load.
@@ -38,17 +36,15 @@ wire! {
         pub nr_offset: u32,
         /// Offset in `task_struct` of the word that says a call came by the compat convention.
         pub compat_offset: u32,
-        /// The bit in that word.
-        pub compat_mask: u32,
+        /// The place of its bit in that word, counted from the lowest.
+        pub compat_shift: u32,
         /// The bit that marks an x32 call in the number; zero where there is no x32.
         pub x32_mask: u32,
         /// Bytes waiting in a ring from which on its reader is woken for any record. A record of a
         /// server lineage always wakes it; the others wait for its next look, because waking costs
         /// the traced process more than all the rest of a hook.
         pub wake_bytes: u32,
-        /// The kernel's own convention.
-        pub native: SyscallAbi,
-        /// The 32-bit convention.
-        pub compat: SyscallAbi,
+        /// The kernel's own convention, then the 32-bit one: the bit above is the index.
+        pub abi: [SyscallAbi; 2],
     }
 }

@@ -158,8 +158,8 @@ drops! {
     StringFault = 6, "string_fault", false;
     /// The descriptor of an open had no file: closed by another thread, or unreadable.
     FileFault = 7, "file_fault", true;
-    /// A member of a task could not be read.
-    TaskFault = 8, "task_fault", false;
+    /// A member of a task that its event rests on could not be read.
+    TaskFault = 8, "task_fault", true;
 }
 
 /// How many drop counters there are.

@@ -32,9 +32,7 @@ pub fn tag(tgid: u32) -> Tag {
 #[inline(always)]
 pub fn inherit(creator: Tag, child: u32) -> Tag {
     if creator.is_server_lineage() {
-        let tag = creator.child();
-        set(child, tag);
-        tag
+        set(child, creator.child())
     } else {
         if tag(child).is_server_lineage() {
             clear(child);
@@ -55,8 +53,7 @@ pub fn execute(tgid: u32, tag: Tag, exe: &InodeKey) -> Tag {
         distance: 0,
         reserved: 0,
     };
-    set(tgid, tag);
-    tag
+    set(tgid, tag)
 }
 
 /// Forgets a process that has ended.
@@ -66,9 +63,13 @@ pub fn clear(tgid: u32) {
     let _absent = TAG_MAP.remove(tgid);
 }
 
+/// Returns the tag that the process has now: none where the map is full, so that its record says so
+/// and user space sees that the kernel does not know.
 #[inline(always)]
-fn set(tgid: u32, tag: Tag) {
+fn set(tgid: u32, tag: Tag) -> Tag {
     if TAG_MAP.insert(tgid, tag, 0).is_err() {
         output::dropped(Drop::TagMapFull);
+        return Tag::ZERO;
     }
+    tag
 }

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracer_common::probe::Drop as Lost;
 
@@ -30,6 +30,10 @@ use crate::source::{Input, Loss, snapshot};
 
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How long start-up and shutdown wait for what is slow: configurations on a hung file system, rings
+/// that fill as fast as they are drained.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often the rings are looked at without being woken: records of server lineages wake the agent,
 /// the others wait for this. It bounds how long a new server is unknown to the kernel side.
@@ -138,6 +142,7 @@ pub async fn run(
         pipeline: Pipeline::new(options.emit, options.max_processes),
         servers: Servers::new(),
         users: UserFiles::new(Path::new("/")),
+        nameless: false,
         record,
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         told: sensor.drops(),
@@ -145,7 +150,7 @@ pub async fn run(
         shed: 0,
         sensor,
     };
-    agent.begin(attached_boot_ns, options.directories)?;
+    agent.begin(attached_boot_ns, options.directories).await?;
     agent.deliver(sink.as_mut()).await;
     let processes = agent.pipeline.processes();
     ready(&agent.sensor, processes);
@@ -176,6 +181,8 @@ struct Agent {
     pipeline: Pipeline,
     servers: Servers,
     users: UserFiles,
+    /// Said that the user database cannot be read.
+    nameless: bool,
     record: Option<Writer<BufWriter<File>>>,
     window_ns: u64,
     told: Vec<(Lost, u64)>,
@@ -185,7 +192,11 @@ struct Agent {
 
 impl Agent {
     /// Tells the pipeline of the host and of every process that runs already.
-    fn begin(&mut self, attached_boot_ns: u64, directories: Vec<Entry>) -> Result<(), AgentError> {
+    async fn begin(
+        &mut self,
+        attached_boot_ns: u64,
+        directories: Vec<Entry>,
+    ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
         self.give(Input::Host(host::facts())).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
@@ -204,7 +215,7 @@ impl Agent {
         self.give(Input::SnapshotEnd).map_err(record)?;
         self.obey();
         // Directories of the servers found are known before the first event is judged.
-        for found in self.servers.settle() {
+        for found in self.servers.settle(PATIENCE).await {
             self.give(Input::Directory(found)).map_err(record)?;
         }
         Ok(())
@@ -267,7 +278,8 @@ impl Agent {
 
     /// Takes all that is left.
     fn drain(&mut self) -> io::Result<()> {
-        while self.pump()? {}
+        let deadline = Instant::now() + PATIENCE;
+        while self.pump()? && Instant::now() < deadline {}
         self.keep_house()?;
         self.give(Input::Watermark(u64::MAX))
     }
@@ -285,8 +297,11 @@ impl Agent {
                     })?;
                 }
             }
-            // Said once, at start-up: names are then absent, numbers are not.
-            Err(error) if self.told.is_empty() => eprintln!("tracer: {error}"),
+            // Said once: names are then absent, numbers are not.
+            Err(error) if !self.nameless => {
+                self.nameless = true;
+                eprintln!("tracer: {error}");
+            }
             Err(_) => {}
         }
         Ok(())

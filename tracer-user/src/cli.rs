@@ -6,7 +6,7 @@ mod replay;
 mod run;
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -146,8 +146,10 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tracer", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            // Into memory: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tracer", &mut script);
+            print(&script)
         }
         Command::Reference { table } => reference::reference(table),
     };
@@ -156,6 +158,15 @@ pub fn main() -> ExitCode {
         eprintln!("tracer: {error:#}");
         ExitCode::from(code)
     })
+}
+
+/// Prints what a command gives at once.
+fn print(text: &[u8]) -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::runtime(format!("cannot write to standard output: {error}")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl OutputArgs {

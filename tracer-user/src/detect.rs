@@ -5,19 +5,23 @@
 //! an attacker gains nothing by being inside the excepted server.
 
 pub mod code;
+mod expected;
 pub mod roles;
 pub mod rules;
+mod written;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
-use tracer_common::event::{FdInfo, fd_kind, flag};
+use tracer_common::event::flag;
 use tracer_common::tag::Role;
 
 use self::code::{Code, code};
+use self::expected::{absolute, is_own_program, is_sendmail, is_server_start, is_written};
 use self::roles::Program;
+use self::written::Written;
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::docroot::{Added, Directories, Entry, Kind};
-use crate::event::{Event, Exec, FileId, Open, Payload, ProcessKey, Rename, is_inet};
+use crate::event::{Event, Exec, Open, Payload, ProcessKey, Rename, is_inet, is_listening};
 use crate::lineage::Store;
 use crate::lineage::process::{Image, Process, Server};
 
@@ -35,8 +39,8 @@ const UNDECIDED_NS: u64 = 10_000_000_000;
 /// How soon a child that a starting server makes runs a program, nanoseconds.
 const CHILD_EXEC_NS: u64 = 1_000_000_000;
 
-/// Files remembered as written by server lineages.
-const WRITTEN: usize = 16_384;
+/// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
+const RENAME_EXCHANGE: u32 = 1 << 1;
 
 /// A rule that matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,28 +123,42 @@ impl Detector {
     pub fn event(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
         match &event.payload {
             Payload::Exec(exec) => self.exec(store, event, exec),
-            Payload::Open(open) => self.open(store, event, open),
-            Payload::Rename(rename) => self.rename(store, event, rename),
+            Payload::Open(open) => {
+                if nearest(store, event, false, |_| true).is_some() {
+                    self.written.insert(open.file, &open.path);
+                }
+                self.open(store, event, open)
+            }
+            Payload::Rename(rename) => {
+                if nearest(store, event, false, |_| true).is_some() {
+                    let Rename { old, new, .. } = &**rename;
+                    if is_exchange(rename) {
+                        self.written.exchange(old, new);
+                    } else {
+                        self.written.rename(old, new);
+                    }
+                }
+                self.rename(store, event, rename)
+            }
             Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) | Payload::Observed(_) => None,
         }
     }
 
     fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
         let subject = event.meta.subject;
-        let process = store.get(subject)?;
-        if process.image().is_some_and(|image| image.server.is_some()) {
-            return None; // a server starts a server: php-fpm reloading, Apache running php-cgi
+        let written = is_written(&self.written, exec);
+        let nameless = exec.nlink == 0;
+        if !written && !nameless && is_server_start(exec) {
+            return None;
         }
-        let nearest = nearest(store, event, true)?;
-        if nearest.server.role == Role::Mail {
-            return None; // delivery runs commands by design
-        }
-        let dropped = self.written.holds(exec);
+        // Mail servers run commands to deliver, by design; but not every server may call one.
+        let nearest = nearest(store, event, true, |role| role != Role::Mail)?;
         let program = roles::program(exec);
+        let dropped = written || (nameless && program.is_none());
         if program.is_none() && !dropped {
             return None;
         }
-        if !dropped && self.is_expected(&nearest, event, exec, program) {
+        if !written && !nameless && self.is_expected(&nearest, event, exec, program) {
             return None;
         }
         let (rule, mut severity) = match program {
@@ -149,21 +167,22 @@ impl Detector {
             _ => (&rules::SHELL, Severity::High),
         };
         let remote = exec.stdio.iter().find(|fd| is_inet(fd));
-        if remote.is_some() || exec.nlink == 0 {
+        if remote.is_some() || nameless {
             severity = Severity::Critical;
         }
-        // Shells that an alerted shell starts are the same attack, unless they are worse.
+        // What an alerted program starts is the same attack, unless it is worse or of another kind.
         let told = store
             .chain(subject)
             .take(nearest.depth + 1)
-            .filter_map(|process| process.alerted)
-            .max();
-        if told.is_some_and(|told| told >= severity) {
+            .flat_map(|process| &process.alerted)
+            .any(|(known, told)| *known == rule.id && *told >= severity);
+        if told {
             self.suppressed += 1;
             return None;
         }
         let what = match program {
-            _ if dropped => "a program that it wrote",
+            _ if written => "a program that it wrote",
+            _ if dropped => "a program",
             Some(Program::Shell) => "a shell",
             Some(Program::Interpreter) | None => "an interpreter",
         };
@@ -176,7 +195,7 @@ impl Detector {
         if remote.is_some() {
             reason.push_str(", its input or output is a network connection");
         }
-        if exec.nlink == 0 {
+        if nameless {
             reason.push_str(", from a file that has no name");
         }
         let found = Found {
@@ -187,8 +206,15 @@ impl Detector {
             server: nearest.server,
             directory: None,
         };
-        if let Some(process) = store.get_mut(subject) {
-            process.alerted = Some(severity);
+        // Noted where the attack begins: at the child that the server made for it.
+        let begin = store
+            .chain(subject)
+            .nth(found.server_depth.saturating_sub(1));
+        if let Some(key) = begin.map(|process| process.key)
+            && let Some(process) = store.get_mut(key)
+        {
+            process.alerted.retain(|(known, _)| *known != rule.id);
+            process.alerted.push((rule.id, severity));
         }
         Some(found)
     }
@@ -203,15 +229,26 @@ impl Detector {
     ) -> bool {
         nearest.is_starting(event)
             || (program == Some(Program::Shell) && is_sendmail(exec))
-            || self.is_cgi(event, exec)
+            || self.is_cgi(nearest, event, exec)
             || nearest
                 .image
-                .is_some_and(|server| is_own_program(server, exec))
+                .is_some_and(|server| is_own_program(server, exec, &self.written))
     }
 
-    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it.
-    fn is_cgi(&self, event: &Event, exec: &Exec) -> bool {
-        if exec.filename == exec.interp || event.meta.flags & flag::STRING_TRUNCATED != 0 {
+    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it. The
+    /// script's name is the caller's word, so it counts only where it cannot mean another file:
+    /// without `..`, and in the namespaces of the server, where `/usr/lib/cgi-bin` is not what an
+    /// attacker mounted or rooted there.
+    fn is_cgi(&self, nearest: &Nearest<'_>, event: &Event, exec: &Exec) -> bool {
+        let dots = |name: &[u8]| name.split(|&byte| byte == b'/').any(|part| part == b"..");
+        let Some(server) = nearest.image else {
+            return false;
+        };
+        if exec.filename == exec.interp
+            || event.meta.flags & flag::STRING_TRUNCATED != 0
+            || dots(&exec.filename)
+            || (exec.ns.mnt, exec.ns.user) != (server.exec.ns.mnt, server.exec.ns.user)
+        {
             return false;
         }
         let script = absolute(&exec.cwd, &exec.filename);
@@ -223,8 +260,7 @@ impl Detector {
     }
 
     fn open(&mut self, store: &Store, event: &Event, open: &Open) -> Option<Found> {
-        let nearest = nearest(store, event, false)?;
-        self.written.insert(open.file, &open.path);
+        let nearest = nearest(store, event, false, |_| true)?;
         let verb = if open.created {
             "created"
         } else if open.f_flags & 0o2000 != 0 {
@@ -236,10 +272,28 @@ impl Detector {
     }
 
     fn rename(&mut self, store: &Store, event: &Event, rename: &Rename) -> Option<Found> {
-        let nearest = nearest(store, event, false)?;
-        self.written.rename(&rename.old, &rename.new);
-        let verb = format!("renamed {} to", String::from_utf8_lossy(&rename.old));
-        self.write(&nearest, event, rename.mnt_ns, &rename.new, &verb)
+        let nearest = nearest(store, event, false, |_| true)?;
+        let mut judge = |from: &[u8], to: &[u8]| {
+            let verb = format!("renamed {} to", String::from_utf8_lossy(from));
+            // A directory brings what was written in it.
+            let inside = match code(to) {
+                Some(_) => None,
+                None => self.written.code_below(to).map(<[u8]>::to_vec),
+            };
+            match inside {
+                Some(path) => {
+                    let verb = format!("{verb} {} and with it", String::from_utf8_lossy(to));
+                    self.write(&nearest, event, rename.mnt_ns, &path, &verb)
+                }
+                None => self.write(&nearest, event, rename.mnt_ns, to, &verb),
+            }
+        };
+        let found = judge(&rename.old, &rename.new);
+        if !is_exchange(rename) {
+            return found;
+        }
+        let other = judge(&rename.new, &rename.old);
+        found.or(other)
     }
 
     fn write(
@@ -250,9 +304,11 @@ impl Detector {
         path: &[u8],
         verb: &str,
     ) -> Option<Found> {
-        let kind = code(path);
-        // A path cut at its front may be anywhere: a deep directory must not hide a web shell.
+        // A path cut at its front may be anywhere: a deep directory must not hide a web shell. Nor
+        // must a name that is cut at its end, or that could not be read.
         let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
+        let unnamed = cut && event.meta.flags & flag::STRING_TRUNCATED != 0;
+        let kind = code(path).or(unnamed.then_some(Code::Program));
         let found = self.directories.lookup(mnt_ns, path);
         let (rule, what) = match (&found, kind) {
             (Some(found), _) if found.kind == Kind::Component => (
@@ -263,12 +319,16 @@ impl Detector {
                 &rules::CODE_WRITE,
                 "in a directory of programs run on request",
             ),
+            (_, Some(_)) if unnamed => (&rules::CODE_WRITE, "a file whose name is not known whole"),
             (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
             (Some(_), Some(Code::Control)) => (
                 &rules::CODE_WRITE,
                 "a file that says how served files are run",
             ),
-            (None, Some(_)) if cut => (&rules::CODE_WRITE, "code under a path too long to follow"),
+            (None, Some(_)) if cut => (
+                &rules::CODE_WRITE,
+                "code under a path that is not known whole",
+            ),
             (None, Some(_)) => {
                 self.remember_undecided(event);
                 return None;
@@ -326,6 +386,11 @@ impl Detector {
     }
 }
 
+/// Whether two names change places.
+const fn is_exchange(rename: &Rename) -> bool {
+    rename.flags & RENAME_EXCHANGE != 0
+}
+
 /// The nearest server of a lineage.
 struct Nearest<'a> {
     server: Server,
@@ -334,14 +399,23 @@ struct Nearest<'a> {
     image: Option<&'a Image>,
     /// The process of the chain that the server created; `None` where the subject is the server.
     child: Option<&'a Process>,
+    /// Another server made this one, or was it before.
+    inside: bool,
 }
 
-/// Walks from the subject to its creators. Of the subject's own programs the one it runs now counts
-/// only where `exec` is false: an exec is judged by what ran before it.
-fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a>> {
+/// Walks from the subject to its creators, to a server of a role that `counts`. Of the subject's own
+/// programs the one it runs now counts only where `exec` is false: an exec is judged by what ran
+/// before it.
+fn nearest<'a>(
+    store: &'a Store,
+    event: &Event,
+    exec: bool,
+    counts: impl Fn(Role) -> bool,
+) -> Option<Nearest<'a>> {
     let mut depth = 0;
     let mut child = None;
-    for process in store.chain(event.meta.subject) {
+    let mut chain = store.chain(event.meta.subject);
+    while let Some(process) = chain.next() {
         // What a process inherited is its creator's, and counts here only while it runs nothing of
         // its own: as with the worker that a server forks. Not at its own exec.
         let of_own = process.images.len() > process.inherited;
@@ -356,16 +430,28 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
             .skip(front)
             .rev()
             .skip(back)
-            .find(|image| image.server.is_some());
+            .find(|image| {
+                image
+                    .server
+                    .as_ref()
+                    .is_some_and(|server| counts(server.role))
+            });
         if let Some(image) = image
             && let Some(server) = &image.server
         {
+            let other = |known: &Image| {
+                let known = known.server.as_ref();
+                known.is_some_and(|known| known.name != server.name)
+            };
+            let inside = process.images.iter().any(other)
+                || chain.any(|above| above.images.iter().any(|image| image.server.is_some()));
             return Some(Nearest {
                 server: server.clone(),
                 depth,
                 process: Some(process),
                 image: Some(image),
                 child,
+                inside,
             });
         }
         depth += 1;
@@ -373,7 +459,9 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
     }
     // The kernel knows more than the store where records were lost.
     let tag = event.meta.tag;
-    let role = Role::ALL.iter().find(|role| tag.roles & role.bit() != 0)?;
+    let role = Role::ALL
+        .iter()
+        .find(|role| tag.roles & role.bit() != 0 && counts(**role))?;
     Some(Nearest {
         server: Server {
             name: "server",
@@ -383,13 +471,15 @@ fn nearest<'a>(store: &'a Store, event: &Event, exec: bool) -> Option<Nearest<'a
         process: None,
         image: None,
         child: None,
+        inside: true,
     })
 }
 
 impl Nearest<'_> {
     /// Whether the server is still starting: it executed its program itself and a short time ago,
     /// both witnessed, does not listen yet, and what happens runs as the same user, in a child that
-    /// was made for it. A worker is forked to stay and often changes its user: it never is.
+    /// was made for it. A worker is forked to stay and often changes its user: it never is. Nor is a
+    /// server that another one runs: php-cgi starts for every request, and an attacker can start any.
     fn is_starting(&self, event: &Event) -> bool {
         let (Some(process), Some(image)) = (self.process, self.image) else {
             return false;
@@ -406,8 +496,10 @@ impl Nearest<'_> {
             ran_boot_ns.saturating_sub(child.start_boot_ns) < CHILD_EXEC_NS
         });
         own && made_for_it
+            && !self.inside
             && !image.observed
             && process.ports.is_empty()
+            // A FastCGI server is given the socket to serve on as its standard input.
             && !is_listening(&image.exec.stdio[0])
             && now_boot_ns.saturating_sub(image.boot_ns) < START_UP_NS
             && user(event).is_none_or(|euid| euid == image.exec.ids.euid)
@@ -421,137 +513,5 @@ const fn user(event: &Event) -> Option<u32> {
         Payload::Open(open) => Some(open.ids.euid),
         Payload::Rename(rename) => Some(rename.ids.euid),
         Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) => None,
-    }
-}
-
-/// A socket that listens, as standard input: a FastCGI server is given the one to serve on, which
-/// may be a unix socket and so no port.
-const fn is_listening(fd: &FdInfo) -> bool {
-    fd.kind == fd_kind::SOCKET && fd.state == TCP_LISTEN
-}
-
-/// State of a listening socket of any family (include/net/tcp_states.h, net/unix/af_unix.c).
-const TCP_LISTEN: u8 = 10;
-
-/// PHP's `mail()` and its like: `sh -c '/usr/sbin/sendmail -t -i'` and nothing more.
-fn is_sendmail(exec: &Exec) -> bool {
-    let [_, flag, command] = exec.args.as_slice() else {
-        return false;
-    };
-    if flag != b"-c" {
-        return false;
-    }
-    let mut words = command
-        .split(|&byte| byte == b' ')
-        .filter(|word| !word.is_empty());
-    let program = words.next().unwrap_or_default();
-    let known: &[&[u8]] = &[
-        b"/usr/sbin/sendmail",
-        b"/usr/lib/sendmail",
-        b"/usr/bin/msmtp",
-    ];
-    let plain = |word: &[u8]| {
-        let address = word.strip_prefix(b"-f").unwrap_or_default();
-        [b"-t".as_slice(), b"-i", b"-oi"].contains(&word)
-            || (!address.is_empty()
-                && address
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"@._-+=".contains(byte)))
-    };
-    known.contains(&program) && words.all(plain)
-}
-
-/// A server that is an interpreter and runs its own program once more: a cluster's workers, a
-/// reloader, Python's multiprocessing. The same executable with the same script, or the exact words
-/// of that library.
-fn is_own_program(server: &Image, exec: &Exec) -> bool {
-    if server.exec.file != exec.file || exec.nlink == 0 {
-        return false;
-    }
-    match roles::script(&exec.args) {
-        Some(script) => roles::script(&server.exec.args) == Some(script),
-        None => {
-            let code = exec.args.iter().skip_while(|word| *word != b"-c").nth(1);
-            code.is_some_and(|code| is_multiprocessing(code))
-        }
-    }
-}
-
-/// `from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7)`
-/// (Lib/multiprocessing/spawn.py, `get_command_line`; the others alike).
-fn is_multiprocessing(code: &[u8]) -> bool {
-    let forms: &[&[u8]] = &[
-        b"from multiprocessing.spawn import spawn_main; spawn_main(",
-        b"from multiprocessing.resource_tracker import main;main(",
-        b"from multiprocessing.semaphore_tracker import main;main(",
-        b"from multiprocessing.forkserver import main; main(",
-    ];
-    forms.iter().any(|form| {
-        code.strip_prefix(*form)
-            .and_then(|rest| rest.strip_suffix(b")"))
-            .is_some_and(|arguments| {
-                arguments
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"_=, ".contains(byte))
-            })
-    })
-}
-
-/// A name made absolute by the directory it is relative to.
-fn absolute(cwd: &[u8], name: &[u8]) -> Vec<u8> {
-    crate::enrich::docroot::path::normalise(&crate::enrich::docroot::path::join(cwd, name))
-        .unwrap_or_default()
-}
-
-/// Files that server lineages wrote, the latest [`WRITTEN`] of them.
-#[derive(Default)]
-struct Written {
-    by_file: HashMap<FileId, Vec<u8>>,
-    paths: HashSet<Vec<u8>>,
-    order: VecDeque<FileId>,
-}
-
-impl Written {
-    fn insert(&mut self, file: FileId, path: &[u8]) {
-        if let Some(old) = self.by_file.insert(file, path.to_vec()) {
-            if old != path {
-                self.paths.remove(&old);
-            }
-        } else {
-            self.order.push_back(file);
-        }
-        self.paths.insert(path.to_vec());
-        if self.order.len() > WRITTEN
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(path) = self.by_file.remove(&oldest)
-        {
-            self.paths.remove(&path);
-        }
-    }
-
-    fn rename(&mut self, old: &[u8], new: &[u8]) {
-        if self.paths.remove(old) {
-            self.paths.insert(new.to_vec());
-            for path in self
-                .by_file
-                .values_mut()
-                .filter(|path| path.as_slice() == old)
-            {
-                path.clear();
-                path.extend_from_slice(new);
-            }
-        }
-    }
-
-    /// Whether an exec runs a file that was written: the same inode under the same name. An inode
-    /// number alone is used again when the file is gone.
-    fn holds(&self, exec: &Exec) -> bool {
-        self.by_file
-            .get(&exec.file)
-            .is_some_and(|path| *path == exec.exe)
-    }
-
-    fn has_path(&self, path: &[u8]) -> bool {
-        self.paths.contains(path)
     }
 }

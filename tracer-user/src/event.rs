@@ -6,6 +6,7 @@ use tracer_common::event::{
     EventHeader, EventKind, ExecBody, ExitBody, FdInfo, ForkBody, Ids, ListenBody, Namespaces,
     OpenBody, RenameBody, VERSION, fd_kind, flag, fmode,
 };
+use tracer_common::limits::STRING_BYTES;
 use tracer_common::probe::Tier;
 use tracer_common::tag::Tag;
 use tracer_common::wire::{Wire, split};
@@ -96,6 +97,8 @@ pub struct Fork {
     pub child_start_boot_ns: u64,
     /// Tag the child began with.
     pub child_tag: Tag,
+    /// Users and groups of the creator, and so of the child.
+    pub ids: Ids,
     /// The child's parent as the kernel has it, which `CLONE_PARENT` makes another than the creator.
     pub parent: ProcessKey,
     /// The child's pid in its own namespace.
@@ -283,7 +286,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     }
     let kind = EventKind::from_raw(header.kind).ok_or(DecodeError::Kind(header.kind))?;
     let tier = Tier::from_raw(header.tier).ok_or(DecodeError::Tier(header.tier))?;
-    let meta = Meta {
+    let mut meta = Meta {
         boot_ns: header.boot_ns,
         subject: ProcessKey::new(header.tgid, header.start_boot_ns),
         start_boot_ns: header.start_boot_ns,
@@ -301,6 +304,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 child: ProcessKey::new(body.child_tgid, body.child_start_boot_ns),
                 child_start_boot_ns: body.child_start_boot_ns,
                 child_tag: body.child_tag,
+                ids: body.ids,
                 parent: ProcessKey::new(body.parent_tgid, body.parent_start_boot_ns),
                 vpid: body.child_vpid,
                 pid_ns: body.child_pid_ns,
@@ -341,8 +345,17 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let old_dir = path(tail.take(body.old_dir_len)?);
             let old = join(old_dir, text(tail.take(body.old_len)?));
             let new_dir = path(tail.take(body.new_dir_len)?);
-            let new = join(new_dir, text(tail.take(body.new_len)?));
+            let name = text(tail.take(body.new_len)?);
             tail.end()?;
+            // The new name may be anywhere where its directory is not known, and is not whole where
+            // the kernel side could not keep or read all of it.
+            let lost = new_dir.is_empty() && !name.starts_with(b"/");
+            let cut = header.flags & flag::STRING_TRUNCATED != 0
+                && (name.is_empty() || name.len() + 1 >= STRING_BYTES);
+            if lost || cut {
+                meta.flags |= flag::PATH_TRUNCATED;
+            }
+            let new = join(new_dir, name);
             Payload::Rename(Box::new(Rename {
                 old,
                 new,
@@ -553,11 +566,21 @@ pub const fn fd_type(fd: &FdInfo) -> Option<&'static str> {
     }
 }
 
+/// State of a listening socket of any family (include/net/tcp_states.h, net/unix/af_unix.c).
+const TCP_LISTEN: u8 = 10;
+
 /// Whether a descriptor is a connected internet socket: what a reverse shell's are. A unix socket
-/// pair, as node gives its children, is not.
+/// pair, as node gives its children, is not, and the socket that a FastCGI server listens on is its
+/// children's standard input too.
 #[must_use]
 pub const fn is_inet(fd: &FdInfo) -> bool {
-    fd.kind == fd_kind::SOCKET && (fd.family == 2 || fd.family == 10)
+    fd.kind == fd_kind::SOCKET && (fd.family == 2 || fd.family == 10) && fd.state != TCP_LISTEN
+}
+
+/// Whether a descriptor is a socket that listens, which may be a unix socket and so no port.
+#[must_use]
+pub const fn is_listening(fd: &FdInfo) -> bool {
+    fd.kind == fd_kind::SOCKET && fd.state == TCP_LISTEN
 }
 
 /// Words for the bits of [`Meta::flags`] that say something is missing.

@@ -8,6 +8,7 @@ pub mod process;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use tracer_common::event::Ids;
 use tracer_common::tag::Tag;
 
 use self::process::{Ended, Image, Origin, Process};
@@ -118,7 +119,7 @@ impl Store {
         match payload {
             Payload::Fork(fork) => self.fork(meta, fork, retag),
             Payload::Exec(exec) => self.exec(meta, exec, retag),
-            Payload::Observed(exec) => self.observed(meta, exec),
+            Payload::Observed(exec) => self.observed(meta, exec, retag),
             Payload::Exit(exit) => {
                 self.subject(meta);
                 if let Some(process) = self.get_mut(meta.subject)
@@ -132,9 +133,17 @@ impl Store {
                 }
             }
             Payload::Listen(listen) => self.listen(meta, *listen, retag),
-            Payload::Open(_) | Payload::Rename(_) => self.subject(meta),
+            Payload::Open(open) => self.changed_ids(meta, open.ids),
+            Payload::Rename(rename) => self.changed_ids(meta, rename.ids),
         }
         self.collect(meta.boot_ns);
+    }
+
+    fn changed_ids(&mut self, meta: &Meta, ids: Ids) {
+        self.subject(meta);
+        if let Some(process) = self.get_mut(meta.subject) {
+            process.ids = Some(ids);
+        }
     }
 
     /// After the snapshot: gives every descendant of a server its tag, in the kernel too.
@@ -173,7 +182,7 @@ impl Store {
     }
 
     fn fork(&mut self, meta: &Meta, fork: &Fork, retag: &mut Vec<Retag>) {
-        self.subject(meta);
+        self.changed_ids(meta, fork.ids);
         let Some(creator) = self.get(meta.subject) else {
             return;
         };
@@ -196,10 +205,11 @@ impl Store {
             vpid: fork.vpid,
             inherited: inherited.len(),
             images: inherited,
+            ids: Some(fork.ids),
             tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         };
         self.insert(child);
     }
@@ -211,12 +221,15 @@ impl Store {
             return;
         };
         process.vpid = exec.ns.vpid;
+        process.ids = Some(exec.ids);
         process.parent = Some(exec.parent);
         process.tag.roles |= meta.tag.roles;
         if meta.tag.is_server_lineage() {
             process.tag.distance = meta.tag.distance;
         }
         if let Some(server) = &server {
+            // What it does from now on is a server's, not part of what was told before.
+            process.alerted.clear();
             process.tag.roles |= server.role.bit();
             process.tag.distance = 0;
             if roles::by_file_alone(exec) {
@@ -233,10 +246,21 @@ impl Store {
             server,
         };
         push_image(process, image);
+        if process.origin == Origin::Inferred && process.creator.is_none() {
+            // Its fork was lost: the parent it has now is the best that is known.
+            let parent = (exec.parent.tgid != 0).then_some(exec.parent);
+            self.set_creator(meta.subject, parent);
+        }
     }
 
-    fn observed(&mut self, meta: &Meta, exec: &Exec) {
-        let server = roles::by_exec(exec);
+    fn observed(&mut self, meta: &Meta, exec: &Exec, retag: &mut Vec<Retag>) {
+        let server = roles::by_exec(exec).or_else(|| roles::by_title(exec));
+        if let Some(server) = &server
+            && roles::by_file_alone(exec)
+        {
+            // So that its next start is tagged by the kernel itself.
+            retag.push(Retag::Executable(exec.file, server.role.bit()));
+        }
         let tag = server.as_ref().map_or(Tag::ZERO, |server| Tag {
             roles: server.role.bit(),
             ..Tag::ZERO
@@ -268,10 +292,11 @@ impl Store {
             vpid: exec.ns.vpid,
             images: vec![image],
             inherited: 0,
+            ids: Some(exec.ids),
             tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         });
     }
 
@@ -312,10 +337,11 @@ impl Store {
             vpid: 0,
             images: Vec::new(),
             inherited: 0,
+            ids: None,
             tag: meta.tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         });
     }
 
@@ -330,6 +356,7 @@ impl Store {
                 known.start_boot_ns = process.start_boot_ns;
                 known.parent = process.parent;
                 known.vpid = process.vpid;
+                known.ids = known.ids.or(process.ids);
                 known.tag.roles |= process.tag.roles;
                 known.images.retain(|image| !image.observed);
                 known.inherited = process.images.len();
@@ -365,11 +392,15 @@ impl Store {
             return;
         };
         let old = std::mem::replace(&mut process.creator, creator);
-        if let Some(old) = old {
-            self.forget_child(old);
-        }
         if let Some(creator) = creator {
             *self.children.entry(creator).or_default() += 1;
+        }
+        if let Some(old) = old {
+            self.forget_child(old);
+            if let Some(ended) = self.get(old).and_then(|process| process.ended) {
+                // It may have waited for nothing but this child.
+                self.ended.push_front((ended.boot_ns, old));
+            }
         }
     }
 
@@ -397,8 +428,9 @@ impl Store {
     /// process lives or has a living descendant.
     fn evict(&mut self) -> bool {
         while let Some((_, key)) = self.ended.pop_front() {
-            if self.remove_if_leaf(key, u64::MAX) {
-                self.stats.evicted += 1;
+            let removed = self.remove_if_leaf(key, u64::MAX);
+            if removed > 0 {
+                self.stats.evicted += removed;
                 return true;
             }
         }
@@ -406,10 +438,10 @@ impl Store {
     }
 
     /// Removes an ended process without children in the store, then its creators the same way. One
-    /// with children is removed when the last of them is.
-    fn remove_if_leaf(&mut self, key: ProcessKey, now_boot_ns: u64) -> bool {
+    /// with children is removed when the last of them is. How many were.
+    fn remove_if_leaf(&mut self, key: ProcessKey, now_boot_ns: u64) -> u64 {
         let mut next = Some(key);
-        let mut removed = false;
+        let mut removed = 0;
         while let Some(key) = next.take() {
             let gone = !self.children.contains_key(&key)
                 && self
@@ -423,7 +455,7 @@ impl Store {
             let Some(process) = self.processes.remove(&key) else {
                 break;
             };
-            removed = true;
+            removed += 1;
             if self.current.get(&key.tgid) == Some(&key) {
                 self.current.remove(&key.tgid);
             }
@@ -447,9 +479,15 @@ fn push_image(process: &mut Process, image: Image) {
         process.images.pop();
     }
     if process.images.len() >= IMAGES {
-        process
-            .images
-            .remove(1.max(process.inherited).min(IMAGES - 1));
+        // Neither the first nor, as long as there is another, a server: its descendants' lineage
+        // rests on that.
+        let middle = 1.max(process.inherited)..process.images.len();
+        let plain = |at: &usize| {
+            let image = process.images.get(*at);
+            image.is_some_and(|image| image.server.is_none())
+        };
+        let at = middle.clone().find(plain).unwrap_or(middle.start);
+        process.images.remove(at.min(IMAGES - 1));
     }
     process.images.push(image);
 }

@@ -13,7 +13,7 @@ use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, Process
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Payload, ProcessKey, decode};
+use crate::event::{Event, Listen, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Origin, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
@@ -238,9 +238,15 @@ impl Pipeline {
             return;
         }
         let key = event.meta.subject;
-        let Some(image) = self.store.get(key).and_then(Process::image) else {
+        let mut chain = self.store.chain(key);
+        let Some(image) = chain.next().and_then(Process::image) else {
             return;
         };
+        // What runs below a server may be the attacker's: its configuration is not believed.
+        let below = chain.any(|process| process.images.iter().any(|image| image.server.is_some()));
+        if below {
+            return;
+        }
         if let Some(Server { name, .. }) = image.server {
             let seen = ServerSeen {
                 key,
@@ -307,7 +313,7 @@ impl Pipeline {
 
     fn view(&self, process: &Process) -> ProcessView {
         let image = process.image().cloned();
-        let ids = image.as_ref().map(|image| image.exec.ids);
+        let ids = process.ids;
         let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
             id.and_then(|id| names.get(&id)).cloned()
         };
@@ -323,6 +329,7 @@ impl Pipeline {
                 .map(|(_, before)| before.to_vec())
                 .unwrap_or_default(),
             inherited: process.inherited == process.images.len() && !process.images.is_empty(),
+            ids,
             user_name: name(&self.users, ids.map(|ids| ids.uid)),
             group_name: name(&self.groups, ids.map(|ids| ids.gid)),
             server: image.as_ref().and_then(|image| image.server.clone()),
@@ -357,12 +364,13 @@ impl Pipeline {
             creator: None,
             parent: None,
             vpid: 0,
+            ids: image.as_ref().map(|image| image.exec.ids),
             images: image.into_iter().collect(),
             inherited: 0,
             tag: event.meta.tag,
             ports: Vec::new(),
             ended: None,
-            alerted: None,
+            alerted: Vec::new(),
         })
     }
 
@@ -377,10 +385,17 @@ impl Pipeline {
     fn event_id(&self, event: &Event) -> Uuid {
         let kind = kind_name(&event.payload);
         let meta = &event.meta;
-        let text = format!(
+        let mut text = format!(
             "event|{}|{}|{}|{}|{}|{kind}",
             self.host.boot_id, meta.subject.tgid, meta.subject.start_ticks, meta.tid, meta.boot_ns,
         );
+        if let Payload::Listen(listen) = &event.payload {
+            // The snapshot finds all of a process's sockets at one time.
+            let Listen {
+                port, family, addr, ..
+            } = listen;
+            text.push_str(&format!("|{family}|{addr:?}|{port}"));
+        }
         Uuid::new_v5(&NAMESPACE, text.as_bytes())
     }
 }

@@ -220,22 +220,21 @@ fn system_calls_are_read_from_the_right_registers() {
         );
         let Control {
             nr_offset,
-            compat_mask,
+            compat_shift,
             x32_mask,
-            native,
-            compat,
+            abi: [native, compat],
             ..
         } = control;
         match kernel.arch {
             "x86_64" => {
-                assert_eq!((nr_offset, compat_mask, x32_mask), (120, 2, 0x4000_0000));
-                assert_eq!(native.arg, [112, 104, 96, 56]); // di si dx r10
-                assert_eq!(compat.arg, [40, 88, 96, 104]); // bx cx dx si
+                assert_eq!((nr_offset, compat_shift, x32_mask), (120, 1, 0x4000_0000));
+                assert_eq!(native.arg, [112, 104, 96, 56, 72]); // di si dx r10 r8
+                assert_eq!(compat.arg, [40, 88, 96, 104, 112]); // bx cx dx si di
                 assert_eq!((native.open, native.openat, compat.openat), (2, 257, 295));
             }
             "aarch64" => {
-                assert_eq!((nr_offset, compat_mask, x32_mask), (280, 1 << 22, 0));
-                assert_eq!(native.arg, [272, 8, 16, 24]); // orig_x0, then x1 to x3
+                assert_eq!((nr_offset, compat_shift, x32_mask), (280, 22, 0));
+                assert_eq!(native.arg, [272, 8, 16, 24, 32]); // orig_x0, then x1 to x4
                 assert_eq!(compat.arg, native.arg);
                 assert_eq!(
                     (native.open, native.openat, compat.openat),

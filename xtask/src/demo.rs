@@ -4,7 +4,9 @@
 //! end. Nothing of the host's own servers is used or changed. Where the kernel does not take the
 //! agent a recording of the same scene is replayed, and said to be one.
 
+mod record;
 mod servers;
+mod site;
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -16,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::servers::Servers;
+use self::site::ATTACKS;
 use crate::children::{Child, Ended};
 use crate::ebpf::{self, Profile};
 use crate::host::{self, Privilege};
@@ -28,8 +31,12 @@ use crate::toolchain::{self, Purpose};
 /// with 0 only when both alerts came.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Record the kernel's records of the scene into FILE instead of printing alerts live.
-    #[arg(long, value_name = "FILE")]
+    /// Record the scene, played in a virtual machine, into FILE instead of playing it here.
+    ///
+    /// The machine boots Debian's kernel under QEMU with this host's nginx and php-fpm, and knows
+    /// nothing else of this host; needs no root. FILE is written only when the recording replays
+    /// to exactly the two alerts.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_build")]
     record: Option<PathBuf>,
     /// Install and build nothing: take the agent that target/release holds.
     #[arg(long)]
@@ -47,6 +54,12 @@ const CANNOT_LOAD: [i32; 2] = [3, 4];
 
 /// `cargo xtask demo`.
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
+    if let Some(file) = &arguments.record {
+        toolchain::setup(Purpose::Record)?;
+        ebpf::object(false)?;
+        record::main(file)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let agent = if arguments.no_build {
         host::target_directory().join("release/tracer")
     } else {
@@ -54,35 +67,29 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
         ebpf::build(Profile::Release)?
     };
     match host::privilege() {
-        Privilege::Root => play(&agent, arguments.record.as_deref()),
-        Privilege::Sudo | Privilege::SudoAsks => again_as_root(arguments),
+        Privilege::Root => play(&agent),
+        Privilege::Sudo | Privilege::SudoAsks => again_as_root(),
         Privilege::Plain => replay(&agent, "this is not root, and there is no sudo"),
     }
 }
 
 /// Only the build ran as the user: the scene needs root throughout.
-fn again_as_root(arguments: &Arguments) -> Result<ExitCode> {
+fn again_as_root() -> Result<ExitCode> {
     let itself = env::current_exe().context("cannot find this program's own file")?;
     let mut command = host::as_root(itself)?;
     command.args(["demo", "--no-build"]);
-    if let Some(file) = &arguments.record {
-        command.arg("--record").arg(file);
-    }
     Err(command.exec()).with_context(|| format!("cannot start `{}`", host::shown(&command)))
 }
 
 /// Plays the scene on this kernel.
-fn play(agent: &Path, recording: Option<&Path>) -> Result<ExitCode> {
+fn play(agent: &Path) -> Result<ExitCode> {
     let mut command = Command::new(agent);
-    match recording {
-        Some(file) => command.arg("record").arg(file),
-        None => command.args(["run", "--format", "pretty", "--emit", "alerts"]),
-    };
+    command.args(["run", "--format", "pretty", "--emit", "alerts"]);
     say("starting the agent");
     let mut agent_child = Child::start(command, "tracer")?;
     match agent_child.wait_for(PATIENCE, |line| line.contains("tracer ready"))? {
         Ok(()) => {}
-        Err(Ended::Exited(Some(code))) if CANNOT_LOAD.contains(&code) && recording.is_none() => {
+        Err(Ended::Exited(Some(code))) if CANNOT_LOAD.contains(&code) => {
             return replay(
                 agent,
                 "the agent cannot load on this host, as it says above",
@@ -94,35 +101,20 @@ fn play(agent: &Path, recording: Option<&Path>) -> Result<ExitCode> {
     say("starting nginx and php-fpm on loopback");
     let servers = Servers::start(PATIENCE)?;
     let mut witnesses = Witnesses::default();
-    for (path, attack) in [
-        ("/id.php", "a page that calls system(\"id\")"),
-        (
-            "/upload.php",
-            "a page that writes shell.php into the document root",
-        ),
-    ] {
-        say(&format!("GET {path}: {attack}"));
-        let answer = servers.get(path)?;
+    for (page, attack) in ATTACKS {
+        say(&format!("GET {page}: {attack}"));
+        let answer = servers.get(page)?;
         eprintln!("    the server answers: {}", answer.trim());
     }
-    if recording.is_none() {
-        // What is not seen by the deadline is told by the verdict.
-        let _ = agent_child.wait_for(PATIENCE, |line| {
-            witnesses.see(line);
-            witnesses.all()
-        })?;
-    }
+    // What is not seen by the deadline is told by the verdict.
+    let _ = agent_child.wait_for(PATIENCE, |line| {
+        witnesses.see(line);
+        witnesses.all()
+    })?;
     say("stopping everything");
-    let ended = agent_child.stop(PATIENCE, |line| witnesses.see(line))?;
+    agent_child.stop(PATIENCE, |line| witnesses.see(line))?;
     drop(servers);
-    match recording {
-        None => Ok(witnesses.verdict()),
-        Some(_) if ended != Ended::Exited(Some(0)) => bail!("the agent failed to record: {ended}"),
-        Some(file) => {
-            say(&format!("replaying {}", file.display()));
-            show_recording(agent, file)
-        }
-    }
+    Ok(witnesses.verdict())
 }
 
 /// Shows the recording that ships with the repository, and says so.

@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Run,
     /// The demonstration: also nginx and php-fpm.
     Demo,
+    /// Recording the demonstration: also a virtual machine.
+    Record,
     /// Every test that needs no virtual machine.
     TestWithoutVm,
     /// Every test.
@@ -48,6 +50,7 @@ impl Purpose {
         match self {
             Purpose::Run => &[Group::Build],
             Purpose::Demo => &[Group::Build, Group::Demo],
+            Purpose::Record => &[Group::Build, Group::Demo, Group::Vm],
             Purpose::TestWithoutVm => &[Group::Build, Group::Demo, Group::Test],
             Purpose::Test => &[Group::Build, Group::Demo, Group::Test, Group::Vm],
         }
@@ -100,7 +103,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "apache2", group: Group::Test, proof: Proof::Program("apache2"), why: "a server under attack" },
     Package { name: "libapache2-mod-php", group: Group::Test, proof: Proof::File("/usr/lib/apache2/modules/libphp*.so"), why: "a server under attack" },
     Package { name: "lighttpd", group: Group::Test, proof: Proof::Program("lighttpd"), why: "a server under attack" },
-    Package { name: "postgresql", group: Group::Test, proof: Proof::File("/usr/lib/postgresql/*/bin/postgres"), why: "a server under attack" },
+    Package { name: "postgresql", group: Group::Test, proof: Proof::Program("pg_ctlcluster"), why: "a server under attack" },
     Package { name: "mariadb-server-core", group: Group::Test, proof: Proof::Program("mariadbd"), why: "a server at ordinary work" },
     Package { name: "mariadb-client-core", group: Group::Test, proof: Proof::Program("mariadb"), why: "a server at ordinary work" },
     Package { name: "nodejs", group: Group::Test, proof: Proof::Program("node"), why: "a server under attack" },

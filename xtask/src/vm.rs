@@ -6,6 +6,8 @@
 //! refuses to call anything a success that did not say so: a guest that panics, hangs or goes away
 //! leaves an error with the end of its console.
 
+mod fetch;
+mod files;
 mod guest;
 mod initramfs;
 pub(crate) mod kernels;
@@ -22,7 +24,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use self::files::Content;
+pub(crate) use self::files::File;
 use self::guest::Transcript;
+pub(crate) use self::guest::{Order, Outcome};
 use self::initramfs::Image;
 use self::kernels::Kernel;
 use self::qemu::{Accelerator, Ended, Machine};
@@ -78,9 +83,10 @@ pub(crate) fn run(args: VmArgs) -> anyhow::Result<()> {
         return report.verdict();
     }
     let (programs, command) = lab.prepare(command)?;
+    let orders = [Order::Run(command)];
     let mut failed = Vec::new();
     for kernel in kernels {
-        let status = match lab.boot(kernel, &programs, std::slice::from_ref(&command)) {
+        let status = match lab.boot(kernel, &programs, &orders) {
             Ok(boot) => {
                 eprintln!("vm: {boot}");
                 boot.transcript.commands.first().map_or(0, |one| one.status)
@@ -193,33 +199,18 @@ fn select(names: &[String]) -> Vec<&'static Kernel> {
     kernels::ALL.into_iter().filter(named).collect()
 }
 
-/// A program for the guest.
-struct Program {
-    /// Where the guest has it.
-    path: String,
-    bytes: Vec<u8>,
-}
-
-impl Program {
-    /// Reads a program of the host, which must be one that a guest without libraries can run.
-    fn load(host: &Path, path: String) -> anyhow::Result<Self> {
-        let bytes = fs::read(host).with_context(|| format!("reading {}", host.display()))?;
-        if is_dynamic(&bytes) {
-            bail!(
-                "{} is dynamically linked and the guest has no libraries: link it statically \
-                 (RUSTFLAGS=-Ctarget-feature=+crt-static)",
-                host.display()
-            );
-        }
-        Ok(Self { path, bytes })
-    }
-}
-
 /// One boot that went through.
-struct Boot {
+pub(crate) struct Boot {
     accelerator: Accelerator,
     transcript: Transcript,
     took: Duration,
+}
+
+impl Boot {
+    /// What became of the orders, one by one.
+    pub(crate) fn outcomes(&self) -> &[Outcome] {
+        &self.transcript.commands
+    }
 }
 
 impl fmt::Display for Boot {
@@ -236,7 +227,7 @@ impl fmt::Display for Boot {
 }
 
 /// Where guests are made.
-struct Lab {
+pub(crate) struct Lab {
     /// `target/vm`.
     dir: PathBuf,
     accelerator: Accelerator,
@@ -245,7 +236,8 @@ struct Lab {
 }
 
 impl Lab {
-    fn open(limit: Duration, keep: bool) -> anyhow::Result<Self> {
+    /// A place for guests that may each take `limit`; `keep` their files.
+    pub(crate) fn open(limit: Duration, keep: bool) -> anyhow::Result<Self> {
         if !cfg!(target_arch = "x86_64") {
             bail!("guests run programs of this host, and their kernels are for x86_64 only");
         }
@@ -259,22 +251,31 @@ impl Lab {
         })
     }
 
+    /// A file for the guests' makers, in the folder that all of theirs is in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Builds the agent statically; it runs on this host as well.
+    pub(crate) fn agent(&self) -> anyhow::Result<PathBuf> {
+        executable(&self.build(&["build", "--bin", "tracer"])?, "bin", "tracer")
+    }
+
     fn test(&self, kernels: &[&Kernel]) -> anyhow::Result<VmReport> {
         let built = self.build(&["test", "--test", "kernel", "--no-run"])?;
         let programs = [
-            Program::load(&executable(&built, "bin", "tracer")?, AGENT.into())?,
-            Program::load(&executable(&built, "test", "kernel")?, TESTS.into())?,
+            agent_file(&executable(&built, "bin", "tracer")?)?,
+            File::program(&executable(&built, "test", "kernel")?, TESTS.into())?,
         ];
-        let words = |line: &str| line.split(' ').map(OsString::from).collect();
-        let commands = [
-            words("tracer doctor"),
+        let orders = [
+            Order::run("tracer doctor"),
             // Uncaptured, so that a hang shows where it is, and one by one, because each test
             // watches the whole system.
-            words("kernel-tests --test-threads=1 --nocapture"),
+            Order::run("kernel-tests --test-threads=1 --nocapture"),
         ];
         let mut reports = Vec::new();
         for kernel in kernels {
-            let report = match self.boot(kernel, &programs, &commands) {
+            let report = match self.boot(kernel, &programs, &orders) {
                 Ok(boot) => judge(kernel, &boot),
                 Err(error) => KernelReport {
                     kernel: kernel.name,
@@ -289,14 +290,12 @@ impl Lab {
     }
 
     /// What a command of the user needs in the guest, and the command as the guest knows it.
-    fn prepare(&self, mut command: Vec<OsString>) -> anyhow::Result<(Vec<Program>, Vec<OsString>)> {
+    fn prepare(&self, mut command: Vec<OsString>) -> anyhow::Result<(Vec<File>, Vec<OsString>)> {
         let Some(first) = command.first_mut() else {
             return Ok((Vec::new(), command));
         };
         if first == OsStr::new("tracer") {
-            let built = self.build(&["build", "--bin", "tracer"])?;
-            let agent = executable(&built, "bin", "tracer")?;
-            return Ok((vec![Program::load(&agent, AGENT.into())?], command));
+            return Ok((vec![agent_file(&self.agent()?)?], command));
         }
         if !first.as_bytes().contains(&b'/') {
             return Ok((Vec::new(), command));
@@ -306,7 +305,7 @@ impl Lab {
         let Some(name) = name else {
             bail!("{} does not name a program", host.display());
         };
-        let program = Program::load(&host, format!("/root/{name}"))?;
+        let program = File::program(&host, format!("/root/{name}"))?;
         *first = OsString::from(&program.path);
         Ok((vec![program], command))
     }
@@ -335,16 +334,16 @@ impl Lab {
         String::from_utf8(output.stdout).context("cargo's messages")
     }
 
-    /// Boots a kernel, runs the commands, shows what they print. An error means that they did not
-    /// all come to an end, whatever that end was.
-    fn boot(
+    /// Boots a kernel, carries the orders out, shows what commands print. An error means that they
+    /// did not all come to an end, whatever that end was.
+    pub(crate) fn boot(
         &self,
         kernel: &Kernel,
-        programs: &[Program],
-        commands: &[Vec<OsString>],
+        files: &[File],
+        orders: &[Order],
     ) -> anyhow::Result<Boot> {
         let image = kernels::image(&self.dir, kernel)?;
-        let busybox = Program::load(&kernels::busybox(&self.dir)?, "/bin/busybox".into())?;
+        let busybox = File::program(&kernels::busybox(&self.dir)?, "/bin/busybox".into())?;
         let dir = self
             .dir
             .join("run")
@@ -352,9 +351,9 @@ impl Lab {
         fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         let token = guest::token();
         let initramfs = dir.join("initramfs.cpio");
-        let files = programs.iter().chain([&busybox]);
+        let files = files.iter().chain([&busybox]);
         write_image(
-            &root(&guest::init_script(&token, commands), files)?,
+            &root(&guest::init_script(&token, orders), files)?,
             &initramfs,
         )?;
 
@@ -381,7 +380,7 @@ impl Lab {
             fs::remove_file(&initramfs)
                 .with_context(|| format!("removing {}", initramfs.display()))?;
         }
-        let whole = transcript.complete && transcript.commands.len() == commands.len();
+        let whole = transcript.complete && transcript.commands.len() == orders.len();
         if !whole {
             let problem = problem(&ended, &transcript, self.limit);
             bail!(
@@ -407,6 +406,16 @@ impl Lab {
 /// Where the guest has the agent and its tests.
 const AGENT: &str = "/bin/tracer";
 const TESTS: &str = "/bin/kernel-tests";
+
+/// Words as the guest's shell reads them; what is no text is replaced.
+pub(crate) fn quoted(words: &[OsString]) -> String {
+    String::from_utf8_lossy(&guest::quoted(words)).into_owned()
+}
+
+/// The agent as the guest has it: on its `PATH`.
+pub(crate) fn agent_file(host: &Path) -> anyhow::Result<File> {
+    File::program(host, AGENT.into())
+}
 
 /// The target of static programs. Naming it, though it is the host's own, keeps the flags away from
 /// procedural macros, which cannot be linked statically.
@@ -481,7 +490,7 @@ fn last_words(dir: &Path) -> String {
 }
 
 /// The guest's root file system.
-fn root<'a>(init: &[u8], programs: impl IntoIterator<Item = &'a Program>) -> anyhow::Result<Image> {
+fn root<'a>(init: &[u8], files: impl IntoIterator<Item = &'a File>) -> anyhow::Result<Image> {
     let mut image = Image::default();
     for folder in ["dev", "proc", "sys", "tmp", "run", "etc", "root", "var"] {
         image.directory(folder)?;
@@ -491,8 +500,12 @@ fn root<'a>(init: &[u8], programs: impl IntoIterator<Item = &'a Program>) -> any
     image.file("etc/passwd", 0o644, PASSWD.into())?;
     image.file("etc/group", 0o644, GROUP.into())?;
     image.file("etc/hosts", 0o644, "127.0.0.1 localhost guest\n".into())?;
-    for program in programs {
-        image.file(&program.path, 0o755, program.bytes.clone())?;
+    for File { path, content } in files {
+        match content {
+            Content::Program(bytes) => image.file(path, 0o755, bytes.clone())?,
+            Content::Text(text) => image.file(path, 0o644, text.clone().into())?,
+            Content::Link(target) => image.link(path, target)?,
+        }
     }
     Ok(image)
 }
@@ -525,31 +538,6 @@ fn executable(messages: &str, kind: &str, name: &str) -> anyhow::Result<PathBuf>
         .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
         .next_back()
         .with_context(|| format!("cargo built no {kind} `{name}`"))
-}
-
-/// Whether these are the bytes of an ELF program that names a loader: one that needs libraries.
-/// Anything else (a static program, a script) is for the guest to try.
-fn is_dynamic(bytes: &[u8]) -> bool {
-    /// Type of the program header that names the loader.
-    const PT_INTERP: u32 = 3;
-    // The layout of 64-bit little-endian ELF, see elf(5).
-    let word = |at: usize| -> Option<u32> {
-        let bytes = bytes.get(at..at.checked_add(4)?)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let half = |at: usize| -> Option<usize> {
-        let bytes = bytes.get(at..at.checked_add(2)?)?;
-        Some(usize::from(u16::from_le_bytes(bytes.try_into().ok()?)))
-    };
-    let interpreter = || -> Option<()> {
-        let headers = usize::try_from(word(32)?).ok()?;
-        let (size, count) = (half(54)?, half(56)?);
-        (0..count)
-            .filter_map(|index| word(headers.checked_add(size.checked_mul(index)?)?))
-            .find(|&kind| kind == PT_INTERP)
-            .map(|_| ())
-    };
-    bytes.starts_with(b"\x7fELF\x02\x01") && interpreter().is_some()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Files that server lineages open for writing, create or rename.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
@@ -12,29 +14,6 @@ use tracer_common::tag::Tag;
 use crate::guard;
 use crate::kernel::{self, Registers, Task, control};
 use crate::output::{self, Record, Ring};
-
-/// Reads one convention's table as constants that the verifier knows.
-macro_rules! abi {
-    ($side:ident) => {
-        SyscallAbi {
-            arg: [
-                control!($side.arg[0]),
-                control!($side.arg[1]),
-                control!($side.arg[2]),
-                control!($side.arg[3]),
-                control!($side.arg[4]),
-            ],
-            open: control!($side.open),
-            creat: control!($side.creat),
-            openat: control!($side.openat),
-            openat2: control!($side.openat2),
-            rename: control!($side.rename),
-            renameat: control!($side.renameat),
-            renameat2: control!($side.renameat2),
-            reserved: 0,
-        }
-    };
-}
 
 /// `trace_sys_exit(regs, ret)` (`syscall_exit_work`, kernel/entry): the call is done, its result is
 /// known and a new descriptor is installed, but the caller has not seen it. The raw tracepoint
@@ -68,14 +47,16 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         tid: ctx.pid(),
         tag,
     };
-    // One of the two tables first, so that what follows is there once: the verifier of 5.10 walks
-    // paths too slowly to do it for each convention.
-    let (abi, flags) = if task.compat_word() & control!(compat_mask) == 0 {
-        (abi!(native), 0)
-    } else {
-        (abi!(compat), flag::COMPAT)
-    };
-    dispatch(caller, registers, number, result, &abi, flags);
+    // The bit itself is the index, without a branch: the verifier then goes through what follows
+    // once, for any convention, and not once for each.
+    let convention = (task.compat_word() >> control!(compat_shift)) as usize & 1;
+    let abi = Abi(convention);
+    let flags = if convention == 0 { 0 } else { flag::COMPAT };
+    if abi.opens(number) {
+        open(caller, result as u32, flags);
+    } else if abi.renames(number) {
+        rename(caller, &Names::of(abi, registers, number), flags);
+    }
     0
 }
 
@@ -91,58 +72,38 @@ struct Caller {
 /// caller's own is sorted out after the tag test.
 #[inline(always)]
 fn of_interest(number: u32) -> bool {
-    let (native, compat) = (abi!(native), abi!(compat));
-    opens(&native, number)
-        || opens(&compat, number)
-        || renames(&native, number)
-        || renames(&compat, number)
+    let (native, compat) = (Abi(0), Abi(1));
+    native.opens(number) || compat.opens(number) || native.renames(number) || compat.renames(number)
 }
 
-#[inline(always)]
-fn opens(abi: &SyscallAbi, number: u32) -> bool {
-    number == abi.open || number == abi.creat || number == abi.openat || number == abi.openat2
+/// A convention: its index in [`Control::abi`](tracer_common::control::Control::abi), 0 or 1.
+#[derive(Clone, Copy)]
+struct Abi(usize);
+
+/// Reads a setting of a convention.
+macro_rules! setting {
+    ($abi:expr, $($field:tt)+) => {{
+        let table = (&raw const kernel::CONTROL.abi).cast::<SyscallAbi>();
+        // SAFETY: the index is 0 or 1, of two; volatile, because user space sets the table after
+        // compilation.
+        unsafe { read_volatile(&raw const (*table.add($abi.0)).$($field)+) }
+    }};
 }
 
-#[inline(always)]
-fn renames(abi: &SyscallAbi, number: u32) -> bool {
-    number == abi.rename || number == abi.renameat || number == abi.renameat2
-}
+impl Abi {
+    #[inline(always)]
+    fn opens(self, number: u32) -> bool {
+        number == setting!(self, open)
+            || number == setting!(self, creat)
+            || number == setting!(self, openat)
+            || number == setting!(self, openat2)
+    }
 
-#[inline(always)]
-fn dispatch(
-    caller: Caller,
-    registers: Registers,
-    number: u32,
-    result: i64,
-    abi: &SyscallAbi,
-    flags: u16,
-) {
-    if opens(abi, number) {
-        open(caller, result as u32, flags);
-    } else if renames(abi, number) {
-        let argument = |index: usize| registers.at(abi.arg[index]);
-        let names = if number == abi.rename {
-            Names {
-                old_dir: AT_FDCWD,
-                old: argument(0),
-                new_dir: AT_FDCWD,
-                new: argument(1),
-                flags: 0,
-            }
-        } else {
-            Names {
-                old_dir: argument(0) as i32,
-                old: argument(1),
-                new_dir: argument(2) as i32,
-                new: argument(3),
-                flags: if number == abi.renameat2 {
-                    argument(4) as u32
-                } else {
-                    0
-                },
-            }
-        };
-        rename(caller, &names, flags);
+    #[inline(always)]
+    fn renames(self, number: u32) -> bool {
+        number == setting!(self, rename)
+            || number == setting!(self, renameat)
+            || number == setting!(self, renameat2)
     }
 }
 
@@ -160,9 +121,11 @@ fn open(caller: Caller, fd: u32, flags: u16) {
     if f_mode & (fmode::WRITE | fmode::CREATED) == 0 || !file.is_regular() {
         return;
     }
-    let (Some(inode), Some((record, header, body))) =
-        (file.inode(), Record::start::<OpenBody>(SLOT_SYSCALL))
-    else {
+    let Some(inode) = file.inode() else {
+        output::dropped(Drop::FileFault);
+        return;
+    };
+    let Some((record, header, body)) = Record::start::<OpenBody>(SLOT_SYSCALL) else {
         return;
     };
     // SAFETY: both point into this program's own scratch slot, apart from each other, and are
@@ -215,6 +178,35 @@ struct Names {
     new_dir: i32,
     new: u64,
     flags: u32,
+}
+
+impl Names {
+    #[inline(always)]
+    fn of(abi: Abi, registers: Registers, number: u32) -> Self {
+        let first = registers.at(setting!(abi, arg[0]));
+        let second = registers.at(setting!(abi, arg[1]));
+        if number == setting!(abi, rename) {
+            return Self {
+                old_dir: AT_FDCWD,
+                old: first,
+                new_dir: AT_FDCWD,
+                new: second,
+                flags: 0,
+            };
+        }
+        let with_flags = number == setting!(abi, renameat2);
+        Self {
+            old_dir: first as i32,
+            old: second,
+            new_dir: registers.at(setting!(abi, arg[2])) as i32,
+            new: registers.at(setting!(abi, arg[3])),
+            flags: if with_flags {
+                registers.at(setting!(abi, arg[4])) as u32
+            } else {
+                0
+            },
+        }
+    }
 }
 
 /// A rename has no descriptor: its names are the caller's strings, read after the call, when their

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -21,14 +22,25 @@ const SERVERS: usize = 1024;
 /// How often a configuration is read again.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// Directories taken from one server: those of one host's sites, not room for a flood.
+const DIRECTORIES: usize = 1024;
+
 /// Directories that wait for the pipeline.
 const FOUND: usize = 4096;
 
 pub(super) struct Servers {
     known: HashMap<Kind, Known>,
-    found: mpsc::Receiver<Entry>,
-    give: mpsc::Sender<Entry>,
+    found: mpsc::Receiver<Found>,
+    give: mpsc::Sender<Found>,
     slots: Arc<Semaphore>,
+    /// Readings begun and not ended.
+    reading: Arc<AtomicUsize>,
+}
+
+/// What a reading tells.
+enum Found {
+    Directory(Entry),
+    Done,
 }
 
 /// What makes two processes the same server.
@@ -54,6 +66,7 @@ impl Servers {
             found,
             give,
             slots: Arc::new(Semaphore::new(2)),
+            reading: Arc::new(AtomicUsize::new(0)),
         }
     }
 
@@ -91,16 +104,20 @@ impl Servers {
         }
     }
 
-    /// Reads the configuration of every server that is due, now and here.
-    pub(super) fn settle(&mut self) -> Vec<Entry> {
-        let again = Instant::now() + AGAIN;
-        self.known
-            .values_mut()
-            .flat_map(|known| {
-                known.due = again;
-                read(&known.request)
-            })
-            .collect()
+    /// Reads what is due and gives what was found until all is read, or until `patience` is over:
+    /// the rest comes by [`Self::found`].
+    pub(super) async fn settle(&mut self, patience: Duration) -> Vec<Entry> {
+        self.refresh();
+        let mut entries = Vec::new();
+        let deadline = tokio::time::Instant::now() + patience;
+        while self.reading.load(Ordering::Acquire) > 0 || !self.found.is_empty() {
+            match tokio::time::timeout_at(deadline, self.found.recv()).await {
+                Ok(Some(Found::Directory(entry))) => entries.push(entry),
+                Ok(Some(Found::Done)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        entries
     }
 
     /// Begins to read what is due, and forgets servers that have ended.
@@ -113,26 +130,34 @@ impl Servers {
             known.due = now + AGAIN;
             let (request, give) = (known.request.clone(), self.give.clone());
             let slots = Arc::clone(&self.slots);
+            let reading = Arc::clone(&self.reading);
+            reading.fetch_add(1, Ordering::AcqRel);
             tokio::spawn(async move {
                 let Ok(_slot) = slots.acquire().await else {
                     return;
                 };
                 let entries = tokio::task::spawn_blocking(move || read(&request)).await;
                 for entry in entries.unwrap_or_default() {
-                    if give.send(entry).await.is_err() {
+                    if give.send(Found::Directory(entry)).await.is_err() {
                         return;
                     }
                 }
+                reading.fetch_sub(1, Ordering::AcqRel);
+                // Wakes `settle`; a closed channel means that the agent has ended.
+                let _ended = give.send(Found::Done).await;
             });
         }
     }
 
     /// Waits for the next directory that was found.
     pub(super) async fn found(&mut self) -> Entry {
-        match self.found.recv().await {
-            Some(entry) => entry,
-            // The agent holds a sender, so this does not happen while it runs.
-            None => std::future::pending().await,
+        loop {
+            match self.found.recv().await {
+                Some(Found::Directory(entry)) => return entry,
+                Some(Found::Done) => {}
+                // The agent holds a sender, so this does not happen while it runs.
+                None => std::future::pending().await,
+            }
         }
     }
 }
@@ -145,11 +170,15 @@ fn read(request: &DiscoverRequest) -> Vec<Entry> {
         problems,
         ..
     } = discover(request);
-    for problem in problems {
-        eprintln!("tracer: {problem}");
+    // A process that has ended meanwhile is no problem.
+    if PathBuf::from(format!("/proc/{}", request.tgid)).exists() {
+        for problem in problems {
+            eprintln!("tracer: {problem}");
+        }
     }
     directories
         .into_iter()
+        .take(DIRECTORIES)
         .map(|found| Entry {
             mnt_ns: None,
             ..found.into_entry(request.mnt_ns)

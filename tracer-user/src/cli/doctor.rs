@@ -42,7 +42,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     std::io::stdout()
         .write_all(&out)
         .map_err(|error| Failure::runtime(format!("cannot write to standard output: {error}")))?;
-    let found = checks.iter().any(|check| check.state != State::Good);
+    let found = checks.iter().any(|check| check.state == State::Bad);
     Ok(ExitCode::from(if code == 0 {
         u8::from(found)
     } else {

@@ -1,6 +1,5 @@
 //! `tracer reference`: the tables of the documentation, from the code they describe.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -22,10 +21,7 @@ pub(super) fn reference(table: Table) -> Result<ExitCode, Failure> {
         Table::Probes => probes(),
         Table::Rules => detect::rules::reference_markdown(),
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Failure::runtime(format!("cannot write to standard output: {error}")))?;
-    Ok(ExitCode::SUCCESS)
+    super::print(text.as_bytes())
 }
 
 fn probes() -> String {

@@ -66,8 +66,8 @@ pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
         None,
         args.seconds.map(Duration::from_secs),
     );
-    if outcome.is_err() {
-        // Nothing was recorded that could be replayed.
+    if outcome.is_err() && std::fs::metadata(&args.file).is_ok_and(|file| file.len() == 0) {
+        // The agent never came up. What was recorded before a later failure stays: it can be replayed.
         let _best_effort = std::fs::remove_file(&args.file);
     }
     outcome

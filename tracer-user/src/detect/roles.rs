@@ -19,7 +19,7 @@ struct Native {
 const NATIVE: &[Native] = &[
     Native { name: "nginx", role: Role::Web, exe: &["nginx", "nginx-debug", "openresty", "angie", "freenginx", "tengine"] },
     Native { name: "apache", role: Role::Web, exe: &["apache2", "httpd", "httpd.worker", "httpd.event", "httpd-prefork", "httpd-worker", "httpd-event"] },
-    Native { name: "lighttpd", role: Role::Web, exe: &["lighttpd", "lighttpd-angel"] },
+    Native { name: "lighttpd", role: Role::Web, exe: &["lighttpd"] },
     Native { name: "caddy", role: Role::Web, exe: &["caddy", "frankenphp"] },
     Native { name: "litespeed", role: Role::Web, exe: &["litespeed", "lshttpd", "openlitespeed"] },
     Native { name: "haproxy", role: Role::Web, exe: &["haproxy"] },
@@ -106,7 +106,7 @@ const RUNTIMES: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const SHELLS: &[&str] = &[
     "sh", "bash", "dash", "ash", "zsh#", "ksh#", "ksh93", "mksh", "mksh-static", "lksh", "oksh", "loksh", "pdksh",
-    "csh", "bsd-csh", "tcsh", "fish", "rbash", "rzsh", "yash", "posh", "xonsh", "nu", "elvish", "pwsh", "es", "rc", "scsh",
+    "csh", "bsd-csh", "tcsh", "fish", "hush", "rbash", "rzsh", "yash", "posh", "xonsh", "nu", "elvish", "pwsh", "es", "rc", "scsh",
 ];
 
 #[rustfmt::skip]
@@ -183,23 +183,48 @@ pub fn program(exec: &Exec) -> Option<Program> {
     }
 }
 
+/// Whether the executable itself is a server's, run by the kernel and not by a dynamic loader.
+#[must_use]
+pub fn is_native(exec: &Exec) -> bool {
+    !is_loader(base(&exec.exe)) && by_name(effective_name(exec)).is_some()
+}
+
 /// The name of the program that really runs: the applet of a multi-call binary, the target of a
 /// dynamic loader that was called as a program, else the executable's own.
 #[must_use]
 pub fn effective_name(exec: &Exec) -> &[u8] {
-    let exe = base(&exec.exe);
-    if is_loader(exe) {
-        return loader_target(&exec.args).map_or(exe, base);
+    let (path, mut args) = invoked(exec);
+    let name = base(path);
+    if !any(MULTI_CALL, name) {
+        return name;
     }
-    if any(MULTI_CALL, exe) {
-        let mut names = exec.args.iter().map(|arg| base(arg));
-        return match names.next() {
-            Some(first) if any(MULTI_CALL, first) => names.next().unwrap_or(exe),
-            Some(applet) => applet.strip_prefix(b"-").unwrap_or(applet),
-            None => exe,
-        };
+    match args.next().map(base) {
+        Some(first) if any(MULTI_CALL, first) => args.next().map_or(name, base),
+        Some(applet) => applet.strip_prefix(b"-").unwrap_or(applet),
+        None => name,
     }
-    exe
+}
+
+/// The file that runs as a program: what a dynamic loader was given, else the executable.
+#[must_use]
+pub fn target(exec: &Exec) -> &[u8] {
+    invoked(exec).0
+}
+
+/// The program that really runs and its arguments, `argv[0]` first.
+fn invoked(exec: &Exec) -> (&[u8], impl Iterator<Item = &[u8]>) {
+    let loaded = is_loader(base(&exec.exe))
+        .then(|| loader_target(&exec.args))
+        .flatten();
+    let (path, name, from) = match loaded {
+        Some(Loaded { at, name }) => {
+            let path = exec.args.get(at).map(Vec::as_slice).unwrap_or_default();
+            (path, Some(name.unwrap_or(path)), at + 1)
+        }
+        None => (exec.exe.as_slice(), None, 0),
+    };
+    let rest = exec.args.iter().skip(from).map(Vec::as_slice);
+    (path, name.into_iter().chain(rest))
 }
 
 fn by_name(name: &[u8]) -> Option<Server> {
@@ -212,51 +237,63 @@ fn by_name(name: &[u8]) -> Option<Server> {
         })
 }
 
+/// The server that a process calls itself, where it was found running: gunicorn and puma write
+/// `gunicorn: master [app]` over their arguments. Never used for an exec that was seen, whose
+/// arguments are what the server was started with.
+#[must_use]
+pub fn by_title(exec: &Exec) -> Option<Server> {
+    let title = exec.args.first()?.split(|&byte| byte == b':').next()?;
+    hosted(effective_name(exec), |server| names(server, title))
+}
+
 fn by_arguments(exe: &[u8], args: &[Vec<u8>]) -> Option<Server> {
+    hosted(exe, |server| {
+        if server.exe == JAVA {
+            // Options before and after the class or archive are many; a name is enough.
+            return args.iter().skip(1).any(|word| names(server, word));
+        }
+        script(args).is_some_and(|script| names(server, script))
+    })
+}
+
+fn hosted(exe: &[u8], is: impl Fn(&Hosted) -> bool) -> Option<Server> {
     HOSTED
         .iter()
-        .filter(|server| any(server.exe, exe))
-        .find(|server| {
-            let names = |word: &[u8]| {
-                server
-                    .program
-                    .iter()
-                    .any(|name| name.as_bytes() == base(word))
-            };
-            // A process title, as gunicorn and puma set it: "gunicorn: master [app]".
-            let title = args
-                .first()
-                .and_then(|title| title.split(|&byte| byte == b':').next());
-            if title.is_some_and(names) {
-                return true;
-            }
-            if server.exe == JAVA {
-                // Options before and after the class or archive are many; a name is enough.
-                return args.iter().skip(1).any(|word| names(word));
-            }
-            script(args).is_some_and(names)
-        })
+        .find(|server| any(server.exe, exe) && is(server))
         .map(|server| Server {
             name: server.name,
             role: server.role,
         })
 }
 
+fn names(server: &Hosted, word: &[u8]) -> bool {
+    server
+        .program
+        .iter()
+        .any(|name| name.as_bytes() == base(word))
+}
+
 /// The script or module that an interpreter's arguments name: the first word that is no option, or
 /// the one after `-m`.
 #[must_use]
 pub fn script(args: &[Vec<u8>]) -> Option<&[u8]> {
-    let mut words = args.iter().skip(1);
-    while let Some(word) = words.next() {
+    args.get(script_at(args)?).map(Vec::as_slice)
+}
+
+/// Which of the arguments [`script`] is.
+#[must_use]
+pub fn script_at(args: &[Vec<u8>]) -> Option<usize> {
+    let mut words = args.iter().enumerate().skip(1);
+    while let Some((at, word)) = words.next() {
         match word.as_slice() {
-            b"-m" => return words.next().map(Vec::as_slice),
+            b"-m" => return words.next().map(|(at, _)| at),
             b"-c" | b"-e" | b"-" | b"--eval" | b"-p" | b"--print" | b"-r" => return None,
             // Python's options with a value of their own word; the others' values are attached.
             b"-W" | b"-X" => {
                 words.next();
             }
             word if word.starts_with(b"-") => {}
-            word => return Some(word),
+            _ => return Some(at),
         }
     }
     None
@@ -268,8 +305,16 @@ fn is_loader(name: &[u8]) -> bool {
         && name.windows(3).any(|part| part == b".so")
 }
 
+/// What a dynamic loader runs.
+struct Loaded<'a> {
+    /// Which of its arguments names the program.
+    at: usize,
+    /// The `argv[0]` that the program is given instead of that.
+    name: Option<&'a [u8]>,
+}
+
 /// What `ld.so [options] program` runs (ld.so(8)).
-fn loader_target(args: &[Vec<u8>]) -> Option<&[u8]> {
+fn loader_target(args: &[Vec<u8>]) -> Option<Loaded<'_>> {
     const WITH_VALUE: &[&[u8]] = &[
         b"--library-path",
         b"--inhibit-rpath",
@@ -279,12 +324,18 @@ fn loader_target(args: &[Vec<u8>]) -> Option<&[u8]> {
         b"--glibc-hwcaps-prepend",
         b"--glibc-hwcaps-mask",
     ];
-    let mut words = args.iter().skip(1);
-    while let Some(word) = words.next() {
+    let mut name = None;
+    let mut words = args.iter().enumerate().skip(1);
+    while let Some((at, word)) = words.next() {
         if WITH_VALUE.contains(&word.as_slice()) {
-            words.next();
+            let value = words.next().map(|(_, value)| value.as_slice());
+            if word == b"--argv0" {
+                name = value;
+            }
+        } else if let Some(value) = word.strip_prefix(b"--argv0=") {
+            name = Some(value);
         } else if !word.starts_with(b"--") {
-            return Some(word);
+            return Some(Loaded { at, name });
         }
     }
     None
@@ -400,12 +451,9 @@ mod tests {
                 .0,
             "uvicorn"
         );
-        assert_eq!(
-            server("/usr/bin/python3", &["gunicorn: master [app]"])
-                .unwrap()
-                .0,
-            "gunicorn"
-        );
+        let title = exec("/usr/bin/python3", &["gunicorn: master [app]"]);
+        assert_eq!(by_exec(&title), None);
+        assert_eq!(by_title(&title).unwrap().name, "gunicorn");
         assert_eq!(
             server("/usr/bin/python3", &["python3", "-c", "gunicorn"]),
             None

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracer_common::event::Ids;
 use tracer_common::tag::{Role, Tag};
 
 use crate::alert::Severity;
@@ -81,14 +82,16 @@ pub struct Process {
     pub images: Vec<Image>,
     /// How many of the images (from the front) were inherited from the creator.
     pub inherited: usize,
+    /// Users and groups as last told: a worker that began as root has changed them since.
+    pub ids: Option<Ids>,
     /// Descent from a server.
     pub tag: Tag,
     /// Ports it listens on, in the order they were opened.
     pub ports: Vec<u16>,
     /// How it ended; `None` while it lives.
     pub ended: Option<Ended>,
-    /// The worst alert that was raised for what it ran.
-    pub alerted: Option<Severity>,
+    /// Rules that were raised for what it and its descendants ran, with the worst severity of each.
+    pub alerted: Vec<(&'static str, Severity)>,
 }
 
 impl Process {

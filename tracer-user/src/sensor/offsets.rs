@@ -102,48 +102,48 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
             // a 64-bit process: arch/x86/include/asm/thread_info.h, arch/x86/entry/syscall_32.c
             // (common.c on older kernels).
             compat_offset: at("task_struct.thread_info.status")?,
-            compat_mask: 0x0002,
+            compat_shift: 1,
             // __X32_SYSCALL_BIT: arch/x86/include/uapi/asm/unistd.h. The calls of the table have the
             // same numbers with and without it.
             x32_mask: 0x4000_0000,
             wake_bytes: 0,
-            // arch/x86/entry/syscalls/syscall_64.tbl; arguments as in
-            // arch/x86/include/asm/syscall_wrapper.h, SC_X86_64_REGS_TO_ARGS.
-            native: SyscallAbi {
-                arg: [
-                    at("pt_regs.di")?,
-                    at("pt_regs.si")?,
-                    at("pt_regs.dx")?,
-                    at("pt_regs.r10")?,
-                    at("pt_regs.r8")?,
-                ],
-                open: 2,
-                creat: 85,
-                openat: 257,
-                openat2: 437,
-                rename: 82,
-                renameat: 264,
-                renameat2: 316,
-                reserved: 0,
-            },
-            // arch/x86/entry/syscalls/syscall_32.tbl; SC_IA32_REGS_TO_ARGS.
-            compat: SyscallAbi {
-                arg: [
-                    at("pt_regs.bx")?,
-                    at("pt_regs.cx")?,
-                    at("pt_regs.dx")?,
-                    at("pt_regs.si")?,
-                    at("pt_regs.di")?,
-                ],
-                open: 5,
-                creat: 8,
-                openat: 295,
-                openat2: 437,
-                rename: 38,
-                renameat: 302,
-                renameat2: 353,
-                reserved: 0,
-            },
+            abi: [
+                // arch/x86/entry/syscalls/syscall_64.tbl; arguments as in
+                // arch/x86/include/asm/syscall_wrapper.h, SC_X86_64_REGS_TO_ARGS.
+                SyscallAbi {
+                    arg: [
+                        at("pt_regs.di")?,
+                        at("pt_regs.si")?,
+                        at("pt_regs.dx")?,
+                        at("pt_regs.r10")?,
+                        at("pt_regs.r8")?,
+                    ],
+                    open: 2,
+                    creat: 85,
+                    openat: 257,
+                    openat2: 437,
+                    rename: 82,
+                    renameat: 264,
+                    renameat2: 316,
+                },
+                // arch/x86/entry/syscalls/syscall_32.tbl; SC_IA32_REGS_TO_ARGS.
+                SyscallAbi {
+                    arg: [
+                        at("pt_regs.bx")?,
+                        at("pt_regs.cx")?,
+                        at("pt_regs.dx")?,
+                        at("pt_regs.si")?,
+                        at("pt_regs.di")?,
+                    ],
+                    open: 5,
+                    creat: 8,
+                    openat: 295,
+                    openat2: 437,
+                    rename: 38,
+                    renameat: 302,
+                    renameat2: 353,
+                },
+            ],
         }),
         "aarch64" => {
             let register = |number: u32| {
@@ -167,33 +167,33 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                 // TIF_32BIT, a property of the process: arch/arm64/include/asm/thread_info.h. The
                 // flags are 64 bits, and this is the lower half of them.
                 compat_offset: at("task_struct.thread_info.flags")?,
-                compat_mask: 1 << 22,
+                compat_shift: 22,
                 x32_mask: 0,
                 wake_bytes: 0,
-                // include/uapi/asm-generic/unistd.h
-                native: SyscallAbi {
-                    arg,
-                    open: ABSENT,
-                    creat: ABSENT,
-                    openat: 56,
-                    openat2: 437,
-                    rename: ABSENT,
-                    renameat: 38,
-                    renameat2: 276,
-                    reserved: 0,
-                },
-                // arch/arm64/tools/syscall_32.tbl (include/asm/unistd32.h on older kernels).
-                compat: SyscallAbi {
-                    arg,
-                    open: 5,
-                    creat: 8,
-                    openat: 322,
-                    openat2: 437,
-                    rename: 38,
-                    renameat: 329,
-                    renameat2: 382,
-                    reserved: 0,
-                },
+                abi: [
+                    // include/uapi/asm-generic/unistd.h
+                    SyscallAbi {
+                        arg,
+                        open: ABSENT,
+                        creat: ABSENT,
+                        openat: 56,
+                        openat2: 437,
+                        rename: ABSENT,
+                        renameat: 38,
+                        renameat2: 276,
+                    },
+                    // arch/arm64/tools/syscall_32.tbl (include/asm/unistd32.h on older kernels).
+                    SyscallAbi {
+                        arg,
+                        open: 5,
+                        creat: 8,
+                        openat: 322,
+                        openat2: 437,
+                        rename: 38,
+                        renameat: 329,
+                        renameat2: 382,
+                    },
+                ],
             })
         }
         other => Err(OffsetsError::Arch(other.to_owned())),

@@ -117,7 +117,7 @@ const EXECUTIONS: &[Execution] = &[
     },
     Execution {
         name: "a script with an interpreter line",
-        rule: SHELL,
+        rule: DROPPED_EXEC,
         php: "file_put_contents('DIR/tmp/tool', \"#!/bin/sh\\necho TOKEN\\n\");\n\
               chmod('DIR/tmp/tool', 0755);\n\
               $p = proc_open(['DIR/tmp/tool'], [1 => ['pipe', 'w']], $io);\n\
@@ -288,6 +288,7 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("php-fpm: move_uploaded_file", move_uploaded_file),
         Story::new("php-fpm: a reverse shell", reverse_shell),
         Story::new("php-fpm: a shell's redirection into the root", redirection),
+        Story::new("php-fpm: in the cgroup of a container", container),
         Story::new("apache: mod_php system", |scene| {
             execute(scene, &server::apache()?, &EXECUTIONS[0])
         }),
@@ -489,6 +490,74 @@ fn redirection(scene: &Scene) -> Outcome {
         assert!(file.is_file());
     });
     Ok(())
+}
+
+/// The shell inherits the cgroup that a container runtime would have put the servers into.
+fn container(scene: &Scene) -> Outcome {
+    let site = &scene.site;
+    let master = site.pid(0);
+    // Of the length and alphabet of a container id.
+    let id = format!("{:064x}", u128::from(master) << 64 | 0xc0ff_ee00);
+    let cgroup = Cgroup::new(&id)?;
+    for master in [master, site.pid(1)] {
+        for pid in host::children(master).into_iter().chain([master]) {
+            cgroup.take(pid)?;
+        }
+    }
+    site.page("container.php", "<?php\nsystem('echo inside');\n");
+    let alerts = scene.alerts_of(1, || {
+        assert_eq!(site.get("/container.php").body.trim(), "inside");
+    });
+    let expected = Expected {
+        executable: real("/bin/sh"),
+        args: Some(["sh", "-c", "echo inside"].map(str::to_owned).to_vec()),
+        ..scene.expected(site, SHELL, &[])
+    };
+    alert::expect_exactly("container", &alerts, &[expected]);
+    assert_eq!(alert::text(&alerts[0], "/container/id"), id);
+    Ok(())
+}
+
+/// A cgroup as Docker names them. Dropping it sends its processes back and removes it.
+struct Cgroup {
+    above: PathBuf,
+    path: PathBuf,
+}
+
+impl Cgroup {
+    fn new(id: &str) -> Result<Self, Skip> {
+        let above = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|root| root.join("cgroup.procs").is_file())
+            .ok_or_else(|| Skip("no cgroups are mounted".to_owned()))?;
+        let path = above.join("docker").join(id);
+        std::fs::create_dir_all(&path)
+            .map_err(|error| Skip(format!("cannot make {}: {error}", path.display())))?;
+        Ok(Self { above, path })
+    }
+
+    fn take(&self, pid: u32) -> Result<(), Skip> {
+        std::fs::write(self.path.join("cgroup.procs"), pid.to_string())
+            .map_err(|error| Skip(format!("cannot enter {}: {error}", self.path.display())))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let inside = std::fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        for pid in inside.lines() {
+            // One that has ended meanwhile needs no way back.
+            let _ended = std::fs::write(self.above.join("cgroup.procs"), pid);
+        }
+        for path in [Some(self.path.as_path()), self.path.parent()]
+            .into_iter()
+            .flatten()
+        {
+            // The parent stays where something else is in it.
+            let _in_use = std::fs::remove_dir(path);
+        }
+    }
 }
 
 /// The configured script is no alert; what a visitor makes it execute is.

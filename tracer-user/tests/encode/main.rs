@@ -16,7 +16,7 @@ use std::path::Path;
 use samples::Sample;
 use schema::{Leaf, leaves};
 use serde_json::Value;
-use tracer::encode::fields::{Entry, Type, catalogue, reference_markdown};
+use tracer::encode::fields::{Entry, Type, catalogue};
 use tracer::encode::{ecs, pretty};
 
 fn json(sample: &Sample) -> (String, Value) {
@@ -64,12 +64,6 @@ fn goldens() {
     }
 }
 
-#[test]
-fn reference_page_is_current() {
-    compare("../docs/fields.md", &reference_markdown());
-}
-
-/// No field is written that the list does not have, and the list has none that is never written.
 #[test]
 fn field_list_and_output_agree() {
     let entries = catalogue();

@@ -1,4 +1,4 @@
-//! nginx and php-fpm for the demonstration: generated configuration, one folder, loopback only.
+//! nginx and php-fpm for the demonstration, running on this host in one folder.
 //!
 //! The host's own configuration is not read, and no port is opened to the network.
 
@@ -14,11 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::site::{READY_PAGE, Site, USER};
 use crate::children::Child;
 use crate::host;
-
-/// The user that Debian's web servers run as; what the pages do, they do as this user.
-const USER: &str = "www-data";
 
 /// The two running servers. Dropping this stops them, then removes their folder.
 pub(super) struct Servers {
@@ -29,43 +27,25 @@ pub(super) struct Servers {
     _folder: Folder,
 }
 
-/// The pages of the site: what an attacker would reach through a vulnerable application.
-const PAGES: [(&str, &str); 2] = [
-    ("id.php", "<?php system(\"id\");\n"),
-    (
-        "upload.php",
-        "<?php\n\
-         $code = '<?php system($_GET[\"c\"]);';\n\
-         echo file_put_contents($_SERVER['DOCUMENT_ROOT'] . '/shell.php', $code), ' bytes';\n",
-    ),
-];
-
 impl Servers {
     /// Starts both and waits until a request gets through.
     pub(super) fn start(patience: Duration) -> Result<Servers> {
         let nginx = find("nginx")?;
         let php = find("php-fpm*")?;
         let folder = Folder::new()?;
-        let root = folder.path.join("www");
+        let port = free_port()?;
+        let site = Site::new(&folder.path, port);
+        let root = site.root();
         fs::create_dir(&root).with_context(|| format!("cannot create {}", root.display()))?;
-        for (name, page) in PAGES {
-            write(&root.join(name), page)?;
+        for (path, text) in site.files() {
+            write(&path, &text)?;
         }
-        write(&root.join("index.html"), "up\n")?;
         let (uid, gid) = user_ids()?;
         chown(&root, Some(uid), Some(gid))
             .with_context(|| format!("cannot give {} to {USER}", root.display()))?;
 
-        let port = free_port()?;
-        let nginx_configuration = folder.path.join("nginx.conf");
-        let php_configuration = folder.path.join("php-fpm.conf");
-        write(&nginx_configuration, &nginx_conf(&folder.path, port))?;
-        write(&php_configuration, &php_fpm_conf(&folder.path))?;
-
         let mut command = Command::new(php);
-        command
-            .args(["--nodaemonize", "--no-php-ini", "--fpm-config"])
-            .arg(&php_configuration);
+        command.args(site.php_arguments());
         let mut php = Child::start(command, "php-fpm")?;
         let ready = php.wait_for(patience, |line| {
             line.contains("ready to handle connections")
@@ -74,13 +54,7 @@ impl Servers {
             bail!("php-fpm did not get ready: {ended}");
         }
         let mut command = Command::new(nginx);
-        // Without -e the compiled-in log file would be opened first.
-        command.arg("-e").arg(folder.path.join("nginx.log"));
-        command
-            .arg("-p")
-            .arg(&folder.path)
-            .arg("-c")
-            .arg(&nginx_configuration);
+        command.args(site.nginx_arguments());
         let nginx = Child::start(command, "nginx")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let servers = Servers {
@@ -96,7 +70,7 @@ impl Servers {
     fn wait_until_up(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            match self.get("/index.html") {
+            match self.get(READY_PAGE) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() >= deadline => {
                     return Err(error.context("nginx did not get ready"));
@@ -137,61 +111,9 @@ fn body(answer: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-fn find(name: &str) -> Result<PathBuf> {
+/// A server's program on this host.
+pub(super) fn find(name: &str) -> Result<PathBuf> {
     host::program(name).with_context(|| format!("there is no {name}: run `cargo xtask setup demo`"))
-}
-
-fn nginx_conf(folder: &Path, port: u16) -> String {
-    let folder = folder.display();
-    format!(
-        "daemon off;
-user {USER};
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    fastcgi_temp_path {folder}/fastcgi;
-    proxy_temp_path {folder}/proxy;
-    scgi_temp_path {folder}/scgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    server {{
-        listen 127.0.0.1:{port};
-        root {folder}/www;
-        location ~ \\.php$ {{
-            fastcgi_pass unix:{folder}/php.sock;
-            fastcgi_param REQUEST_METHOD $request_method;
-            fastcgi_param QUERY_STRING $query_string;
-            fastcgi_param SCRIPT_NAME $fastcgi_script_name;
-            fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
-            fastcgi_param DOCUMENT_ROOT $document_root;
-            fastcgi_param REMOTE_ADDR $remote_addr;
-        }}
-    }}
-}}
-"
-    )
-}
-
-fn php_fpm_conf(folder: &Path) -> String {
-    let folder = folder.display();
-    format!(
-        "[global]
-pid = {folder}/php-fpm.pid
-error_log = /dev/stderr
-
-[www]
-user = {USER}
-group = {USER}
-listen = {folder}/php.sock
-listen.owner = {USER}
-listen.group = {USER}
-pm = static
-pm.max_children = 2
-"
-    )
 }
 
 /// A port that was free a moment ago.
@@ -300,17 +222,5 @@ mod tests {
         assert_ne!(Folder::new().unwrap().path, path);
         drop(folder);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn configurations_stay_in_the_folder_and_on_loopback() {
-        let folder = Path::new("/somewhere");
-        let nginx = nginx_conf(folder, 4711);
-        assert!(
-            nginx.contains("listen 127.0.0.1:4711;") && !nginx.contains("/var/"),
-            "{nginx}"
-        );
-        let php = php_fpm_conf(folder);
-        assert!(php.contains("listen = /somewhere/php.sock"), "{php}");
     }
 }

@@ -5,6 +5,8 @@
 //! The token is new for each boot, so no command can print such a line by accident, and an output
 //! that was shown once (a log printed in a guest) is never taken for a marker.
 //!
+//! A file is fetched over the same line, and not shown.
+//!
 //! A command has ended only when its end marker came: a panic, a hang or a poweroff from within
 //! leaves the marker out, and the boot counts as failed.
 
@@ -12,6 +14,26 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::fetch;
+
+/// Something that the guest is told to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Runs a command; what it prints is shown as it comes.
+    Run(Vec<OsString>),
+    /// Hands out the file of this path; [`Outcome::file`] has it.
+    Fetch(&'static str),
+}
+
+impl Order {
+    /// Runs a command of plain words.
+    pub(crate) fn run(line: &str) -> Self {
+        Self::Run(line.split(' ').map(OsString::from).collect())
+    }
+}
 
 /// What a boot brought.
 #[derive(Debug, Default)]
@@ -28,11 +50,21 @@ pub(super) struct Transcript {
 
 /// One command that ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// As a shell counts: 128 and more for a signal, 127 for not found.
-    pub(super) status: u8,
+    pub(crate) status: u8,
     /// Both streams, in the order they were written. Bytes that are no text are replaced.
-    pub(super) output: String,
+    pub(crate) output: String,
+}
+
+impl Outcome {
+    /// The file that was fetched.
+    pub(crate) fn file(&self) -> anyhow::Result<Vec<u8>> {
+        if self.status != 0 {
+            bail!("fetching a file from the guest: {}", self.output.trim_end());
+        }
+        fetch::decode(&self.output).context("fetching a file from the guest")
+    }
 }
 
 /// A word that marks the control lines of one boot.
@@ -51,7 +83,7 @@ pub(super) fn token() -> String {
 /// Applets of busybox are hard links and not symbolic ones, so that a program that starts `/bin/sh`
 /// gets a process whose executable is `/bin/sh`, as on a real host. (A busybox shell that is given a
 /// name without a slash starts itself instead: its child's executable is the shell's.)
-pub(super) fn init_script(token: &str, commands: &[Vec<OsString>]) -> Vec<u8> {
+pub(super) fn init_script(token: &str, orders: &[Order]) -> Vec<u8> {
     let mut script = format!(
         r#"#!/bin/busybox sh
 # Written for one boot by `cargo xtask vm`.
@@ -84,16 +116,24 @@ run() {{
     "$@"
     printf '\n@{token} end %s\n' "$?"
 }}
+fetch() {{
+    printf '\n@{token} begin fetch\n'
+    {fetch}
+    printf '\n@{token} end %s\n' "$?"
+}}
 printf '\n@{token} ready %s\n' "$(uname -r)"
-"#
+"#,
+        fetch = fetch::SCRIPT
     )
     .into_bytes();
-    for command in commands {
-        script.extend_from_slice(b"run");
-        for word in command {
-            script.push(b' ');
-            quote(word.as_bytes(), &mut script);
-        }
+    for order in orders {
+        let (function, words) = match order {
+            Order::Run(command) => ("run", command.clone()),
+            Order::Fetch(path) => ("fetch", vec![OsString::from(path)]),
+        };
+        script.extend_from_slice(function.as_bytes());
+        script.push(b' ');
+        script.extend_from_slice(&quoted(&words));
         script.push(b'\n');
     }
     // What was left in the background must not talk into the farewell. stty waits until the line
@@ -106,6 +146,18 @@ printf '\n@{token} ready %s\n' "$(uname -r)"
         .as_bytes(),
     );
     script
+}
+
+/// Words as a POSIX shell reads them.
+pub(super) fn quoted(words: &[OsString]) -> Vec<u8> {
+    let mut line = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        if index > 0 {
+            line.push(b' ');
+        }
+        quote(word.as_bytes(), &mut line);
+    }
+    line
 }
 
 /// Quotes a word for a POSIX shell: between single quotes nothing is special but themselves.
@@ -130,6 +182,8 @@ pub(super) struct Reader {
     line: Vec<u8>,
     /// Output of the running command, if one runs.
     output: Option<Vec<u8>>,
+    /// What runs is a command, whose output people want to see.
+    shown: bool,
     /// The end of the last line, held back: a marker brings a line end of its own along, so that it
     /// stands alone behind output that does not end with one.
     line_end_due: bool,
@@ -144,6 +198,7 @@ impl Reader {
             started: Instant::now(),
             line: Vec::new(),
             output: None,
+            shown: true,
             line_end_due: false,
             transcript: Transcript::default(),
         }
@@ -170,7 +225,7 @@ impl Reader {
             let line = std::mem::take(&mut self.line);
             self.take_line(&line, show)?;
         }
-        if self.line_end_due {
+        if self.line_end_due && self.shown {
             show.write_all(b"\n")?;
         }
         show.flush()?;
@@ -181,13 +236,16 @@ impl Reader {
         if let Some(rest) = line.strip_prefix(self.marker.as_slice()) {
             self.take_marker(&String::from_utf8_lossy(rest), show)
         } else if let Some(output) = &mut self.output {
+            let before = output.len();
             if self.line_end_due {
                 output.push(b'\n');
-                show.write_all(b"\n")?;
             }
             self.line_end_due = true;
             output.extend_from_slice(line);
-            show.write_all(line)
+            match output.get(before..) {
+                Some(new) if self.shown => show.write_all(new),
+                _ => Ok(()),
+            }
         } else {
             Ok(())
         }
@@ -201,12 +259,15 @@ impl Reader {
                 self.transcript.release = Some(value.to_owned());
                 self.transcript.boot = Some(self.started.elapsed());
             }
-            "begin" => self.output = Some(Vec::new()),
+            "begin" => {
+                self.output = Some(Vec::new());
+                self.shown = value != "fetch";
+            }
             "end" => {
                 let (Some(output), Ok(status)) = (self.output.take(), value.parse()) else {
                     return Ok(());
                 };
-                if output.last().is_some_and(|&byte| byte != b'\n') {
+                if self.shown && output.last().is_some_and(|&byte| byte != b'\n') {
                     show.write_all(b"\n")?;
                 }
                 self.transcript.commands.push(Outcome {
@@ -225,8 +286,8 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn words(command: &[&str]) -> Vec<OsString> {
-        command.iter().map(OsString::from).collect()
+    fn words(command: &[&str]) -> Order {
+        Order::Run(command.iter().map(OsString::from).collect())
     }
 
     /// Feeds a line in portions of `size` bytes; gives the transcript and what was shown.
@@ -285,6 +346,21 @@ mod tests {
     }
 
     #[test]
+    fn a_fetched_file_is_kept_and_not_shown() {
+        let line = b"\n@T begin fetch\ncbf43926 /f\n313233343536373839\n\n@T end 0\n\
+                     \n@T begin\nseen\n\n@T end 0\n\n@T begin fetch\ncrc32: gone\n\n@T end 1\n";
+        let (transcript, shown) = read(line, 9);
+        assert_eq!(shown, "seen\n");
+        let [whole, seen, gone] = transcript.commands.as_slice() else {
+            panic!("{transcript:?}");
+        };
+        assert_eq!(whole.file().unwrap(), b"123456789");
+        assert!(seen.file().is_err());
+        let error = gone.file().unwrap_err().to_string();
+        assert!(error.contains("crc32: gone"), "{error}");
+    }
+
+    #[test]
     fn a_command_without_an_end_has_no_outcome() {
         let (transcript, shown) = read(b"\n@T ready x\n\n@T begin\nhalf a li", 3);
         assert_eq!(transcript.commands, []);
@@ -314,7 +390,9 @@ mod tests {
     #[test]
     fn the_script_quotes_every_word() {
         let command = words(&["sh", "-c", "echo 'it'; $HOME `id`", ""]);
-        let script = String::from_utf8(init_script("T", &[command])).unwrap();
+        let script = init_script("T", &[command, Order::Fetch("/a b")]);
+        let script = String::from_utf8(script).unwrap();
+        assert!(script.contains("\nfetch '/a b'\n"), "{script}");
         assert!(script.starts_with("#!/bin/busybox sh\n"));
         assert!(
             script.contains("\nrun 'sh' '-c' 'echo '\\''it'\\''; $HOME `id`' ''\n"),

@@ -18,6 +18,7 @@ mod kind {
     pub(super) const DIRECTORY: u32 = 0o040_000;
     pub(super) const REGULAR: u32 = 0o100_000;
     pub(super) const CHARACTER: u32 = 0o020_000;
+    pub(super) const LINK: u32 = 0o120_000;
 }
 
 /// Files of a guest by path, without the leading slash. A sorted map, because the kernel wants a
@@ -46,6 +47,11 @@ impl Image {
     pub(super) fn file(&mut self, path: &str, mode: u32, data: Vec<u8>) -> anyhow::Result<()> {
         let mode = kind::REGULAR | mode;
         self.insert(path, mode, (0, 0), data)
+    }
+
+    /// Adds a symbolic link.
+    pub(super) fn link(&mut self, path: &str, target: &str) -> anyhow::Result<()> {
+        self.insert(path, kind::LINK | 0o777, (0, 0), target.into())
     }
 
     /// Adds a character device: the kernel opens `/dev/console` for `/init` before anything could
@@ -234,6 +240,7 @@ mod tests {
         image.directory("/usr").unwrap();
         image.character_device("/dev/console", 5, 1).unwrap();
         image.file("/init", 0o755, b"#!".to_vec()).unwrap();
+        image.link("/bin/sh", "/usr/bin/dash").unwrap();
         let got: Vec<_> = read(&archive(&image))
             .into_iter()
             .map(|entry| (entry.path, entry.mode, entry.device, entry.data))
@@ -243,6 +250,8 @@ mod tests {
         assert_eq!(
             got,
             [
+                row("bin", 0o040_755, (0, 0), b""),
+                row("bin/sh", 0o120_777, (0, 0), b"/usr/bin/dash"),
                 row("dev", 0o040_755, (0, 0), b""),
                 row("dev/console", 0o020_600, (5, 1), b""),
                 row("init", 0o100_755, (0, 0), b"#!"),

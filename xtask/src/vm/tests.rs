@@ -163,44 +163,18 @@ fn executables_are_found_in_cargos_messages() {
     assert_eq!(found("test", "e2e"), None);
 }
 
-/// An ELF file of a header and program headers of these types.
-fn elf(kinds: &[u32]) -> Vec<u8> {
-    let mut bytes = vec![0; 64 + 56 * kinds.len()];
-    bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
-    bytes[32] = 64;
-    bytes[54] = 56;
-    bytes[56] = u8::try_from(kinds.len()).unwrap();
-    for (index, kind) in kinds.iter().enumerate() {
-        let at = 64 + 56 * index;
-        bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
-    }
-    bytes
-}
-
-#[test]
-fn programs_that_need_a_loader_are_told_apart() {
-    assert!(is_dynamic(&elf(&[6, 3, 1])));
-    assert!(!is_dynamic(&elf(&[6, 1, 2])));
-    assert!(!is_dynamic(b"#!/bin/sh\n"));
-    assert!(!is_dynamic(b""));
-    let whole = elf(&[1, 3]);
-    for length in 0..whole.len() {
-        // No bytes, however cut off, are more than an answer.
-        is_dynamic(&whole[..length]);
-    }
-    let mut wild = elf(&[3]);
-    wild[32..40].fill(0xff);
-    assert!(!is_dynamic(&wild));
-}
-
 #[test]
 fn the_guests_root_holds_its_programs() {
-    let program = |path: &str, bytes: &[u8]| Program {
+    let file = |path: &str, content| File {
         path: path.to_owned(),
-        bytes: bytes.to_vec(),
+        content,
     };
-    let programs = [program("/bin/busybox", b"box"), program("/root/p", b"pro")];
-    let image = root(b"#!", &programs).unwrap();
+    let files = [
+        file("/bin/busybox", Content::Program(b"box".to_vec())),
+        File::text("/root/p", "pro"),
+        File::link("/bin/sh", "/usr/bin/dash"),
+    ];
+    let image = root(b"#!", &files).unwrap();
     let mut archive = Vec::new();
     image.write_to(&mut archive).unwrap();
     for part in [
@@ -210,26 +184,14 @@ fn the_guests_root_holds_its_programs() {
         "dev/console\0",
         "pro",
         "box",
+        "bin/sh\0",
+        "/usr/bin/dash",
     ] {
         assert!(
             archive.windows(part.len()).any(|w| w == part.as_bytes()),
             "{part:?}"
         );
     }
-    let twice = [program("/root/p", b""), program("/root/p", b"")];
+    let twice = [File::text("/root/p", ""), File::text("/root/p", "")];
     assert!(root(b"#!", &twice).is_err());
-}
-
-#[test]
-fn a_program_that_cannot_run_in_a_guest_is_refused() {
-    let host = std::env::temp_dir().join(format!("xtask-program-{}", std::process::id()));
-    fs::write(&host, "#!/bin/sh\n").unwrap();
-    let script = Program::load(&host, "/root/p".to_owned()).unwrap();
-    assert_eq!(script.bytes, b"#!/bin/sh\n");
-    fs::write(&host, elf(&[3])).unwrap();
-    let error = Program::load(&host, "/root/p".to_owned()).err().unwrap();
-    assert!(error.to_string().contains("dynamically linked"), "{error}");
-    fs::remove_file(&host).unwrap();
-    let error = Program::load(&host, "/root/p".to_owned()).err().unwrap();
-    assert!(error.to_string().contains("reading"), "{error}");
 }

@@ -1,0 +1,19 @@
+//! The pipeline from records to documents: pure, so no kernel, no root and no clock is needed.
+//!
+//! What happens on a host is told in a small language ([`story`]); every test is a story and what
+//! must come of it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test helpers: a panic is the report"
+)]
+
+mod decode;
+mod detection;
+mod identity;
+mod lineage;
+mod random;
+mod replay;
+mod story;

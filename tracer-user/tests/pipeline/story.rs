@@ -1,0 +1,633 @@
+//! A small language for what happens on a host, turned into the records the kernel would send.
+//!
+//! One line, one record, a millisecond after the line before. `#` begins a comment. Words are split
+//! at spaces; `'…'` keeps them together, with `\n` for a newline. Words that begin with `:` are
+//! options and come right after the pid.
+//!
+//! ```text
+//! observed 1 /sbin/init                     ran before the agent; all such lines have one time
+//! end                                       the snapshot is complete
+//! fork 10>20                                10 creates 20
+//! exec 20 :uid=33 /bin/sh sh -c 'id; ls'    executable, then argv (its name, where left out)
+//! open 20 created /srv/www/x.php            or `write`, `append`
+//! rename 20 /srv/www/x.txt /srv/www/x.php   `:exchange`: RENAME_EXCHANGE
+//! listen 20 80
+//! exit 20 256                               status as wait(2) gives it
+//! served|component|cgi /srv/www             a directory becomes known
+//! wait 61s                                  time passes; also `ms`
+//! lost life_ring_full 3
+//! now                                       everything up to here has arrived
+//! ```
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tracer::alert::{Document, HostFacts};
+use tracer::config::Emit;
+use tracer::encode::ecs;
+use tracer::enrich::docroot::{Entry, Kind, Origin};
+use tracer::event::components;
+use tracer::pipeline::{Command, Pipeline};
+use tracer::source::{Input, Loss};
+use tracer_common::event::{
+    EventHeader, EventKind, ExecBody, ExitBody, FdInfo, ForkBody, Ids, ListenBody, OpenBody,
+    RenameBody, VERSION, fd_kind, flag, fmode,
+};
+use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, STRING_BYTES};
+use tracer_common::probe::Tier;
+use tracer_common::tag::{Role, Tag};
+use tracer_common::wire::{Wire, as_bytes};
+
+pub(crate) const MS: u64 = 1_000_000;
+pub(crate) const SECOND: u64 = 1_000 * MS;
+
+/// When the agent attached: the time of every `observed` line.
+pub(crate) const ATTACHED: u64 = 1_000 * SECOND;
+
+/// The inputs that a story tells, in its order, after those every run begins with.
+pub(crate) fn inputs(story: &str) -> Vec<Input> {
+    let mut all = preamble();
+    all.extend(told(story));
+    all
+}
+
+/// Host, clock and names.
+pub(crate) fn preamble() -> Vec<Input> {
+    let name = |group, id, name: &str| Input::Name {
+        group,
+        id,
+        name: name.into(),
+    };
+    vec![
+        Input::Host(HostFacts {
+            hostname: "web-1".into(),
+            machine_id: "0123456789abcdef0123456789abcdef".into(),
+            boot_id: "6f1c5f0e-6b1a-4f0e-9d0b-1b2c3d4e5f60".into(),
+            architecture: "x86_64".into(),
+            kernel: "6.1.0-18-amd64".into(),
+            os_platform: "debian".into(),
+            os_name: "Debian GNU/Linux".into(),
+            os_version: "12".into(),
+        }),
+        Input::Clock(1_767_323_045_006_007_008),
+        name(false, 0, "root"),
+        name(false, 33, "www-data"),
+        name(true, 33, "www-data"),
+    ]
+}
+
+/// The inputs of the lines alone.
+pub(crate) fn told(story: &str) -> Vec<Input> {
+    Teller::default().tell(story)
+}
+
+/// The record of each line that is one.
+pub(crate) fn records(story: &str) -> Vec<Bytes> {
+    told(story)
+        .into_iter()
+        .filter_map(|input| match input {
+            Input::Record(bytes) => Some(bytes),
+            Input::Host(_)
+            | Input::Clock(_)
+            | Input::Name { .. }
+            | Input::Directory(_)
+            | Input::SnapshotEnd
+            | Input::Watermark(_)
+            | Input::Loss(_) => None,
+        })
+        .collect()
+}
+
+/// A pipeline that took these inputs and then everything that waited.
+pub(crate) fn run(emit: Emit, inputs: &[Input]) -> Pipeline {
+    let mut pipeline = Pipeline::new(emit, 65_536);
+    for input in inputs {
+        pipeline.input(input.clone());
+    }
+    pipeline.input(Input::Watermark(u64::MAX));
+    pipeline
+}
+
+/// The documents of these inputs.
+pub(crate) fn documents(emit: Emit, inputs: &[Input]) -> Vec<Document> {
+    run(emit, inputs).take_documents()
+}
+
+/// The commands that a story makes the pipeline give, discovery left out.
+pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
+    run(Emit::Alerts, &inputs(story))
+        .take_commands()
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Tag(tgid, tag) => Some((tgid, tag)),
+            Command::Role(..) | Command::Discover(_) => None,
+        })
+        .collect()
+}
+
+/// Documents as they are written.
+pub(crate) fn json(documents: &[Document]) -> String {
+    let mut out = Vec::new();
+    for document in documents {
+        ecs::line(document, &mut out);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// What was raised: `rule severity pid`, one a line.
+pub(crate) fn alerts(documents: &[Document]) -> Vec<String> {
+    documents
+        .iter()
+        .filter_map(|document| {
+            let alert = document.alert.as_ref()?;
+            Some(format!(
+                "{} {} {}",
+                alert.rule.id,
+                alert.severity.name(),
+                document.event.process.key.tgid
+            ))
+        })
+        .collect()
+}
+
+/// Alerts of a story.
+pub(crate) fn raised(story: &str) -> Vec<String> {
+    alerts(&documents(Emit::Alerts, &inputs(story)))
+}
+
+/// The kernel: who runs, as whom, and which name is which file.
+pub(crate) struct Teller {
+    now: u64,
+    processes: HashMap<u32, Running>,
+    files: HashMap<String, u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    start: u64,
+    parent: u32,
+    uid: u32,
+}
+
+impl Default for Teller {
+    fn default() -> Self {
+        Self {
+            now: ATTACHED + SECOND,
+            processes: HashMap::new(),
+            files: HashMap::new(),
+        }
+    }
+}
+
+impl Teller {
+    pub(crate) fn tell(&mut self, story: &str) -> Vec<Input> {
+        story
+            .lines()
+            .map(|line| line.split(" #").next().unwrap_or(line).trim())
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .filter_map(|line| {
+                self.now += MS;
+                self.line(&Line::new(line))
+            })
+            .collect()
+    }
+
+    fn line(&mut self, line: &Line) -> Option<Input> {
+        let directory = |kind| {
+            Some(Input::Directory(Entry {
+                pattern: line.word(1).into(),
+                kind,
+                origin: Origin::Config,
+                source: "tracer.yaml:1".into(),
+                mnt_ns: None,
+            }))
+        };
+        match line.word(0) {
+            "end" => return Some(Input::SnapshotEnd),
+            "now" => return Some(Input::Watermark(self.now)),
+            "served" => return directory(Kind::Served),
+            "component" => return directory(Kind::Component),
+            "cgi" => return directory(Kind::Cgi),
+            "wait" => {
+                let word = line.word(1);
+                self.now += match word.strip_suffix("ms") {
+                    Some(ms) => ms.parse::<u64>().unwrap() * MS,
+                    None => word.strip_suffix('s').unwrap().parse::<u64>().unwrap() * SECOND,
+                };
+                return None;
+            }
+            "lost" => {
+                return Some(Input::Loss(Loss {
+                    reason: line.word(1).into(),
+                    count: line.number(2),
+                    boot_ns: self.now,
+                }));
+            }
+            _ => {}
+        }
+        let record = match line.word(0) {
+            "fork" => self.fork(line),
+            "exec" => self.exec(line, EventKind::Exec),
+            "observed" => self.exec(line, EventKind::Observed),
+            "open" => self.open(line),
+            "rename" => self.rename(line),
+            "listen" => self.listen(line),
+            "exit" => self.exit(line),
+            other => panic!("no verb {other:?}"),
+        };
+        Some(Input::Record(record))
+    }
+
+    /// The process, with a start of its own where the story never said how it began.
+    fn process(&mut self, pid: u32) -> Running {
+        *self.processes.entry(pid).or_insert(Running {
+            start: u64::from(pid) * 10 * MS,
+            parent: 0,
+            uid: 0,
+        })
+    }
+
+    fn inode(&mut self, line: &Line, path: &str) -> u64 {
+        if let Some(given) = line.option("ino") {
+            return given.parse().unwrap();
+        }
+        let fresh = path.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        *self.files.entry(path.to_owned()).or_insert(fresh)
+    }
+
+    fn header(&mut self, line: &Line, kind: EventKind, pid: u32) -> EventHeader {
+        let observed = kind == EventKind::Observed;
+        let mut flags = 0;
+        for (option, bit) in [
+            ("path-cut", flag::PATH_TRUNCATED),
+            ("cwd-cut", flag::CWD_TRUNCATED),
+            ("args-cut", flag::ARGS_TRUNCATED),
+            ("args-unread", flag::ARGS_UNREADABLE),
+            ("name-cut", flag::STRING_TRUNCATED),
+        ] {
+            if line.option(option).is_some() {
+                flags |= bit;
+            }
+        }
+        EventHeader {
+            boot_ns: line
+                .option("at")
+                .map_or(if observed { ATTACHED } else { self.now }, |at| {
+                    ATTACHED + at.parse::<u64>().unwrap() * MS
+                }),
+            start_boot_ns: self.process(pid).start,
+            tag: line.option("tag").map_or(Tag::ZERO, tag),
+            tgid: pid,
+            tid: line.option("tid").map_or(pid, |tid| tid.parse().unwrap()),
+            tail_len: 0,
+            cpu: 0,
+            kind: kind.raw(),
+            flags,
+            tier: if observed {
+                Tier::Snapshot
+            } else {
+                Tier::Tracepoint
+            } as u8,
+            version: VERSION,
+            reserved: 0,
+        }
+    }
+
+    fn fork(&mut self, line: &Line) -> Bytes {
+        let (creator, child) = line.word(1).split_once('>').unwrap();
+        let (creator, child): (u32, u32) = (creator.parse().unwrap(), child.parse().unwrap());
+        let uid = self.process(creator).uid;
+        let header = self.header(line, EventKind::Fork, creator);
+        // CLONE_PARENT and a reaper: the kernel's parent is another than the creator.
+        let parent = line
+            .option("parent")
+            .map_or(creator, |pid| pid.parse().unwrap());
+        let running = Running {
+            start: header.boot_ns,
+            parent,
+            uid,
+        };
+        let parent_start_boot_ns = self.process(parent).start;
+        self.processes.insert(child, running);
+        let body = ForkBody {
+            child_start_boot_ns: running.start,
+            parent_start_boot_ns,
+            child_tag: line.option("child-tag").map_or(header.tag, tag),
+            ids: ids(uid),
+            child_tgid: child,
+            parent_tgid: parent,
+            child_vpid: child,
+            child_pid_ns: 4_026_531_836,
+        };
+        record(header, &body, &[])
+    }
+
+    fn exec(&mut self, line: &Line, kind: EventKind) -> Bytes {
+        let pid = line.pid();
+        if let Some(start) = line.option("start") {
+            let start = start.parse::<u64>().unwrap() * MS;
+            self.processes.insert(
+                pid,
+                Running {
+                    start,
+                    parent: 0,
+                    uid: 0,
+                },
+            );
+        }
+        let mut running = self.process(pid);
+        if let Some(uid) = line.option("uid") {
+            running.uid = uid.parse().unwrap();
+        }
+        if let Some(parent) = line.option("parent") {
+            running.parent = parent.parse().unwrap();
+        }
+        self.processes.insert(pid, running);
+        let mut header = self.header(line, kind, pid);
+        let exe = line.word(2).to_owned();
+        let mut body = ExecBody {
+            inode: self.inode(line, &exe),
+            dev: 8 << 20 | 1,
+            nlink: line.option("nlink").map_or(1, |n| n.parse().unwrap()),
+            mode: 0o100_755,
+            parent_tgid: running.parent,
+            old_pid: header.tid,
+            loginuid: u32::MAX,
+            sessionid: u32::MAX,
+            pgid: pid,
+            sid: pid,
+            cgroup_id: 1,
+            ..ExecBody::ZERO
+        };
+        if running.parent != 0 {
+            body.parent_start_boot_ns = self.process(running.parent).start;
+        }
+        body.ids = ids(running.uid);
+        body.ns.vpid = pid;
+        body.ns.mnt = 4_026_531_841;
+        for fd in &mut body.stdio {
+            fd.kind = fd_kind::NULL;
+        }
+        body.stdio[0] = line.option("stdin").map_or(body.stdio[0], descriptor);
+        let filename = line.option("script").unwrap_or(&exe).to_owned();
+        let args = match line.words.get(3..) {
+            Some([_, ..]) => line.words[3..].to_vec(),
+            _ => vec![exe.rsplit('/').next().unwrap().to_owned()],
+        };
+        let mut area = args.join("\0").into_bytes();
+        area.push(0);
+        let (head, end, cut) = cut(&area);
+        if cut {
+            header.flags |= flag::ARGS_TRUNCATED;
+        }
+        body.args_len = area.len() as u64;
+        let sections: [&[u8]; 7] = [
+            &components(exe.as_bytes()),
+            &components(line.option("cwd").unwrap_or("/").as_bytes()),
+            &components(b"/system.slice/web.service"),
+            &[filename.as_bytes(), &[0]].concat(),
+            &[exe.as_bytes(), &[0]].concat(),
+            head,
+            end,
+        ];
+        let [exe, cwd, cgroup, filename, interp, head, end] =
+            sections.map(|section| u16::try_from(section.len()).unwrap());
+        body.exe_len = exe;
+        body.cwd_len = cwd;
+        body.cgroup_len = cgroup;
+        body.filename_len = filename;
+        body.interp_len = interp;
+        body.args_head_len = head;
+        body.args_tail_len = end;
+        record(header, &body, &sections.concat())
+    }
+
+    fn open(&mut self, line: &Line) -> Bytes {
+        let pid = line.pid();
+        let header = self.header(line, EventKind::Open, pid);
+        let uid = self.process(pid).uid;
+        let path = line.word(3).to_owned();
+        let (f_mode, f_flags) = match line.word(2) {
+            "created" => (fmode::WRITE | fmode::CREATED, 0o101),
+            "write" => (fmode::WRITE, 0o1),
+            "append" => (fmode::WRITE, 0o2001),
+            other => panic!("no way to open {other:?}"),
+        };
+        let tail = components(path.as_bytes());
+        let mut body = OpenBody {
+            inode: self.inode(line, &path),
+            dev: 8 << 20 | 1,
+            mnt_ns: 4_026_531_841,
+            f_mode,
+            f_flags,
+            uid,
+            gid: uid,
+            nlink: 1,
+            mode: 0o100_644,
+            path_len: u16::try_from(tail.len()).unwrap(),
+            ..OpenBody::ZERO
+        };
+        body.ids = ids(uid);
+        record(header, &body, &tail)
+    }
+
+    fn rename(&mut self, line: &Line) -> Bytes {
+        let pid = line.pid();
+        let mut header = self.header(line, EventKind::Rename, pid);
+        let uid = self.process(pid).uid;
+        let (old, new) = (line.word(2).to_owned(), line.word(3).to_owned());
+        let exchange = line.option("exchange").is_some();
+        let prefix = format!("{old}/");
+        let moved: Vec<(String, u64)> = self
+            .files
+            .iter()
+            .filter(|(name, _)| **name == old || name.starts_with(&prefix))
+            .map(|(name, inode)| (name.replacen(&old, &new, 1), *inode))
+            .collect();
+        self.files.extend(moved);
+        // As `bpf_probe_read_user_str` does: cut, and always ended by NUL.
+        let mut name = |name: &str| {
+            let mut bytes = name.as_bytes().to_vec();
+            if bytes.len() >= STRING_BYTES {
+                bytes.truncate(STRING_BYTES - 1);
+                header.flags |= flag::STRING_TRUNCATED;
+            }
+            bytes.push(0);
+            bytes
+        };
+        let dir = components(line.option("dir").unwrap_or("").as_bytes());
+        let sections: [&[u8]; 4] = [&dir, &name(&old), &dir, &name(&new)];
+        let [old_dir, old, new_dir, new] =
+            sections.map(|section| u16::try_from(section.len()).unwrap());
+        let mut body = RenameBody {
+            mnt_ns: 4_026_531_841,
+            rename_flags: if exchange { 2 } else { 0 },
+            old_dir_len: old_dir,
+            old_len: old,
+            new_dir_len: new_dir,
+            new_len: new,
+            ..RenameBody::ZERO
+        };
+        body.ids = ids(uid);
+        let tail = sections.concat();
+        record(header, &body, &tail)
+    }
+
+    fn listen(&mut self, line: &Line) -> Bytes {
+        let header = self.header(line, EventKind::Listen, line.pid());
+        let body = ListenBody {
+            port: u16::try_from(line.number(2)).unwrap(),
+            family: 2,
+            net_ns: 4_026_531_840,
+            ..ListenBody::ZERO
+        };
+        record(header, &body, &[])
+    }
+
+    fn exit(&mut self, line: &Line) -> Bytes {
+        let header = self.header(line, EventKind::Exit, line.pid());
+        let status = u32::try_from(line.number(2)).unwrap();
+        record(
+            header,
+            &ExitBody {
+                status,
+                reserved: 0,
+            },
+            &[],
+        )
+    }
+}
+
+/// Header, body and tail as they travel.
+pub(crate) fn record<B: Wire>(mut header: EventHeader, body: &B, tail: &[u8]) -> Bytes {
+    header.tail_len = u32::try_from(tail.len()).unwrap();
+    [as_bytes(&header), as_bytes(body), tail].concat().into()
+}
+
+/// What the kernel side keeps of an argument area: head, end, whether the middle is missing.
+pub(crate) fn cut(area: &[u8]) -> (&[u8], &[u8], bool) {
+    let (head, rest) = area.split_at(area.len().min(ARGS_HEAD_BYTES));
+    let end = &rest[rest.len().saturating_sub(ARGS_TAIL_BYTES)..];
+    (head, end, end.len() < rest.len())
+}
+
+/// `app/2`
+fn tag(text: &str) -> Tag {
+    let (role, distance) = text.split_once('/').unwrap();
+    let role = Role::ALL.iter().find(|known| known.name() == role).unwrap();
+    Tag {
+        roles: role.bit(),
+        distance: distance.parse().unwrap(),
+        reserved: 0,
+    }
+}
+
+fn descriptor(word: &str) -> FdInfo {
+    let socket = |family, state| FdInfo {
+        kind: fd_kind::SOCKET,
+        family,
+        state,
+        inode: 77,
+        ..FdInfo::ZERO
+    };
+    match word {
+        "connected" => FdInfo {
+            remote_addr: *b"\xcb\x00\x71\x05\0\0\0\0\0\0\0\0\0\0\0\0",
+            remote_port: 4444,
+            ..socket(2, 1)
+        },
+        "listening" => FdInfo {
+            local_port: 9000,
+            ..socket(2, 10)
+        },
+        "unix" => socket(1, 1),
+        "unix-listening" => socket(1, 10),
+        "pipe" => FdInfo {
+            kind: fd_kind::PIPE,
+            ..FdInfo::ZERO
+        },
+        "tty" => FdInfo {
+            kind: fd_kind::TTY,
+            ..FdInfo::ZERO
+        },
+        other => panic!("no descriptor {other:?}"),
+    }
+}
+
+/// A line's words, its options apart.
+struct Line {
+    words: Vec<String>,
+    options: Vec<(String, String)>,
+}
+
+impl Line {
+    fn new(text: &str) -> Self {
+        let (mut words, mut options): (Vec<String>, _) = (Vec::new(), Vec::new());
+        for (word, quoted) in split(text) {
+            match word.strip_prefix(':') {
+                Some(option) if !quoted && words.len() == 2 => {
+                    let (name, value) = option.split_once('=').unwrap_or((option, ""));
+                    options.push((name.to_owned(), value.to_owned()));
+                }
+                _ => words.push(word),
+            }
+        }
+        Self { words, options }
+    }
+
+    fn word(&self, index: usize) -> &str {
+        self.words
+            .get(index)
+            .unwrap_or_else(|| panic!("too few words: {:?}", self.words))
+    }
+
+    fn number(&self, index: usize) -> u64 {
+        self.word(index).parse().unwrap()
+    }
+
+    fn pid(&self) -> u32 {
+        self.word(1).parse().unwrap()
+    }
+
+    fn option(&self, name: &str) -> Option<&str> {
+        self.options
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Words and whether they were quoted.
+fn split(text: &str) -> Vec<(String, bool)> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (word, after, quoted) = match rest.strip_prefix('\'') {
+            Some(inner) => {
+                let (word, after) = inner.split_once('\'').expect("an unclosed quote");
+                (word.replace("\\n", "\n"), after, true)
+            }
+            None => {
+                let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
+                (word.to_owned(), after, false)
+            }
+        };
+        words.push((word, quoted));
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// A user and the group of the same number, in every role.
+fn ids(id: u32) -> Ids {
+    Ids {
+        uid: id,
+        euid: id,
+        suid: id,
+        gid: id,
+        egid: id,
+        sgid: id,
+    }
+}
