@@ -62,7 +62,8 @@ pub(crate) fn run<'a>(tests: impl Iterator<Item = &'a Test>) -> ExitCode {
     }
     let began = Instant::now();
     println!("\nrunning {} tests", wanted.len());
-    let mut stage = Stage::set();
+    // Where a sensor that should load does not, every test fails.
+    let mut stage = catch_unwind(Stage::set).map_err(drop);
     let mut failed = Vec::new();
     for test in &wanted {
         print!("test {} ... ", test.name);
@@ -98,14 +99,15 @@ pub(crate) fn run<'a>(tests: impl Iterator<Item = &'a Test>) -> ExitCode {
     }
 }
 
-/// An error where the test panicked.
-fn perform(test: &Test, stage: &mut Result<Stage, Skip>) -> Result<Outcome, ()> {
+/// An error where the test panicked, or what it stands on.
+fn perform(test: &Test, stage: &mut Result<Result<Stage, Skip>, ()>) -> Result<Outcome, ()> {
     match stage {
-        Ok(stage) => catch_unwind(AssertUnwindSafe(|| {
+        Ok(Ok(stage)) => catch_unwind(AssertUnwindSafe(|| {
             stage.watch.forget();
             (test.run)(stage)
         }))
         .map_err(drop),
-        Err(Skip(reason)) => Ok(Err(Skip(reason.clone()))),
+        Ok(Err(Skip(reason))) => Ok(Err(Skip(reason.clone()))),
+        Err(()) => Err(()),
     }
 }
