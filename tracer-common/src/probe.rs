@@ -46,6 +46,8 @@ pub struct Probe {
     pub required: bool,
     /// What is not seen where the probe is missing.
     pub lost: &'static str,
+    /// The word of its losses, where the kernel leaves it out.
+    pub missed: &'static str,
 }
 
 /// Scratch slot of `sched_process_fork`.
@@ -66,30 +68,35 @@ pub const PROBES: &[Probe] = &[
         slot: SLOT_EXIT,
         required: true,
         lost: "process ends; the process store could not be kept bounded",
+        missed: "exit_missed",
     },
     Probe {
         name: "sched_process_fork",
         slot: SLOT_FORK,
         required: true,
         lost: "process creation and with it all lineage",
+        missed: "fork_missed",
     },
     Probe {
         name: "sched_process_exec",
         slot: SLOT_EXEC,
         required: true,
         lost: "programs run by servers: shells, interpreters",
+        missed: "exec_missed",
     },
     Probe {
         name: "sys_exit",
         slot: SLOT_SYSCALL,
         required: false,
         lost: "files written, created or renamed by servers",
+        missed: "sys_exit_missed",
     },
     Probe {
         name: "inet_sock_set_state",
         slot: SLOT_LISTEN,
         required: false,
         lost: "servers known only by listening (node, java -jar, python)",
+        missed: "listen_missed",
     },
 ];
 

@@ -15,8 +15,6 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tracer_common::probe::Drop as Lost;
-
 use self::servers::Servers;
 use crate::config::Emit;
 use crate::enrich::docroot::Entry;
@@ -145,7 +143,7 @@ pub async fn run(
         nameless: false,
         record,
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
-        told: sensor.drops(),
+        told: losses(&sensor),
         boot_wall_ns: host::boot_wall_ns(),
         shed: 0,
         sensor,
@@ -174,6 +172,27 @@ pub async fn run(
     }
 }
 
+/// A reason, how often, and whether an event was lost each time.
+type Told = (&'static str, u64, bool);
+
+/// The word of `sys_exit` for being left out.
+const SYSCALLS_MISSED: &str = "sys_exit_missed";
+
+/// What the kernel side has lost since load. Always the same reasons in the same order.
+fn losses(sensor: &Sensor) -> Vec<Told> {
+    let counted = sensor
+        .drops()
+        .into_iter()
+        .map(|(reason, count)| (reason.name(), count, reason.loses_event()));
+    let left_out = sensor
+        .misses()
+        .into_iter()
+        // Of the system calls that were left out, hardly one opened a file for a server: counted, and
+        // no reason to doubt every lineage of a busy host.
+        .map(|(reason, count)| (reason, count, reason != SYSCALLS_MISSED));
+    counted.chain(left_out).collect()
+}
+
 struct Agent {
     sensor: Sensor,
     life: Ring,
@@ -185,7 +204,8 @@ struct Agent {
     nameless: bool,
     record: Option<Writer<BufWriter<File>>>,
     window_ns: u64,
-    told: Vec<(Lost, u64)>,
+    /// Losses of the kernel side when they were last looked at.
+    told: Vec<Told>,
     boot_wall_ns: i128,
     shed: u64,
 }
@@ -349,13 +369,15 @@ impl Agent {
     /// Tells the pipeline what was lost and what the clock says.
     fn keep_house(&mut self) -> io::Result<()> {
         let boot_ns = host::boot_ns();
-        let now = self.sensor.drops();
-        let told = std::mem::replace(&mut self.told, now);
-        for ((reason, count), (_, before)) in self.told.clone().into_iter().zip(told) {
+        let told = std::mem::replace(&mut self.told, losses(&self.sensor));
+        for ((reason, count, loses_event), (_, before, _)) in
+            self.told.clone().into_iter().zip(told)
+        {
             let count = count.saturating_sub(before);
-            if count > 0 && reason.loses_event() {
+            if count > 0 && loses_event {
+                let reason = reason.to_owned();
                 self.give(Input::Loss(Loss {
-                    reason: reason.name().into(),
+                    reason,
                     count,
                     boot_ns,
                 }))?;
@@ -377,11 +399,7 @@ impl Agent {
             .counts()
             .into_iter()
             .chain([("documents_shed", self.shed)])
-            .chain(
-                self.told
-                    .iter()
-                    .map(|(reason, count)| (reason.name(), *count)),
-            )
+            .chain(self.told.iter().map(|(reason, count, _)| (*reason, *count)))
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))
             .collect();

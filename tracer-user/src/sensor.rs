@@ -9,6 +9,7 @@ pub mod offsets;
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
@@ -267,6 +268,32 @@ impl Sensor {
         self.roles
             .insert(Plain(exe), roles, 0)
             .map_err(|error| map_error(&error))
+    }
+
+    /// How often the kernel left a probe out, by probe, since load: a program that is running on a
+    /// CPU is not run there again. That happens where tracepoints can be preempted, on kernels
+    /// newer than 6.18 (`recursion_misses` of `bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, 5.12
+    /// and later; older kernels do not tell).
+    #[must_use]
+    pub fn misses(&self) -> Vec<(&'static str, u64)> {
+        let misses = |probe: &Probe| {
+            let fd = self
+                .ebpf
+                .program(probe.name)?
+                .fd()
+                .ok()?
+                .as_fd()
+                .as_raw_fd();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let count = info
+                .lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            count.trim().parse().ok()
+        };
+        PROBES
+            .iter()
+            .filter_map(|probe| Some((probe.missed, misses(probe)?)))
+            .collect()
     }
 
     /// How often the kernel side lost something, by reason, since load.

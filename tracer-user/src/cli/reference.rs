@@ -47,5 +47,17 @@ fn probes() -> String {
         };
         out.push_str(&format!("| `{}` | {loses} |\n", reason.name()));
     }
+    for probe in PROBES {
+        let loses = if probe.name == "sys_exit" {
+            "seldom: hardly any call is of interest"
+        } else {
+            "yes"
+        };
+        out.push_str(&format!("| `{}` | {loses} |\n", probe.missed));
+    }
+    out.push_str(
+        "\nThe last ones are programs that the kernel left out because they were running on that CPU \
+         already, which happens where tracepoints can be preempted.\n",
+    );
     out
 }
