@@ -201,6 +201,8 @@ wire! {
         pub parent_start_boot_ns: u64,
         /// Tag the child begins with.
         pub child_tag: Tag,
+        /// Users and groups of the creator at that moment, which the child begins with.
+        pub ids: Ids,
         /// The child.
         pub child_tgid: u32,
         /// The child's current parent.

@@ -4,7 +4,7 @@
 //! member that this kernel lacks reads as `None`, and the verifier prunes the read.
 
 use core::mem::size_of;
-use core::ptr::read_volatile;
+use core::ptr::{NonNull, read_volatile};
 
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user,
@@ -110,13 +110,18 @@ macro_rules! pointers {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq)]
         #[repr(transparent)]
-        pub struct $name(*const u8);
+        pub struct $name(NonNull<u8>);
 
         impl $name {
             /// From an address that the kernel gave; `None` for null.
             #[inline(always)]
             pub fn new(address: *const u8) -> Option<Self> {
-                if address.is_null() { None } else { Some(Self(address)) }
+                NonNull::new(address.cast_mut()).map(Self)
+            }
+
+            #[inline(always)]
+            fn ptr(self) -> *const u8 {
+                self.0.as_ptr()
             }
         }
     )+};
@@ -165,13 +170,13 @@ impl Dentry {
     /// `d_parent`: itself at a root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
-        Self::new(member!(self.0, dentry_parent)?)
+        Self::new(member!(self.ptr(), dentry_parent)?)
     }
 
     /// `d_name.name`
     #[inline(always)]
     pub fn name(self) -> Option<*const u8> {
-        non_null(member!(address!(self.0, dentry_name)?, qstr_name)?)
+        non_null(member!(address!(self.ptr(), dentry_name)?, qstr_name)?)
     }
 }
 
@@ -190,19 +195,19 @@ impl Mount {
     /// `mnt.mnt_root`
     #[inline(always)]
     pub fn root(self) -> Option<Dentry> {
-        Dentry::new(member!(address!(self.0, mount_mnt)?, vfsmount_root)?)
+        Dentry::new(member!(address!(self.ptr(), mount_mnt)?, vfsmount_root)?)
     }
 
     /// `mnt_parent`: itself at the root of a mount namespace.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
-        Self::new(member!(self.0, mount_parent)?)
+        Self::new(member!(self.ptr(), mount_parent)?)
     }
 
     /// `mnt_mountpoint`
     #[inline(always)]
     pub fn mountpoint(self) -> Option<Dentry> {
-        Dentry::new(member!(self.0, mount_mountpoint)?)
+        Dentry::new(member!(self.ptr(), mount_mountpoint)?)
     }
 }
 
@@ -210,9 +215,9 @@ impl Inode {
     /// `i_ino` and the device of its super block.
     #[inline(always)]
     pub fn key(self) -> Option<InodeKey> {
-        let sb: *const u8 = member!(self.0, inode_sb)?;
+        let sb: *const u8 = member!(self.ptr(), inode_sb)?;
         Some(InodeKey {
-            inode: member!(self.0, inode_ino)?,
+            inode: member!(self.ptr(), inode_ino)?,
             dev: member!(sb, sb_dev)?,
             reserved: 0,
         })
@@ -221,36 +226,36 @@ impl Inode {
     /// `i_mode`
     #[inline(always)]
     pub fn mode(self) -> u16 {
-        member!(self.0, inode_mode).unwrap_or(0)
+        member!(self.ptr(), inode_mode).unwrap_or(0)
     }
 
     /// `i_nlink`; 1 where it cannot be read, as zero has a meaning.
     #[inline(always)]
     pub fn nlink(self) -> u32 {
-        member!(self.0, inode_nlink).unwrap_or(1)
+        member!(self.ptr(), inode_nlink).unwrap_or(1)
     }
 
     /// `i_uid`
     #[inline(always)]
     pub fn uid(self) -> u32 {
-        member!(self.0, inode_uid).unwrap_or(u32::MAX)
+        member!(self.ptr(), inode_uid).unwrap_or(u32::MAX)
     }
 
     /// `i_gid`
     #[inline(always)]
     pub fn gid(self) -> u32 {
-        member!(self.0, inode_gid).unwrap_or(u32::MAX)
+        member!(self.ptr(), inode_gid).unwrap_or(u32::MAX)
     }
 
     /// `i_size`
     #[inline(always)]
     pub fn size(self) -> u64 {
-        member!(self.0, inode_size).unwrap_or(0)
+        member!(self.ptr(), inode_size).unwrap_or(0)
     }
 
     #[inline(always)]
     fn rdev(self) -> u32 {
-        member!(self.0, inode_rdev).unwrap_or(0)
+        member!(self.ptr(), inode_rdev).unwrap_or(0)
     }
 }
 
@@ -265,25 +270,25 @@ impl File {
     /// `f_path`
     #[inline(always)]
     pub fn path(self) -> Option<Path> {
-        Path::at(address!(self.0, file_path)?)
+        Path::at(address!(self.ptr(), file_path)?)
     }
 
     /// `f_inode`
     #[inline(always)]
     pub fn inode(self) -> Option<Inode> {
-        Inode::new(member!(self.0, file_inode)?)
+        Inode::new(member!(self.ptr(), file_inode)?)
     }
 
     /// `f_mode`
     #[inline(always)]
     pub fn mode(self) -> u32 {
-        member!(self.0, file_mode).unwrap_or(0)
+        member!(self.ptr(), file_mode).unwrap_or(0)
     }
 
     /// `f_flags`
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        member!(self.0, file_flags).unwrap_or(0)
+        member!(self.ptr(), file_flags).unwrap_or(0)
     }
 
     /// Whether it is a regular file.
@@ -299,7 +304,7 @@ impl File {
     #[inline(always)]
     fn describe(self, info: &mut FdInfo) {
         let Some(inode) = self.inode() else { return };
-        info.inode = member!(inode.0, inode_ino).unwrap_or(0);
+        info.inode = member!(inode.ptr(), inode_ino).unwrap_or(0);
         match inode.mode() & S_IFMT {
             S_IFREG => info.kind = fd_kind::FILE,
             S_IFIFO => info.kind = fd_kind::PIPE,
@@ -315,7 +320,7 @@ impl File {
             }
             S_IFSOCK => {
                 info.kind = fd_kind::SOCKET;
-                let socket: Option<*const u8> = member!(self.0, file_private_data);
+                let socket: Option<*const u8> = member!(self.ptr(), file_private_data);
                 if let Some(sock) = socket
                     .and_then(non_null)
                     .and_then(|socket| member!(socket, socket_sk))
@@ -340,27 +345,27 @@ impl Sock {
     /// `skc_family`
     #[inline(always)]
     pub fn family(self) -> u16 {
-        member!(self.0, sk_family).unwrap_or(0)
+        member!(self.ptr(), sk_family).unwrap_or(0)
     }
 
     /// `skc_num`: host order.
     #[inline(always)]
     pub fn local_port(self) -> u16 {
-        member!(self.0, sk_lport).unwrap_or(0)
+        member!(self.ptr(), sk_lport).unwrap_or(0)
     }
 
     /// Local address; IPv4 in the first four bytes.
     #[inline(always)]
     pub fn local_addr(self) -> [u8; 16] {
-        let v4 = member!(self.0, sk_laddr4);
-        let v6 = member!(self.0, sk_laddr6);
+        let v4 = member!(self.ptr(), sk_laddr4);
+        let v6 = member!(self.ptr(), sk_laddr6);
         self.address(v4, v6)
     }
 
     #[inline(always)]
     fn remote_addr(self) -> [u8; 16] {
-        let v4 = member!(self.0, sk_raddr4);
-        let v6 = member!(self.0, sk_raddr6);
+        let v4 = member!(self.ptr(), sk_raddr4);
+        let v6 = member!(self.ptr(), sk_raddr6);
         self.address(v4, v6)
     }
 
@@ -386,16 +391,16 @@ impl Sock {
     #[inline(always)]
     fn describe(self, info: &mut FdInfo) {
         info.family = self.family();
-        info.state = member!(self.0, sk_state).unwrap_or(0);
+        info.state = member!(self.ptr(), sk_state).unwrap_or(0);
         match info.family {
             AF_INET | AF_INET6 => {
                 info.local_port = self.local_port();
-                info.remote_port = u16::from_be(member!(self.0, sk_rport).unwrap_or(0));
+                info.remote_port = u16::from_be(member!(self.ptr(), sk_rport).unwrap_or(0));
                 info.local_addr = self.local_addr();
                 info.remote_addr = self.remote_addr();
             }
             AF_UNIX => {
-                let peer: Option<*const u8> = member!(self.0, sk_peer_pid);
+                let peer: Option<*const u8> = member!(self.ptr(), sk_peer_pid);
                 info.peer_tgid = peer.and_then(non_null).and_then(global_nr).unwrap_or(0);
             }
             _ => {}
@@ -435,19 +440,19 @@ impl Task {
     /// `tgid`
     #[inline(always)]
     pub fn tgid(self) -> Option<u32> {
-        member!(self.0, task_tgid)
+        member!(self.ptr(), task_tgid)
     }
 
     /// `pid`: the thread.
     #[inline(always)]
     pub fn tid(self) -> Option<u32> {
-        member!(self.0, task_pid)
+        member!(self.ptr(), task_pid)
     }
 
     /// `group_leader`
     #[inline(always)]
     fn leader(self) -> Option<Self> {
-        Self::new(member!(self.0, task_group_leader)?)
+        Self::new(member!(self.ptr(), task_group_leader)?)
     }
 
     /// When the process (its thread group leader) started: what `/proc/PID/stat` shows
@@ -455,21 +460,21 @@ impl Task {
     #[inline(always)]
     pub fn start_boot_ns(self) -> u64 {
         let leader = self.leader().unwrap_or(self);
-        member!(leader.0, task_start_boottime).unwrap_or(0)
+        member!(leader.ptr(), task_start_boottime).unwrap_or(0)
     }
 
     /// `real_parent`: the kernel's parent, a reaper once the creator is gone.
     #[inline(always)]
     pub fn real_parent(self) -> Option<Self> {
         let leader = self.leader().unwrap_or(self);
-        Self::new(member!(leader.0, task_real_parent)?)
+        Self::new(member!(leader.ptr(), task_real_parent)?)
     }
 
     /// `exit_code` of the process: what ended the whole group where something did, else the
     /// thread's own (`do_group_exit`, kernel/exit.c).
     #[inline(always)]
     pub fn exit_status(self) -> u32 {
-        let own: u32 = member!(self.0, task_exit_code).unwrap_or(0);
+        let own: u32 = member!(self.ptr(), task_exit_code).unwrap_or(0);
         let group: u32 = self
             .signal()
             .and_then(|signal| member!(signal, signal_group_exit_code))
@@ -493,12 +498,12 @@ impl Task {
 
     #[inline(always)]
     fn signal(self) -> Option<*const u8> {
-        non_null(member!(self.0, task_signal)?)
+        non_null(member!(self.ptr(), task_signal)?)
     }
 
     #[inline(always)]
     fn mm(self) -> Option<*const u8> {
-        non_null(member!(self.0, task_mm)?)
+        non_null(member!(self.ptr(), task_mm)?)
     }
 
     /// `mm->arg_start`, `mm->arg_end`
@@ -517,14 +522,14 @@ impl Task {
     /// `fs->pwd`
     #[inline(always)]
     pub fn cwd(self) -> Option<Path> {
-        let fs = non_null(member!(self.0, task_fs)?)?;
+        let fs = non_null(member!(self.ptr(), task_fs)?)?;
         Path::at(address!(fs, fs_pwd)?)
     }
 
     /// The file behind a descriptor (`files_lookup_fd_raw`, include/linux/fdtable.h).
     #[inline(always)]
     pub fn file(self, fd: u32) -> Option<File> {
-        let files = non_null(member!(self.0, task_files)?)?;
+        let files = non_null(member!(self.ptr(), task_files)?)?;
         let fdt: *const u8 = member!(files, files_fdt)?;
         let max: u32 = member!(fdt, fdt_max_fds)?;
         if fd >= max {
@@ -547,7 +552,7 @@ impl Task {
 
     #[inline(always)]
     fn cred(self) -> Option<*const u8> {
-        non_null(member!(self.0, task_cred)?)
+        non_null(member!(self.ptr(), task_cred)?)
     }
 
     /// Writes users and groups.
@@ -581,8 +586,8 @@ impl Task {
     #[inline(always)]
     pub fn audit(self) -> (u32, u32) {
         (
-            member!(self.0, task_loginuid).unwrap_or(u32::MAX),
-            member!(self.0, task_sessionid).unwrap_or(u32::MAX),
+            member!(self.ptr(), task_loginuid).unwrap_or(u32::MAX),
+            member!(self.ptr(), task_sessionid).unwrap_or(u32::MAX),
         )
     }
 
@@ -608,7 +613,7 @@ impl Task {
 
     #[inline(always)]
     fn nsproxy(self) -> Option<*const u8> {
-        non_null(member!(self.0, task_nsproxy)?)
+        non_null(member!(self.ptr(), task_nsproxy)?)
     }
 
     /// The process's number and the inode number of its own pid namespace
@@ -616,7 +621,7 @@ impl Task {
     #[inline(always)]
     pub fn pid_in_namespace(self) -> Option<(u32, u32)> {
         let leader = self.leader().unwrap_or(self);
-        let pid = non_null(member!(leader.0, task_thread_pid)?)?;
+        let pid = non_null(member!(leader.ptr(), task_thread_pid)?)?;
         let level: u32 = member!(pid, pid_level)?;
         // SAFETY: as in `member!`.
         let size = unsafe { read_volatile(&raw const OFFSETS.upid_size) };
@@ -694,7 +699,7 @@ impl Task {
     /// The word of the task that says how it called the kernel.
     #[inline(always)]
     pub fn compat_word(self) -> u32 {
-        read_at(self.0, control!(compat_offset)).unwrap_or(0)
+        read_at(self.ptr(), control!(compat_offset)).unwrap_or(0)
     }
 
     /// The cgroup whose path names the container: the v2 one, unless the memory controller (or
@@ -702,13 +707,15 @@ impl Task {
     /// their groups then.
     #[inline(always)]
     pub fn cgroup(self) -> Option<Cgroup> {
-        let css_set = non_null(member!(self.0, task_cgroups)?)?;
+        let css_set = non_null(member!(self.ptr(), task_cgroups)?)?;
         let v2 = Cgroup::new(member!(css_set, css_set_dfl_cgrp)?)?;
         let Some(v1) = controller_cgroup(css_set) else {
             return Some(v2);
         };
-        let (v1_root, v2_root): (Option<u64>, Option<u64>) =
-            (member!(v1.0, cgroup_root), member!(v2.0, cgroup_root));
+        let (v1_root, v2_root): (Option<u64>, Option<u64>) = (
+            member!(v1.ptr(), cgroup_root),
+            member!(v2.ptr(), cgroup_root),
+        );
         if v1_root != v2_root && v1.node().and_then(Kernfs::parent).is_some() {
             Some(v1)
         } else {
@@ -747,7 +754,7 @@ impl Cgroup {
     /// `kn`: its directory.
     #[inline(always)]
     pub fn node(self) -> Option<Kernfs> {
-        Kernfs::new(member!(self.0, cgroup_kn)?)
+        Kernfs::new(member!(self.ptr(), cgroup_kn)?)
     }
 }
 
@@ -755,13 +762,13 @@ impl Kernfs {
     /// `parent`; `None` at the root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
-        Self::new(member!(self.0, kernfs_parent)?)
+        Self::new(member!(self.ptr(), kernfs_parent)?)
     }
 
     /// `name`
     #[inline(always)]
     pub fn name(self) -> Option<*const u8> {
-        non_null(member!(self.0, kernfs_name)?)
+        non_null(member!(self.ptr(), kernfs_name)?)
     }
 }
 
@@ -769,13 +776,13 @@ impl Bprm {
     /// `filename`: what execve was given, in kernel memory. The script, where there is one.
     #[inline(always)]
     pub fn filename(self) -> *const u8 {
-        member!(self.0, bprm_filename).unwrap_or(core::ptr::null())
+        member!(self.ptr(), bprm_filename).unwrap_or(core::ptr::null())
     }
 
     /// `interp`: what runs it.
     #[inline(always)]
     pub fn interp(self) -> *const u8 {
-        member!(self.0, bprm_interp).unwrap_or(core::ptr::null())
+        member!(self.ptr(), bprm_interp).unwrap_or(core::ptr::null())
     }
 }
 

@@ -39,11 +39,14 @@ static SCRATCH_MAP: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 
 
 /// Where the next section begins is kept in the map too, not in a register: what is read from map
 /// memory is any number to the verifier, so its states at the top of a loop are alike and it sees
-/// each step of a path walk once, not once for every way to get there.
+/// each step of a path walk once, not once for every way to get there. So is what a walk found: a
+/// value that a function returns would have the verifier of 5.10 take every number on the way
+/// there for one that matters (`backtrack_insn`, kernel/bpf/verifier.c, cannot go back into it).
 #[repr(C, align(8))]
 struct Scratch {
     record: [u8; SCRATCH_BYTES],
     len: u64,
+    complete: u64,
 }
 
 /// Which ring a record goes to.
@@ -169,6 +172,18 @@ impl Record {
         unsafe { write_volatile(&raw mut (*self.0).len, len as u64) }
     }
 
+    #[inline(always)]
+    fn complete(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).complete) != 0 }
+    }
+
+    #[inline(always)]
+    fn set_complete(self, complete: bool) {
+        // SAFETY: as in `len`.
+        unsafe { write_volatile(&raw mut (*self.0).complete, complete.into()) }
+    }
+
     /// Room for `bytes` more, if there is.
     #[inline(always)]
     fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
@@ -219,13 +234,15 @@ impl Record {
                 truncated: true,
             };
         };
-        let written = walk(self, path.dentry, path.mount);
-        let complete = written & COMPLETE != 0;
+        let start = self.len();
+        walk(self, path.dentry, path.mount);
+        let complete = self.complete();
         if !complete {
             dropped(Drop::PathFault);
         }
         Section {
-            len: written as u16,
+            // At most PATH_BYTES.
+            len: self.len().wrapping_sub(start) as u16,
             truncated: !complete,
         }
     }
@@ -305,20 +322,17 @@ impl Record {
     }
 }
 
-/// Set in what [`walk`] returns when it reached the root.
-const COMPLETE: u64 = 1 << 63;
-
-/// The walk of [`Record::path`], a function of its own so that its stack is its own. Returns the
-/// bytes written, with [`COMPLETE`]: one register, as BPF functions return no more.
+/// The walk of [`Record::path`], a function of its own so that its stack is its own. What it found
+/// is in the scratch slot: see [`Scratch`].
 #[inline(never)]
-fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) -> u64 {
+fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
     let start = record.len();
-    let mut complete = 0;
+    record.set_complete(false);
     for _ in 0..PATH_STEPS {
         if Some(dentry) == mount.root() {
             let Some(parent) = mount.parent() else { break };
             if parent == mount {
-                complete = COMPLETE;
+                record.set_complete(true);
                 break;
             }
             let Some(mountpoint) = mount.mountpoint() else {
@@ -336,21 +350,17 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) -> u64 {
         }
         if parent == dentry {
             // The root of no mount: a memfd, a pipe, a file of a detached mount.
-            complete = COMPLETE;
+            record.set_complete(true);
             break;
         }
         dentry = parent;
     }
-    let end = record.len();
-    if end == start && complete != 0 {
+    if record.len() == start && record.complete() {
         // The root directory itself.
         if let Some((at, to)) = record.room(2) {
             // SAFETY: `room` gave two bytes.
             unsafe { to.cast::<[u8; 2]>().write_unaligned(*b"/\0") };
             record.set_len(at + 2);
-            return complete | 2;
         }
     }
-    // At most PATH_BYTES: what a section's length holds.
-    complete | (end.wrapping_sub(start) as u64 & 0xffff)
 }

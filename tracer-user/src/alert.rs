@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracer_common::event::Ids;
 use uuid::Uuid;
 
 use crate::event::{Event, ProcessKey};
@@ -48,6 +49,8 @@ pub struct ProcessView {
     pub previous: Vec<Image>,
     /// Whether the program came with the fork and was not its own exec.
     pub inherited: bool,
+    /// Users and groups at the time of the event, as far as told; `None` where they never were.
+    pub ids: Option<Ids>,
     /// Name of the real user, from the host's user database.
     pub user_name: Option<Arc<str>>,
     /// Name of the real group.

@@ -97,6 +97,8 @@ pub struct Fork {
     pub child_start_boot_ns: u64,
     /// Tag the child began with.
     pub child_tag: Tag,
+    /// Users and groups of the creator, and so of the child.
+    pub ids: Ids,
     /// The child's parent as the kernel has it, which `CLONE_PARENT` makes another than the creator.
     pub parent: ProcessKey,
     /// The child's pid in its own namespace.
@@ -302,6 +304,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 child: ProcessKey::new(body.child_tgid, body.child_start_boot_ns),
                 child_start_boot_ns: body.child_start_boot_ns,
                 child_tag: body.child_tag,
+                ids: body.ids,
                 parent: ProcessKey::new(body.parent_tgid, body.parent_start_boot_ns),
                 vpid: body.child_vpid,
                 pid_ns: body.child_pid_ns,

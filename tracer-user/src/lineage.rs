@@ -8,6 +8,7 @@ pub mod process;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use tracer_common::event::Ids;
 use tracer_common::tag::Tag;
 
 use self::process::{Ended, Image, Origin, Process};
@@ -132,9 +133,17 @@ impl Store {
                 }
             }
             Payload::Listen(listen) => self.listen(meta, *listen, retag),
-            Payload::Open(_) | Payload::Rename(_) => self.subject(meta),
+            Payload::Open(open) => self.changed_ids(meta, open.ids),
+            Payload::Rename(rename) => self.changed_ids(meta, rename.ids),
         }
         self.collect(meta.boot_ns);
+    }
+
+    fn changed_ids(&mut self, meta: &Meta, ids: Ids) {
+        self.subject(meta);
+        if let Some(process) = self.get_mut(meta.subject) {
+            process.ids = Some(ids);
+        }
     }
 
     /// After the snapshot: gives every descendant of a server its tag, in the kernel too.
@@ -173,7 +182,7 @@ impl Store {
     }
 
     fn fork(&mut self, meta: &Meta, fork: &Fork, retag: &mut Vec<Retag>) {
-        self.subject(meta);
+        self.changed_ids(meta, fork.ids);
         let Some(creator) = self.get(meta.subject) else {
             return;
         };
@@ -196,6 +205,7 @@ impl Store {
             vpid: fork.vpid,
             inherited: inherited.len(),
             images: inherited,
+            ids: Some(fork.ids),
             tag,
             ports: Vec::new(),
             ended: None,
@@ -211,6 +221,7 @@ impl Store {
             return;
         };
         process.vpid = exec.ns.vpid;
+        process.ids = Some(exec.ids);
         process.parent = Some(exec.parent);
         process.tag.roles |= meta.tag.roles;
         if meta.tag.is_server_lineage() {
@@ -281,6 +292,7 @@ impl Store {
             vpid: exec.ns.vpid,
             images: vec![image],
             inherited: 0,
+            ids: Some(exec.ids),
             tag,
             ports: Vec::new(),
             ended: None,
@@ -325,6 +337,7 @@ impl Store {
             vpid: 0,
             images: Vec::new(),
             inherited: 0,
+            ids: None,
             tag: meta.tag,
             ports: Vec::new(),
             ended: None,
@@ -343,6 +356,7 @@ impl Store {
                 known.start_boot_ns = process.start_boot_ns;
                 known.parent = process.parent;
                 known.vpid = process.vpid;
+                known.ids = known.ids.or(process.ids);
                 known.tag.roles |= process.tag.roles;
                 known.images.retain(|image| !image.observed);
                 known.inherited = process.images.len();

@@ -313,7 +313,7 @@ impl Pipeline {
 
     fn view(&self, process: &Process) -> ProcessView {
         let image = process.image().cloned();
-        let ids = image.as_ref().map(|image| image.exec.ids);
+        let ids = process.ids;
         let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
             id.and_then(|id| names.get(&id)).cloned()
         };
@@ -329,6 +329,7 @@ impl Pipeline {
                 .map(|(_, before)| before.to_vec())
                 .unwrap_or_default(),
             inherited: process.inherited == process.images.len() && !process.images.is_empty(),
+            ids,
             user_name: name(&self.users, ids.map(|ids| ids.uid)),
             group_name: name(&self.groups, ids.map(|ids| ids.gid)),
             server: image.as_ref().and_then(|image| image.server.clone()),
@@ -363,6 +364,7 @@ impl Pipeline {
             creator: None,
             parent: None,
             vpid: 0,
+            ids: image.as_ref().map(|image| image.exec.ids),
             images: image.into_iter().collect(),
             inherited: 0,
             tag: event.meta.tag,

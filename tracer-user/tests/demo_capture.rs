@@ -119,6 +119,7 @@ fn the_code_is_told_with_the_directory_that_was_discovered() {
             ("/file/uid", json!("33")),
             ("/event/type/0", json!("creation")),
             ("/process/executable", json!("/usr/sbin/php-fpm8.2")),
+            ("/process/user", json!({"id": "33", "name": "www-data"})),
             ("/tracer/integrity/state", json!("complete")),
         ],
     );

@@ -252,13 +252,16 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
 #[inline(always)]
 fn directory(record: Record, task: Task, fd: i32, name: u64) -> output::Section {
     if kernel::user_byte(name as *const u8) == Some(b'/') {
-        output::Section {
+        return output::Section {
             len: 0,
             truncated: false,
-        }
-    } else if fd == AT_FDCWD {
-        record.path(task.cwd())
-    } else {
-        record.path(task.file(fd as u32).and_then(|file| file.path()))
+        };
     }
+    // Chosen before the walk, so that the walk is there once.
+    let path = if fd == AT_FDCWD {
+        task.cwd()
+    } else {
+        task.file(fd as u32).and_then(|file| file.path())
+    };
+    record.path(path)
 }

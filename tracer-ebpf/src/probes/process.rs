@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use tracer_common::event::{EventKind, ExecBody, ExitBody, ForkBody, flag};
+use tracer_common::event::{EventKind, ExecBody, ExitBody, ForkBody, Ids, flag};
 use tracer_common::limits::{
     ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, CGROUP_BYTES, CGROUP_STEPS, STRING_BYTES,
 };
@@ -40,12 +40,15 @@ fn fork(ctx: &RawTracePointContext) -> Option<()> {
     let child_tag = guard::inherit(tag, child_tgid);
     let (child_vpid, child_pid_ns) = child.pid_in_namespace().unwrap_or((0, 0));
     let parent = child.real_parent();
+    let mut ids = Ids::ZERO;
+    creator.ids(&mut ids);
     output::send(
         output::header(EventKind::Fork, creator, tgid, ctx.pid(), tag),
         ForkBody {
             child_start_boot_ns: child.start_boot_ns(),
             parent_start_boot_ns: parent.map_or(0, Task::start_boot_ns),
             child_tag,
+            ids,
             child_tgid,
             parent_tgid: parent.and_then(Task::tgid).unwrap_or(0),
             child_vpid,

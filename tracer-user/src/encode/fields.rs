@@ -184,9 +184,8 @@ pub fn reference_markdown() -> String {
          - `process` is what the document is about: for a fork the child, whose `parent` is its \
          true creator.\n\
          - Facts about a program (arguments, working directory, capabilities, descriptors) are from \
-         the moment it was executed. So are users and groups, except those of `process` where it \
-         wrote or renamed a file: a worker that began as root and then changed its user shows as \
-         root among the ancestors.\n\
+         the moment it was executed. Users and groups are as last told: by an exec, a write, a \
+         rename, or when the process created another.\n\
          - Text that is not UTF-8 shows U+FFFD; its exact bytes are in `tracer.raw`.\n\
          - *In* names the documents that can have the field, by `event.action` of the plain event; \
          `alert` means every alert.\n\

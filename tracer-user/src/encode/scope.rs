@@ -110,33 +110,21 @@ impl<'a> Scope<'a> {
         self.process.image.as_ref().map(|image| &*image.exec)
     }
 
-    /// Users and groups: those at the event where it tells them, else those of the program's start.
+    /// Users and groups, as last told.
     pub(super) fn ids(self) -> Option<&'a Ids> {
-        let own = match self.payload() {
-            Payload::Open(open) => Some(&open.ids),
-            Payload::Rename(rename) => Some(&rename.ids),
-            Payload::Exec(_)
-            | Payload::Observed(_)
-            | Payload::Fork(_)
-            | Payload::Exit(_)
-            | Payload::Listen(_) => None,
-        };
-        own.filter(|_| self.is_subject())
-            .or_else(|| self.exec().map(|exec| &exec.ids))
+        self.process.ids.as_ref()
     }
 
     /// Name of a user, where it is the one whose name was looked up: the real user.
     pub(super) fn user_name(self, uid: u32) -> Option<&'a str> {
         let name = self.process.user_name.as_deref()?;
-        (self.ids()?.uid == uid && self.exec().is_none_or(|exec| exec.ids.uid == uid))
-            .then_some(name)
+        (self.ids()?.uid == uid).then_some(name)
     }
 
     /// Name of a group, the same way.
     pub(super) fn group_name(self, gid: u32) -> Option<&'a str> {
         let name = self.process.group_name.as_deref()?;
-        (self.ids()?.gid == gid && self.exec().is_none_or(|exec| exec.ids.gid == gid))
-            .then_some(name)
+        (self.ids()?.gid == gid).then_some(name)
     }
 
     /// Name of the program: of the executable, or where that is unknown of the file execve named.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracer_common::event::Ids;
 use tracer_common::tag::{Role, Tag};
 
 use crate::alert::Severity;
@@ -81,6 +82,8 @@ pub struct Process {
     pub images: Vec<Image>,
     /// How many of the images (from the front) were inherited from the creator.
     pub inherited: usize,
+    /// Users and groups as last told: a worker that began as root has changed them since.
+    pub ids: Option<Ids>,
     /// Descent from a server.
     pub tag: Tag,
     /// Ports it listens on, in the order they were opened.

@@ -176,6 +176,7 @@ fn fork() -> Sample {
         Payload::Fork(Fork {
             child: child.key,
             child_start_boot_ns: child.start_boot_ns,
+            ids: www(),
             child_tag: Tag {
                 roles: Role::Web.bit() | Role::App.bit(),
                 distance: 1,
@@ -493,7 +494,13 @@ fn sample(name: &'static str, document: Document) -> Sample {
     Sample { name, document }
 }
 
-fn document(payload: Payload, process: ProcessView, lineage: Vec<ProcessView>) -> Document {
+fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView>) -> Document {
+    process.ids = match &payload {
+        Payload::Open(open) => Some(open.ids),
+        Payload::Rename(rename) => Some(rename.ids),
+        Payload::Exec(exec) | Payload::Observed(exec) => Some(exec.ids),
+        Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) => process.ids,
+    };
     Document {
         event: EnrichedEvent {
             event: Event {
@@ -549,6 +556,7 @@ fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> ProcessView {
         start_boot_ns,
         origin: Origin::Witnessed,
         vpid: 0,
+        ids: image.as_ref().map(|image| image.exec.ids),
         image,
         previous: Vec::new(),
         inherited: false,

@@ -30,8 +30,8 @@ use tracer::event::components;
 use tracer::pipeline::{Command, Pipeline};
 use tracer::source::{Input, Loss};
 use tracer_common::event::{
-    EventHeader, EventKind, ExecBody, ExitBody, FdInfo, ForkBody, ListenBody, OpenBody, RenameBody,
-    VERSION, fd_kind, flag, fmode,
+    EventHeader, EventKind, ExecBody, ExitBody, FdInfo, ForkBody, Ids, ListenBody, OpenBody,
+    RenameBody, VERSION, fd_kind, flag, fmode,
 };
 use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, STRING_BYTES};
 use tracer_common::probe::Tier;
@@ -315,6 +315,7 @@ impl Teller {
             child_start_boot_ns: running.start,
             parent_start_boot_ns,
             child_tag: line.option("child-tag").map_or(header.tag, tag),
+            ids: ids(uid),
             child_tgid: child,
             parent_tgid: parent,
             child_vpid: child,
@@ -363,9 +364,7 @@ impl Teller {
         if running.parent != 0 {
             body.parent_start_boot_ns = self.process(running.parent).start;
         }
-        let ids = &mut body.ids;
-        (ids.uid, ids.euid, ids.suid) = (running.uid, running.uid, running.uid);
-        (ids.gid, ids.egid, ids.sgid) = (running.uid, running.uid, running.uid);
+        body.ids = ids(running.uid);
         body.ns.vpid = pid;
         body.ns.mnt = 4_026_531_841;
         for fd in &mut body.stdio {
@@ -430,7 +429,7 @@ impl Teller {
             path_len: u16::try_from(tail.len()).unwrap(),
             ..OpenBody::ZERO
         };
-        (body.ids.uid, body.ids.euid) = (uid, uid);
+        body.ids = ids(uid);
         record(header, &body, &tail)
     }
 
@@ -471,7 +470,7 @@ impl Teller {
             new_len: new,
             ..RenameBody::ZERO
         };
-        (body.ids.uid, body.ids.euid) = (uid, uid);
+        body.ids = ids(uid);
         let tail = sections.concat();
         record(header, &body, &tail)
     }
@@ -619,4 +618,16 @@ fn split(text: &str) -> Vec<(String, bool)> {
         rest = after.trim_start();
     }
     words
+}
+
+/// A user and the group of the same number, in every role.
+fn ids(id: u32) -> Ids {
+    Ids {
+        uid: id,
+        euid: id,
+        suid: id,
+        gid: id,
+        egid: id,
+        sgid: id,
+    }
 }

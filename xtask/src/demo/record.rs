@@ -17,11 +17,11 @@ use serde_json::Value;
 use super::servers::find;
 use super::site::{ATTACKS, Site, USER};
 use crate::host;
-use crate::vm::kernels::{Kernel, NEWEST};
+use crate::vm::kernels::{DEFAULT, Kernel};
 use crate::vm::{self, File, Lab, Order};
 
 /// The kernel that plays along.
-const KERNEL: &Kernel = NEWEST;
+const KERNEL: &Kernel = DEFAULT;
 
 /// How long the guest may take: emulated, it needs half a minute.
 const TIME_LIMIT: Duration = Duration::from_secs(300);

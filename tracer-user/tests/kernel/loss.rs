@@ -1,0 +1,236 @@
+//! What is lost is counted exactly, and what is unloaded is gone.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use aya::maps::loaded_maps;
+use aya::programs::{loaded_links, loaded_programs};
+use tracer::event::{Event, Payload};
+use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES, TAGS};
+use tracer_common::probe::{Drop as Lost, PROBES};
+use tracer_common::tag::Tag;
+
+use crate::child::{reap, until};
+use crate::stage::{Outcome, Stage, TAG, Test, tests};
+use crate::sys;
+use crate::watch::Watch;
+
+pub(crate) const TESTS: &[Test] = tests!("loss":
+    every_probe_is_attached,
+    a_full_life_ring,
+    a_full_file_ring,
+    a_full_map_of_tags,
+    nothing_stays_in_the_kernel,
+);
+
+/// The smallest ring there is.
+fn page() -> u32 {
+    sys::page_size()
+}
+
+fn every_probe_is_attached(stage: &mut Stage) -> Outcome {
+    let reports = stage.watch.sensor.reports();
+    let names: Vec<_> = reports.iter().map(|report| report.probe.name).collect();
+    let expected: Vec<_> = PROBES.iter().map(|probe| probe.name).collect();
+    assert_eq!(names, expected);
+    for report in reports {
+        assert_eq!(report.failure, None, "{}", report.probe.name);
+    }
+    Ok(())
+}
+
+/// A child that ends at once, reaped.
+fn one() -> u32 {
+    let pid = sys::fork().unwrap();
+    if pid == 0 {
+        sys::leave(0);
+    }
+    reap(pid);
+    pid
+}
+
+/// The records strictly between the end of one process and the creation of another.
+fn between(events: &[Event], first: u32, last: u32) -> &[Event] {
+    let begin = events.iter().position(|event| {
+        event.meta.subject.tgid == first && matches!(event.payload, Payload::Exit(_))
+    });
+    let end = events
+        .iter()
+        .position(|event| matches!(event.payload, Payload::Fork(fork) if fork.child.tgid == last));
+    &events[begin.unwrap() + 1..end.unwrap()]
+}
+
+/// Reads until a process is known to have ended.
+fn read_until_end_of(watch: &mut Watch, into: &mut Vec<Event>, tgid: u32) {
+    until("a process's end is told", || {
+        into.extend(watch.take_all());
+        into.iter().any(|event| {
+            event.meta.subject.tgid == tgid && matches!(event.payload, Payload::Exit(_))
+        })
+    });
+}
+
+fn a_full_life_ring(stage: &mut Stage) -> Outcome {
+    const CHILDREN: usize = 300;
+    const ATTEMPTS: usize = 10;
+    let mut small = Watch::with_rings(page(), page()).unwrap();
+    // The host's own processes are lost and counted like ours, so what was produced is what the
+    // other sensor, with its large ring, received in the same time. A process of the host that
+    // begins or ends at the very moment of ours may fall on this side of the line for the one
+    // sensor and on that side for the other: then, and only then, once more.
+    for attempt in 1.. {
+        let (mut all, mut some) = (Vec::new(), Vec::new());
+        stage.watch.forget();
+        small.forget();
+        let lost_large = stage.watch.drops(Lost::LifeRingFull);
+        let first = one();
+        read_until_end_of(&mut small, &mut some, first);
+        // The small ring is empty: until it is full nothing is lost.
+        let before = small.drops(Lost::LifeRingFull);
+        let ours: BTreeSet<u32> = (0..CHILDREN).map(|_| one()).collect();
+        some.extend(small.take_all());
+        // It is empty again.
+        let last = one();
+        read_until_end_of(&mut small, &mut some, last);
+        let lost = small.drops(Lost::LifeRingFull) - before;
+        read_until_end_of(&mut stage.watch, &mut all, last);
+        assert_eq!(
+            stage.watch.drops(Lost::LifeRingFull),
+            lost_large,
+            "the large ring is large"
+        );
+
+        let (produced, received) = (between(&all, first, last), between(&some, first, last));
+        let made = |event: &&Event| match &event.payload {
+            Payload::Fork(fork) => ours.contains(&fork.child.tgid),
+            Payload::Exit(_) => ours.contains(&event.meta.subject.tgid),
+            _ => false,
+        };
+        assert_eq!(produced.iter().filter(made).count(), 2 * CHILDREN);
+        assert!(
+            lost > 0 && !received.is_empty(),
+            "{lost} lost, {} received",
+            received.len()
+        );
+        let foreign = produced.len() - 2 * CHILDREN;
+        if received.len() as u64 + lost == produced.len() as u64 {
+            return Ok(());
+        }
+        assert!(
+            foreign > 0 && attempt < ATTEMPTS,
+            "{} received and {lost} lost of {}, {foreign} of them not ours",
+            received.len(),
+            produced.len()
+        );
+    }
+    Ok(())
+}
+
+fn a_full_file_ring(stage: &mut Stage) -> Outcome {
+    const OPENS: u64 = 300;
+    let mut small = Watch::with_rings(LIFE_RING_BYTES, page()).unwrap();
+    let path = sys::c(stage.folder().join("file"));
+    let mut child = stage.tagged(|talk| {
+        talk.wait();
+        for _ in 0..OPENS {
+            sys::creat(&path, 0o600).unwrap();
+        }
+        0
+    });
+    small.sensor.set_tag(child.pid, TAG).unwrap();
+    child.go();
+    child.end_well();
+    let opens = |watch: &mut Watch| {
+        let rest = watch.rest(child.pid);
+        let opens = rest
+            .iter()
+            .filter(|event| matches!(event.payload, Payload::Open(_)));
+        opens.count() as u64
+    };
+    let (received, lost) = (opens(&mut small), small.drops(Lost::FileRingFull));
+    assert_eq!(received + lost, OPENS);
+    assert!(lost > 0 && received > 0, "{lost} lost");
+    // The ring of process life did not suffer.
+    assert_eq!(small.drops(Lost::LifeRingFull), 0);
+    assert_eq!(opens(&mut stage.watch), OPENS);
+    assert_eq!(stage.watch.drops(Lost::FileRingFull), 0);
+    Ok(())
+}
+
+fn a_full_map_of_tags(_: &mut Stage) -> Outcome {
+    // A sensor of its own, as other processes of the host may not be tagged with these.
+    let mut watch = Watch::load().unwrap();
+    watch.sensor.set_tag(sys::pid(), TAG).unwrap();
+    // Above the highest number there can be (PID_MAX_LIMIT, include/linux/threads.h).
+    let nobody = 1 << 22;
+    let room = (0..)
+        .take_while(|&next| watch.sensor.set_tag(nobody + next, TAG).is_ok())
+        .count();
+    assert_eq!(room as u32, TAGS - 1);
+    assert_eq!(watch.drops(Lost::TagMapFull), 0);
+    let child = one();
+    let (_, fork) = watch.fork(sys::pid(), child);
+    assert_eq!(fork.child_tag, TAG.child(), "the record knows all the same");
+    assert_eq!(watch.drops(Lost::TagMapFull), 1);
+    let (meta, _) = watch.exit(child);
+    assert_eq!(meta.tag, Tag::ZERO);
+
+    watch.sensor.clear_tag(nobody);
+    let child = one();
+    watch.fork(sys::pid(), child);
+    assert_eq!(watch.drops(Lost::TagMapFull), 1);
+    assert_eq!(watch.exit(child).0.tag, TAG.child());
+    Ok(())
+}
+
+/// What this process holds of BPF: kind and id, as its descriptors tell.
+fn held() -> BTreeSet<(String, u32)> {
+    let mut held = BTreeSet::new();
+    for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
+        // The folder's own descriptor is gone by now.
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        for (key, value) in text.lines().filter_map(|line| line.split_once(":\t")) {
+            if matches!(key, "prog_id" | "map_id" | "link_id") {
+                held.insert((key.to_owned(), value.trim().parse().unwrap()));
+            }
+        }
+    }
+    held
+}
+
+/// What there is of BPF in the kernel.
+fn loaded() -> BTreeSet<(String, u32)> {
+    // What another process unloads in between cannot be looked at any more.
+    let programs = loaded_programs()
+        .flatten()
+        .map(|program| ("prog_id", program.id()));
+    let maps = loaded_maps().flatten().map(|map| ("map_id", map.id()));
+    let links = loaded_links().flatten().map(|link| ("link_id", link.id()));
+    let all = programs.chain(maps).chain(links);
+    all.map(|(kind, id)| (kind.to_owned(), id)).collect()
+}
+
+fn nothing_stays_in_the_kernel(_: &mut Stage) -> Outcome {
+    let before = held();
+    let watch = Watch::with_rings(LIFE_RING_BYTES, FILE_RING_BYTES).unwrap();
+    let ours: BTreeSet<_> = held().difference(&before).cloned().collect();
+    let count = |kind: &str| ours.iter().filter(|(of, _)| of == kind).count();
+    assert_eq!(count("prog_id"), PROBES.len(), "{ours:?}");
+    // LIFE, FILES, TAGS, ROLE_INODES, DROPS, SCRATCH and the constants.
+    assert!(count("map_id") >= 6, "{ours:?}");
+    assert!(
+        ours.is_subset(&loaded()),
+        "{ours:?} are not all in {:?}",
+        loaded()
+    );
+
+    drop(watch);
+    assert!(held().is_disjoint(&ours), "descriptors are left open");
+    let mut left = BTreeSet::new();
+    // Programs and maps are freed a moment after the last descriptor is closed.
+    until("the kernel lets go of everything", || {
+        left = loaded().intersection(&ours).cloned().collect();
+        left.is_empty()
+    });
+    Ok(())
+}

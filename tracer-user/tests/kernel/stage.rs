@@ -1,0 +1,199 @@
+//! What every test has: the sensor, a folder, programs to run, and the ways to use them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tracer::event::{Exec, Meta, ProcessKey};
+use tracer::sensor::{KERNEL_BTF, SensorError};
+use tracer_common::probe::Tier;
+use tracer_common::tag::{Role, Tag};
+
+use crate::child::{Child, Image, Talk};
+use crate::watch::Watch;
+use crate::{facts, sys};
+
+/// One test.
+pub(crate) struct Test {
+    /// `module::name`
+    pub(crate) name: &'static str,
+    /// The test.
+    pub(crate) run: fn(&mut Stage) -> Outcome,
+}
+
+/// The tests of a module, by their functions' names.
+macro_rules! tests {
+    ($module:literal: $($name:ident),+ $(,)?) => {
+        &[ $( $crate::stage::Test {
+            name: concat!($module, "::", stringify!($name)),
+            run: $name,
+        }, )+ ]
+    };
+}
+pub(crate) use tests;
+
+/// Why a test cannot run here.
+#[derive(Debug)]
+pub(crate) struct Skip(pub String);
+
+/// A test either passes, or panics, or says why it cannot run.
+pub(crate) type Outcome = Result<(), Skip>;
+
+/// A tag that no executable gives.
+pub(crate) const TAG: Tag = Tag {
+    roles: Role::Mail.bit() | Role::Ftp.bit(),
+    distance: 3,
+    reserved: 0,
+};
+
+/// See the module.
+pub(crate) struct Stage {
+    /// The sensor and its records.
+    pub(crate) watch: Watch,
+    /// A copy of this program, for everybody to execute.
+    pub(crate) program: PathBuf,
+    home: TempDir,
+    folders: usize,
+}
+
+impl Stage {
+    /// Loads the sensor. Panics where a kernel should take it and does not.
+    pub(crate) fn set() -> Result<Self, Skip> {
+        let skip = |reason: &str| Err(Skip(reason.to_owned()));
+        if facts::ids(sys::pid()).euid != 0 {
+            return skip("not root");
+        }
+        // include/linux/proc_ns.h, PROC_PID_INIT_INO: records hold numbers of this namespace.
+        if facts::namespace(sys::pid(), "pid") != 0xeffffffc {
+            return skip("not in the initial pid namespace");
+        }
+        if !Path::new(KERNEL_BTF).exists() {
+            return skip("the kernel has no BTF");
+        }
+        let watch = match Watch::load() {
+            Ok(watch) => watch,
+            Err(SensorError::Refused(why)) => return skip(&why),
+            Err(error) => panic!("{error}"),
+        };
+        let home = tempfile::tempdir().unwrap();
+        // Where users without rights execute, too.
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = home.path().canonicalize().unwrap().join("program");
+        fs::copy("/proc/self/exe", &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        Ok(Self {
+            watch,
+            program,
+            home,
+            folders: 0,
+        })
+    }
+
+    /// A new empty folder, by its true path.
+    pub(crate) fn folder(&mut self) -> PathBuf {
+        self.folders += 1;
+        let folder = self
+            .home
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join(self.folders.to_string());
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    /// The program, as a helper.
+    pub(crate) fn helper(&self, action: &str) -> Image {
+        Image::helper(&self.program, action)
+    }
+
+    /// A child that becomes `image`, with the record of it.
+    pub(crate) fn exec(&mut self, image: &Image) -> (Child, Meta, Exec) {
+        self.exec_after(image, |_| ())
+    }
+
+    /// The same, after it did something else.
+    pub(crate) fn exec_after(
+        &mut self,
+        image: &Image,
+        prepare: impl FnOnce(&mut Talk),
+    ) -> (Child, Meta, Exec) {
+        self.exec_by(|talk| {
+            prepare(talk);
+            image.exec()
+        })
+    }
+
+    /// A child that executes something, with the record of it.
+    pub(crate) fn exec_by(&mut self, body: impl FnOnce(&mut Talk) -> i32) -> (Child, Meta, Exec) {
+        let mut child = Child::hold(body);
+        child.go();
+        let (meta, exec) = self.watch.exec(child.pid);
+        (child, meta, exec)
+    }
+
+    /// A child of a server lineage, already on its way.
+    pub(crate) fn tagged(&mut self, body: impl FnOnce(&mut Talk) -> i32) -> Child {
+        let mut child = Child::hold(body);
+        self.watch.sensor.set_tag(child.pid, TAG).unwrap();
+        child.go();
+        child
+    }
+}
+
+/// Whether a 64-bit process may call by the 32-bit convention here.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn needs_compat() -> Outcome {
+    let mut child = Child::hold(|_| {
+        let pid = sys::compat::call(sys::compat::GETPID, [0; 5]).unwrap();
+        i32::from(pid != sys::pid())
+    });
+    child.go();
+    match child.end() {
+        0 => Ok(()),
+        status => Err(Skip(format!(
+            "the kernel has no 32-bit system calls (int 0x80 ended with status {status:#x})"
+        ))),
+    }
+}
+
+/// The moments between which something happened.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    since: u64,
+}
+
+impl Span {
+    /// From now on.
+    pub(crate) fn begin() -> Self {
+        Self {
+            since: sys::boot_ns(),
+        }
+    }
+
+    /// Holds what every record has against what it must be. The event lies between the begin and
+    /// now.
+    pub(crate) fn check(self, meta: &Meta, subject: ProcessKey, tid: u32, tag: Tag, flags: u16) {
+        let expected = Meta {
+            boot_ns: meta.boot_ns,
+            subject,
+            start_boot_ns: meta.start_boot_ns,
+            tid,
+            tag,
+            tier: Tier::Tracepoint,
+            flags,
+            cpu: meta.cpu,
+        };
+        assert_eq!(*meta, expected);
+        assert_eq!(ProcessKey::new(subject.tgid, meta.start_boot_ns), subject);
+        let now = sys::boot_ns();
+        assert!(
+            (self.since..=now).contains(&meta.boot_ns),
+            "{meta:?}: not in {}..{now}",
+            self.since
+        );
+        let cpus = fs::read_dir("/sys/bus/cpu/devices").unwrap().count();
+        assert!((meta.cpu as usize) < cpus, "{meta:?}");
+    }
+}

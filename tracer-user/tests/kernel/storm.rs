@@ -1,0 +1,124 @@
+//! Thousands of processes that live for a moment: each is seen beginning, running and ending, once.
+
+use std::collections::BTreeMap;
+
+use tracer::event::{Event, Exec, Payload, ProcessKey};
+use tracer_common::probe::Drop as Lost;
+use tracer_common::tag::Tag;
+
+use crate::child::reap;
+use crate::stage::{Outcome, Stage, Test, tests};
+use crate::{facts, sys};
+
+pub(crate) const TESTS: &[Test] = tests!("storm": short_lived_processes);
+
+const PROCESSES: usize = 5000;
+/// How many live at the same time.
+const WAVE: usize = 50;
+
+/// What is known of one process.
+#[derive(Debug, Default)]
+struct Life {
+    forks: usize,
+    execs: usize,
+    exits: usize,
+    /// When it was made, ran, ended.
+    times: Vec<u64>,
+}
+
+fn short_lived_processes(stage: &mut Stage) -> Outcome {
+    let image = stage.helper("exit");
+    let lost_before = lost(stage);
+    let mut made: Vec<u32> = Vec::new();
+    let mut lives: BTreeMap<ProcessKey, Life> = BTreeMap::new();
+    let mut account = Account {
+        driver: facts::key(sys::pid()),
+        program: facts::file(&stage.program),
+        args: vec![b"helper-exit".to_vec()],
+    };
+    while made.len() < PROCESSES {
+        let wave: Vec<u32> = (0..WAVE)
+            .map(|_| {
+                let pid = sys::fork().unwrap();
+                if pid == 0 {
+                    image.exec();
+                }
+                pid
+            })
+            .collect();
+        for &pid in &wave {
+            assert_eq!(reap(pid), 0);
+        }
+        made.extend(wave);
+        // All of them have ended: all there is of them is there.
+        for event in stage.watch.take_all() {
+            account.add(&event, &mut lives);
+        }
+    }
+    assert_eq!(lives.len(), PROCESSES);
+    let mut seen: Vec<u32> = lives.keys().map(|key| key.tgid).collect();
+    seen.sort_unstable();
+    made.sort_unstable();
+    assert_eq!(seen, made);
+    for (key, life) in &lives {
+        assert_eq!(
+            (life.forks, life.execs, life.exits),
+            (1, 1, 1),
+            "{key:?}: {life:?}"
+        );
+        assert!(life.times.is_sorted(), "{key:?}: {life:?}");
+    }
+    assert_eq!(lost(stage), lost_before);
+    Ok(())
+}
+
+/// What was lost so far, by reason.
+fn lost(stage: &Stage) -> Vec<(&'static str, u64)> {
+    let reasons = Lost::ALL.iter().filter(|reason| reason.loses_event());
+    reasons
+        .map(|&reason| (reason.name(), stage.watch.drops(reason)))
+        .collect()
+}
+
+/// What every record of the storm must say.
+struct Account {
+    driver: ProcessKey,
+    program: tracer::event::FileId,
+    args: Vec<Vec<u8>>,
+}
+
+impl Account {
+    fn add(&mut self, event: &Event, lives: &mut BTreeMap<ProcessKey, Life>) {
+        let Event { meta, payload } = event;
+        match payload {
+            Payload::Fork(fork) if meta.subject == self.driver => {
+                assert_eq!((fork.parent, fork.child_tag), (self.driver, Tag::ZERO));
+                let life = lives.entry(fork.child).or_default();
+                life.forks += 1;
+                life.times.push(fork.child_start_boot_ns);
+                life.times.push(meta.boot_ns);
+            }
+            Payload::Exec(exec) => {
+                if let Some(life) = lives.get_mut(&meta.subject) {
+                    self.check(exec);
+                    life.execs += 1;
+                    life.times.push(meta.boot_ns);
+                }
+            }
+            Payload::Exit(exit) => {
+                if let Some(life) = lives.get_mut(&meta.subject) {
+                    assert_eq!(exit.status, 0);
+                    life.exits += 1;
+                    life.times.push(meta.boot_ns);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self, exec: &Exec) {
+        assert_eq!(exec.parent, self.driver);
+        assert_eq!(exec.file, self.program);
+        assert_eq!(exec.args, self.args);
+    }
+}

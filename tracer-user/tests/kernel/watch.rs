@@ -1,0 +1,175 @@
+//! The loaded sensor and its records, for one test at a time.
+//!
+//! The host goes on living while tests run: a test asks for records of processes it made itself,
+//! and whatever else comes along is only looked at for being well formed.
+
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use tracer::event::{Event, Exec, Exit, Fork, Listen, Meta, Open, Payload, Rename, decode};
+use tracer::sensor::{Sensor, SensorError, SensorOptions};
+use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
+use tracer_common::probe::Drop as Lost;
+
+use crate::sys;
+
+/// How long a test waits for what must come. Emulated guests are slow.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The kernel wakes a reader only for server lineages: for the rest this is how often we look.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A sensor, its rings, and the records since the test began that nobody has taken yet.
+pub(crate) struct Watch {
+    /// The loaded programs.
+    pub(crate) sensor: Sensor,
+    life: RingBuf<MapData>,
+    files: RingBuf<MapData>,
+    seen: Vec<Event>,
+}
+
+impl Watch {
+    /// Loads with rings of the default size.
+    pub(crate) fn load() -> Result<Self, SensorError> {
+        Self::with_rings(LIFE_RING_BYTES, FILE_RING_BYTES)
+    }
+
+    /// Loads with rings of these sizes.
+    pub(crate) fn with_rings(
+        life_ring_bytes: u32,
+        file_ring_bytes: u32,
+    ) -> Result<Self, SensorError> {
+        let mut sensor = Sensor::load(&SensorOptions {
+            btf: None,
+            life_ring_bytes,
+            file_ring_bytes,
+        })?;
+        let (life, files) = sensor.take_rings()?;
+        Ok(Self {
+            sensor,
+            life,
+            files,
+            seen: Vec::new(),
+        })
+    }
+
+    /// Forgets what came so far.
+    pub(crate) fn forget(&mut self) {
+        self.read();
+        self.seen.clear();
+    }
+
+    /// Takes what is in the rings. Every record of the host must be one that decodes.
+    pub(crate) fn read(&mut self) {
+        for ring in [&mut self.life, &mut self.files] {
+            while let Some(record) = ring.next() {
+                match decode(&record) {
+                    Ok(event) => self.seen.push(event),
+                    Err(error) => panic!("{error}: {:?}", &*record),
+                }
+            }
+        }
+    }
+
+    /// Everything that came, each ring in its order.
+    pub(crate) fn take_all(&mut self) -> Vec<Event> {
+        self.read();
+        std::mem::take(&mut self.seen)
+    }
+
+    /// What came of a process and was not taken.
+    pub(crate) fn rest(&mut self, tgid: u32) -> Vec<Event> {
+        self.read();
+        let mine = self
+            .seen
+            .extract_if(.., |event| event.meta.subject.tgid == tgid);
+        mine.collect()
+    }
+
+    /// Waits for the first record of a process that `select` wants, and takes it.
+    fn take<T>(
+        &mut self,
+        what: &str,
+        tgid: u32,
+        mut select: impl FnMut(&Payload) -> Option<T>,
+    ) -> (Meta, T) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let late = Instant::now() > deadline;
+            self.read();
+            let mut found = None;
+            let at = self.seen.iter().position(|event| {
+                if event.meta.subject.tgid == tgid {
+                    found = select(&event.payload);
+                }
+                found.is_some()
+            });
+            if let (Some(at), Some(found)) = (at, found) {
+                return (self.seen.remove(at).meta, found);
+            }
+            assert!(
+                !late,
+                "no {what} of process {tgid} within {DEADLINE:?}; of it came: {:#?}",
+                self.rest(tgid)
+            );
+            let rings = [self.life.as_raw_fd(), self.files.as_raw_fd()];
+            sys::wait_readable(&rings, LOOK);
+        }
+    }
+
+    /// The record of `creator` making `child`.
+    pub(crate) fn fork(&mut self, creator: u32, child: u32) -> (Meta, Fork) {
+        self.take("fork", creator, |payload| match payload {
+            Payload::Fork(fork) if fork.child.tgid == child => Some(*fork),
+            _ => None,
+        })
+    }
+
+    /// The next exec of a process.
+    pub(crate) fn exec(&mut self, tgid: u32) -> (Meta, Exec) {
+        self.take("exec", tgid, |payload| match payload {
+            Payload::Exec(exec) => Some((**exec).clone()),
+            _ => None,
+        })
+    }
+
+    /// The end of a process.
+    pub(crate) fn exit(&mut self, tgid: u32) -> (Meta, Exit) {
+        self.take("exit", tgid, |payload| match payload {
+            Payload::Exit(exit) => Some(*exit),
+            _ => None,
+        })
+    }
+
+    /// The next open of a process.
+    pub(crate) fn open(&mut self, tgid: u32) -> (Meta, Open) {
+        self.take("open", tgid, |payload| match payload {
+            Payload::Open(open) => Some((**open).clone()),
+            _ => None,
+        })
+    }
+
+    /// The next rename of a process.
+    pub(crate) fn rename(&mut self, tgid: u32) -> (Meta, Rename) {
+        self.take("rename", tgid, |payload| match payload {
+            Payload::Rename(rename) => Some((**rename).clone()),
+            _ => None,
+        })
+    }
+
+    /// The next listen of a process.
+    pub(crate) fn listen(&mut self, tgid: u32) -> (Meta, Listen) {
+        self.take("listen", tgid, |payload| match payload {
+            Payload::Listen(listen) => Some(*listen),
+            _ => None,
+        })
+    }
+
+    /// How often the kernel side lost something for this reason.
+    pub(crate) fn drops(&self, reason: Lost) -> u64 {
+        let drops = self.sensor.drops();
+        let found = drops.iter().find(|(of, _)| *of == reason);
+        found.map(|(_, count)| *count).unwrap()
+    }
+}
