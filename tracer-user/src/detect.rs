@@ -16,7 +16,7 @@ use tracer_common::event::flag;
 use tracer_common::tag::Role;
 
 use self::code::{Code, code};
-use self::expected::{absolute, is_own_program, is_sendmail, is_server_start, is_written};
+use self::expected::{absolute, is_own_program, is_sendmail, is_written};
 use self::roles::Program;
 use self::written::Written;
 use crate::alert::{Directory, Rule, Severity};
@@ -148,8 +148,8 @@ impl Detector {
         let subject = event.meta.subject;
         let written = is_written(&self.written, exec);
         let nameless = exec.nlink == 0;
-        if !written && !nameless && is_server_start(exec) {
-            return None;
+        if !written && !nameless && roles::is_native(exec) {
+            return None; // a server starts a server: php-fpm reloading, Apache running php-cgi
         }
         // Mail servers run commands to deliver, by design; but not every server may call one.
         let nearest = nearest(store, event, true, |role| role != Role::Mail)?;

@@ -36,24 +36,6 @@ pub(super) fn is_sendmail(exec: &Exec) -> bool {
     known.contains(&program) && words.all(plain)
 }
 
-/// A server starts a server: php-fpm reloading, Apache running php-cgi. One that runs in an
-/// interpreter counts where nothing before its script can be code, and where the script lies with
-/// the system's programs: a name alone is anybody's.
-pub(super) fn is_server_start(exec: &Exec) -> bool {
-    if roles::is_native(exec) {
-        return true;
-    }
-    let Some(at) = roles::script_at(&exec.args) else {
-        return false;
-    };
-    let script = exec.args.get(at).map(Vec::as_slice).unwrap_or_default();
-    let system = [b"/usr/".as_slice(), b"/opt/"]
-        .iter()
-        .any(|dir| script.starts_with(dir) && !script.windows(3).any(|part| part == b"/.."));
-    let options = exec.args.get(1..at).unwrap_or_default();
-    system && options.iter().all(|word| is_harmless(exec, word)) && roles::by_exec(exec).is_some()
-}
-
 /// A server that is an interpreter and runs its own program once more: a cluster's workers, a
 /// reloader, Python's multiprocessing. The same executable with the same words up to the same
 /// script, or the exact words of that library.

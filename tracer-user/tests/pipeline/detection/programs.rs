@@ -58,6 +58,7 @@ pub(super) const MUST: &[Row] = &[
     ("a dropped file through the loader", FPM, "open 11 created /tmp/nginx;;fork 11>20;;exec 20 :cwd=/tmp /lib64/ld-linux-x86-64.so.2 ld.so ./nginx", &["server-dropped-exec high 20"]),
     ("a dropped script named as a server", FPM, "open 11 created /tmp/gunicorn;;fork 11>20;;exec 20 :cwd=/tmp /usr/bin/python3 python3 ./gunicorn", &["server-dropped-exec high 20"]),
     // A server's name opens no door.
+    ("an interpreter is judged as one", FPM, "fork 11>20;;exec 20 /usr/bin/python3 python3 /usr/bin/gunicorn app:app", &["server-shell high 20"]),
     ("a title in argv[0]", NODE, "fork 10>20;;exec 20 /usr/bin/python3 'gunicorn: master [x]' -c 'import os'", &["server-shell high 20"]),
     ("code attached to -c before a server's script", FPM, "fork 11>20;;exec 20 /usr/bin/python3 python3 '-cimport os' /usr/bin/gunicorn", &["server-shell high 20"]),
     ("perl's code before a server's script", FPM, "fork 11>20;;exec 20 /usr/bin/perl perl '-esystem 1' /usr/bin/starman", &["server-shell high 20"]),

@@ -394,13 +394,19 @@ struct Server(std::process::Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGTERM, not SIGKILL: php-fpm's master has workers to end.
+        // SIGTERM, not SIGKILL: php-fpm's master has workers to end. Again and again: nginx notes
+        // one that comes before its first wait for events, and waits for ever.
         let pid = i32::try_from(self.0.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline && matches!(self.0.try_wait(), Ok(None)) {
+            if let Some(pid) = pid {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
+        drop(self.0.kill());
         drop(self.0.wait());
     }
 }
