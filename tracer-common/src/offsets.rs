@@ -124,6 +124,7 @@ kernel_offsets! {
     optional cred_user_ns: "cred.user_ns";
 
     optional signal_live: "signal_struct.live";
+    optional signal_flags: "signal_struct.flags";
     optional signal_group_exit_code: "signal_struct.group_exit_code";
     optional signal_pids: "signal_struct.pids";
     optional signal_tty: "signal_struct.tty";

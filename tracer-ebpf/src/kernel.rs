@@ -424,6 +424,9 @@ pub struct Session {
     pub tty: u32,
 }
 
+/// A bit of `signal_struct.flags` (include/linux/sched/signal.h).
+const SIGNAL_GROUP_EXIT: u32 = 0x4;
+
 /// Index of `PIDTYPE_PGID` and `PIDTYPE_SID` in `signal_struct.pids` (`enum pid_type`,
 /// include/linux/pid_types.h; unchanged since 4.19).
 const PIDTYPE_PGID: usize = 2;
@@ -470,16 +473,22 @@ impl Task {
         Self::new(member!(leader.ptr(), task_real_parent)?)
     }
 
-    /// `exit_code` of the process: what ended the whole group where something did, else the
-    /// thread's own (`do_group_exit`, kernel/exit.c).
+    /// What wait(2) tells the parent: the code of what ended the whole group, else the leader's own
+    /// (`wait_task_zombie`, kernel/exit.c). On newer kernels the last thread that ends is taken for
+    /// what ended the group (`synchronize_group_exit`, same file).
     #[inline(always)]
     pub fn exit_status(self) -> u32 {
-        let own: u32 = member!(self.ptr(), task_exit_code).unwrap_or(0);
-        let group: u32 = self
-            .signal()
-            .and_then(|signal| member!(signal, signal_group_exit_code))
+        let signal = self.signal();
+        let flags: u32 = signal
+            .and_then(|signal| member!(signal, signal_flags))
             .unwrap_or(0);
-        if group == 0 { own } else { group }
+        let code = if flags & SIGNAL_GROUP_EXIT == 0 {
+            let leader = self.leader().unwrap_or(self);
+            member!(leader.ptr(), task_exit_code)
+        } else {
+            signal.and_then(|signal| member!(signal, signal_group_exit_code))
+        };
+        code.unwrap_or(0)
     }
 
     /// Whether no thread of the process is left. `signal->live` is counted down before

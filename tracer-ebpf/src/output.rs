@@ -184,6 +184,20 @@ impl Record {
         unsafe { write_volatile(&raw mut (*self.0).complete, complete.into()) }
     }
 
+    /// Sets bits of the header's flags, if something is so. In the map at once, for the verifier's
+    /// sake (see [`Scratch`]): a flag in a register would have it see all that follows twice.
+    #[inline(always)]
+    pub fn flag_if(self, is_so: bool, bits: u16) {
+        if is_so {
+            let header = self.0.cast::<EventHeader>();
+            // SAFETY: a slot begins with the header; otherwise as in `len`.
+            unsafe {
+                let flags = read_volatile(&raw const (*header).flags);
+                write_volatile(&raw mut (*header).flags, flags | bits);
+            }
+        }
+    }
+
     /// Room for `bytes` more, if there is.
     #[inline(always)]
     fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
@@ -258,6 +272,18 @@ impl Record {
         }
         self.set_len(at + written as usize);
         Some(written as u16)
+    }
+
+    /// Appends what stands for a root directory, whose path has no component.
+    #[inline(always)]
+    pub fn root(self) -> u16 {
+        let Some((at, to)) = self.room(2) else {
+            return 0;
+        };
+        // SAFETY: `room` gave two bytes.
+        unsafe { to.cast::<[u8; 2]>().write_unaligned(*b"/\0") };
+        self.set_len(at + 2);
+        2
     }
 
     /// Appends a kernel string, at most `MAX` bytes with its NUL.
@@ -356,11 +382,6 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
         dentry = parent;
     }
     if record.len() == start && record.complete() {
-        // The root directory itself.
-        if let Some((at, to)) = record.room(2) {
-            // SAFETY: `room` gave two bytes.
-            unsafe { to.cast::<[u8; 2]>().write_unaligned(*b"/\0") };
-            record.set_len(at + 2);
-        }
+        record.root();
     }
 }

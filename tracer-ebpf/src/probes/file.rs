@@ -153,19 +153,11 @@ fn open(caller: Caller, fd: u32, flags: u16) {
     body.nlink = inode.nlink();
     body.mode = inode.mode();
     caller.task.ids(&mut body.ids);
+    header.flags = flags;
+    record.flag_if(f_mode & fmode::CREATED != 0, flag::CREATED);
     let path = record.path(file.path());
     body.path_len = path.len;
-    header.flags = flags
-        | if path.truncated {
-            flag::PATH_TRUNCATED
-        } else {
-            0
-        }
-        | if f_mode & fmode::CREATED == 0 {
-            0
-        } else {
-            flag::CREATED
-        };
+    record.flag_if(path.truncated, flag::PATH_TRUNCATED);
     record.finish::<OpenBody>(Ring::Files);
 }
 
@@ -213,7 +205,7 @@ impl Names {
 /// pages are resident because the kernel has just read them. The directories they are relative to
 /// are the kernel's.
 #[inline(always)]
-fn rename(caller: Caller, names: &Names, mut flags: u16) {
+fn rename(caller: Caller, names: &Names, flags: u16) {
     let Some((record, header, body)) = Record::start::<RenameBody>(SLOT_SYSCALL) else {
         return;
     };
@@ -229,21 +221,19 @@ fn rename(caller: Caller, names: &Names, mut flags: u16) {
     caller.task.ids(&mut body.ids);
     body.mnt_ns = caller.task.mnt_ns();
     body.rename_flags = names.flags;
-    let old_dir = directory(record, caller.task, names.old_dir, names.old);
-    let old = record.user_string::<STRING_BYTES>(names.old as *const u8);
-    let new_dir = directory(record, caller.task, names.new_dir, names.new);
-    let new = record.user_string::<STRING_BYTES>(names.new as *const u8);
-    body.old_dir_len = old_dir.len;
-    body.old_len = old.len;
-    body.new_dir_len = new_dir.len;
-    body.new_len = new.len;
-    if old.truncated || new.truncated {
-        flags |= flag::STRING_TRUNCATED;
-    }
-    if old_dir.truncated || new_dir.truncated {
-        flags |= flag::PATH_TRUNCATED;
-    }
     header.flags = flags;
+    let old_dir = directory(record, caller.task, names.old_dir, names.old);
+    body.old_dir_len = old_dir.len;
+    record.flag_if(old_dir.truncated, flag::PATH_TRUNCATED);
+    let old = record.user_string::<STRING_BYTES>(names.old as *const u8);
+    body.old_len = old.len;
+    record.flag_if(old.truncated, flag::STRING_TRUNCATED);
+    let new_dir = directory(record, caller.task, names.new_dir, names.new);
+    body.new_dir_len = new_dir.len;
+    record.flag_if(new_dir.truncated, flag::PATH_TRUNCATED);
+    let new = record.user_string::<STRING_BYTES>(names.new as *const u8);
+    body.new_len = new.len;
+    record.flag_if(new.truncated, flag::STRING_TRUNCATED);
     record.finish::<RenameBody>(Ring::Files);
 }
 

@@ -81,7 +81,6 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     let (header, body) = unsafe { (&mut *header, &mut *body) };
 
     let tgid = ctx.tgid();
-    let mut flags = 0;
     let exe = task.exe();
     let inode = exe.and_then(|exe| exe.inode());
     let key = inode
@@ -116,30 +115,26 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
 
     let path = record.path(exe.and_then(|exe| exe.path()));
     body.exe_len = path.len;
-    if path.truncated {
-        flags |= flag::PATH_TRUNCATED;
-    }
+    record.flag_if(path.truncated, flag::PATH_TRUNCATED);
     let cwd = record.path(task.cwd());
     body.cwd_len = cwd.len;
-    if cwd.truncated {
-        flags |= flag::CWD_TRUNCATED;
-    }
+    record.flag_if(cwd.truncated, flag::CWD_TRUNCATED);
     body.cgroup_len = cgroup(record, task);
     let filename = record.kernel_string::<STRING_BYTES>(bprm.filename());
     body.filename_len = filename.len;
     let interp = record.kernel_string::<STRING_BYTES>(bprm.interp());
     body.interp_len = interp.len;
-    if filename.truncated || interp.truncated {
-        flags |= flag::STRING_TRUNCATED;
-    }
+    record.flag_if(
+        filename.truncated || interp.truncated,
+        flag::STRING_TRUNCATED,
+    );
     body.args_len = 0;
     body.args_head_len = 0;
     body.args_tail_len = 0;
-    if args(record, task, body, &mut flags).is_none() {
+    if args(record, task, body).is_none() {
         output::dropped(Drop::ArgsFault);
-        flags |= flag::ARGS_UNREADABLE;
+        record.flag_if(true, flag::ARGS_UNREADABLE);
     }
-    header.flags = flags;
     record.finish::<ExecBody>(Ring::Life);
     Some(())
 }
@@ -148,7 +143,7 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
 /// stack may end right after it: php-fpm clears its children's environment, and a read past the
 /// area's end then faults as a whole.
 #[inline(always)]
-fn args(record: Record, task: Task, body: &mut ExecBody, flags: &mut u16) -> Option<()> {
+fn args(record: Record, task: Task, body: &mut ExecBody) -> Option<()> {
     let (start, end) = task.args()?;
     let total = end.checked_sub(start)?;
     body.args_len = total;
@@ -160,9 +155,7 @@ fn args(record: Record, task: Task, body: &mut ExecBody, flags: &mut u16) -> Opt
         } else {
             rest
         };
-        if tail < rest {
-            *flags |= flag::ARGS_TRUNCATED;
-        }
+        record.flag_if(tail < rest, flag::ARGS_TRUNCATED);
         body.args_tail_len = record.user_bytes::<ARGS_TAIL_BYTES>(end - tail, tail)?;
     }
     Some(())
@@ -176,7 +169,10 @@ fn cgroup(record: Record, task: Task) -> u16 {
     for _ in 0..CGROUP_STEPS {
         let Some(this) = node else { break };
         let parent = this.parent();
-        // The root has no parent and an empty name.
+        if parent.is_none() && len == 0 {
+            // The root: it has no parent and an empty name.
+            return record.root();
+        }
         let (Some(_), Some(name)) = (parent, this.name()) else {
             break;
         };

@@ -130,8 +130,8 @@ fn the_leader_may_go_first(stage: &mut Stage) -> Outcome {
 }
 
 fn the_status_is_the_one_that_the_parent_gets(stage: &mut Stage) -> Outcome {
-    // Kernels differ in whose code counts where threads end one by one: the leader's on older
-    // ones, that of the last thread on newer ones (49697335e0b4 of 6.0).
+    // Kernels differ in whose code counts where threads end one by one: the leader's on 5.10, that
+    // of the last thread on newer ones.
     for (leader, last) in [(5, 9), (0, 9), (5, 0)] {
         let (mut child, _) = leaderless(leader, last);
         child.go();

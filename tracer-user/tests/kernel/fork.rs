@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tracer::event::{Event, Fork, Meta, Payload};
+use tracer_common::event::Ids;
 use tracer_common::tag::Tag;
 
 use crate::child::{Child, reap, until};
@@ -19,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests!("fork":
     a_child_inherits_the_tag,
     the_distance_does_not_overflow,
     a_number_used_again_has_no_tag,
+    other_users_and_groups,
     new_pid_namespace,
 );
 
@@ -29,7 +31,7 @@ fn expected(child: u32, tag: Tag, record: &Fork) -> Fork {
         child: facts::key(child),
         child_start_boot_ns: record.child_start_boot_ns,
         child_tag: tag,
-        ids: facts::ids(sys::pid()),
+        ids: facts::ids(child),
         parent: facts::parent(child),
         vpid: child,
         pid_ns: facts::namespace(sys::pid(), "pid"),
@@ -244,9 +246,8 @@ fn a_number_used_again_has_no_tag(stage: &mut Stage) -> Outcome {
     for _ in 0..16 {
         let mut before = Child::hold(|_| 0);
         let number = before.pid;
-        // Not to be taken for the record of the next with this number.
-        stage.watch.fork(sys::pid(), number);
         before.kill();
+        stage.watch.fork(sys::pid(), number);
         stage.watch.exit(number);
         stage.watch.sensor.set_tag(number, TAG).unwrap();
         let mut taken = false;
@@ -269,6 +270,32 @@ fn a_number_used_again_has_no_tag(stage: &mut Stage) -> Outcome {
         return Ok(());
     }
     panic!("no number stayed free for as long as it takes to use it");
+}
+
+fn other_users_and_groups(stage: &mut Stage) -> Outcome {
+    let mut creator = Child::hold(|talk| {
+        sys::set_ids([1001, 1002, 1003], [2001, 2002, 2003]);
+        let child = Child::hold(|_| 0);
+        talk.say(child.pid.into());
+        talk.wait();
+        0
+    });
+    creator.go();
+    let child = creator.hear_pid();
+    let (_, fork) = stage.watch.fork(creator.pid, child);
+    assert_eq!(fork, expected(child, Tag::ZERO, &fork));
+    let ids = Ids {
+        uid: 1001,
+        euid: 1002,
+        suid: 1003,
+        gid: 2001,
+        egid: 2002,
+        sgid: 2003,
+    };
+    assert_eq!(fork.ids, ids);
+    creator.go();
+    creator.end_well();
+    Ok(())
 }
 
 fn new_pid_namespace(stage: &mut Stage) -> Outcome {

@@ -266,6 +266,7 @@ fn only_server_lineages(stage: &mut Stage) -> Outcome {
         talk.wait();
         tell(talk, sys::creat(&sys::c(&after), 0o600));
         talk.wait();
+        sys::creat(&sys::c(&after), 0o600).unwrap();
         0
     });
     child.go();
@@ -276,7 +277,9 @@ fn only_server_lineages(stage: &mut Stage) -> Outcome {
     // Neither does a tag without a role count.
     let none = Tag { roles: 0, ..TAG };
     stage.watch.sensor.set_tag(child.pid, none).unwrap();
+    let pid = child.pid;
     nothing_else(stage, child);
+    stage.watch.sensor.clear_tag(pid);
     Ok(())
 }
 

@@ -53,6 +53,7 @@ pub(crate) struct Stage {
     pub(crate) watch: Watch,
     /// A copy of this program, for everybody to execute.
     pub(crate) program: PathBuf,
+    small: Option<Watch>,
     home: TempDir,
     folders: usize,
 }
@@ -85,6 +86,7 @@ impl Stage {
         Ok(Self {
             watch,
             program,
+            small: None,
             home,
             folders: 0,
         })
@@ -101,6 +103,19 @@ impl Stage {
             .join(self.folders.to_string());
         fs::create_dir(&folder).unwrap();
         folder
+    }
+
+    /// A second sensor, with rings of the smallest size. Loaded once: emulated kernels take their
+    /// time. A test that does not give it back has it unloaded.
+    pub(crate) fn take_small(&mut self) -> Watch {
+        let page = sys::page_size();
+        let small = self.small.take();
+        small.unwrap_or_else(|| Watch::with_rings(page, page).unwrap())
+    }
+
+    /// Gives it back.
+    pub(crate) fn keep_small(&mut self, small: Watch) {
+        self.small = Some(small);
     }
 
     /// The program, as a helper.

@@ -6,7 +6,7 @@ use tracer::event::{Event, Exec, Payload, ProcessKey};
 use tracer_common::probe::Drop as Lost;
 use tracer_common::tag::Tag;
 
-use crate::child::reap;
+use crate::child::{Image, reap};
 use crate::stage::{Outcome, Stage, Test, tests};
 use crate::{facts, sys};
 
@@ -37,15 +37,7 @@ fn short_lived_processes(stage: &mut Stage) -> Outcome {
         args: vec![b"helper-exit".to_vec()],
     };
     while made.len() < PROCESSES {
-        let wave: Vec<u32> = (0..WAVE)
-            .map(|_| {
-                let pid = sys::fork().unwrap();
-                if pid == 0 {
-                    image.exec();
-                }
-                pid
-            })
-            .collect();
+        let wave: Vec<u32> = (0..WAVE).map(|number| make(&image, number)).collect();
         for &pid in &wave {
             assert_eq!(reap(pid), 0);
         }
@@ -70,6 +62,18 @@ fn short_lived_processes(stage: &mut Stage) -> Outcome {
     }
     assert_eq!(lost(stage), lost_before);
     Ok(())
+}
+
+/// A process that runs the image: one made as shells make them, the next as most libraries do.
+fn make(image: &Image, number: usize) -> u32 {
+    if number % 2 == 1 {
+        return sys::spawn(&image.path, &image.argv).unwrap();
+    }
+    let pid = sys::fork().unwrap();
+    if pid == 0 {
+        image.exec();
+    }
+    pid
 }
 
 /// What was lost so far, by reason.
