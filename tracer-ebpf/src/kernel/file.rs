@@ -1,0 +1,194 @@
+//! Files, and where they are: paths, directories, mounts, inodes.
+
+use core::ptr::read_volatile;
+
+use tracer_common::event::{FdInfo, fd_kind};
+use tracer_common::tag::InodeKey;
+
+use super::{ABSENT, Dentry, File, Inode, Mount, OFFSETS, Sock, non_null};
+
+/// Where a name is: `struct path`.
+#[derive(Clone, Copy)]
+pub struct Path {
+    /// `path.dentry`
+    pub dentry: Dentry,
+    /// The mount around `path.mnt`
+    pub mount: Mount,
+}
+
+impl Path {
+    #[inline(always)]
+    pub(super) fn at(path: *const u8) -> Option<Self> {
+        let dentry = Dentry::new(member!(path, path_dentry)?)?;
+        let mount = Mount::around(member!(path, path_mnt)?)?;
+        Some(Self { dentry, mount })
+    }
+}
+
+impl Dentry {
+    /// `d_parent`: itself at a root.
+    #[inline(always)]
+    pub fn parent(self) -> Option<Self> {
+        Self::new(member!(self.ptr(), dentry_parent)?)
+    }
+
+    /// `d_name.name`
+    #[inline(always)]
+    pub fn name(self) -> Option<*const u8> {
+        non_null(member!(address!(self.ptr(), dentry_name)?, qstr_name)?)
+    }
+}
+
+impl Mount {
+    /// `real_mount()`, fs/mount.h.
+    #[inline(always)]
+    fn around(vfsmount: *const u8) -> Option<Self> {
+        // SAFETY: as in `member!`.
+        let offset = unsafe { read_volatile(&raw const OFFSETS.mount_mnt) };
+        if vfsmount.is_null() || offset == ABSENT {
+            return None;
+        }
+        Self::new(vfsmount.wrapping_sub(offset as usize))
+    }
+
+    /// `mnt.mnt_root`
+    #[inline(always)]
+    pub fn root(self) -> Option<Dentry> {
+        Dentry::new(member!(address!(self.ptr(), mount_mnt)?, vfsmount_root)?)
+    }
+
+    /// `mnt_parent`: itself at the root of a mount namespace.
+    #[inline(always)]
+    pub fn parent(self) -> Option<Self> {
+        Self::new(member!(self.ptr(), mount_parent)?)
+    }
+
+    /// `mnt_mountpoint`
+    #[inline(always)]
+    pub fn mountpoint(self) -> Option<Dentry> {
+        Dentry::new(member!(self.ptr(), mount_mountpoint)?)
+    }
+}
+
+impl Inode {
+    /// `i_ino` and the device of its super block.
+    #[inline(always)]
+    pub fn key(self) -> Option<InodeKey> {
+        let sb: *const u8 = member!(self.ptr(), inode_sb)?;
+        Some(InodeKey {
+            inode: member!(self.ptr(), inode_ino)?,
+            dev: member!(sb, sb_dev)?,
+            reserved: 0,
+        })
+    }
+
+    /// `i_mode`
+    #[inline(always)]
+    pub fn mode(self) -> u16 {
+        member!(self.ptr(), inode_mode).unwrap_or(0)
+    }
+
+    /// `i_nlink`; 1 where it cannot be read, as zero has a meaning.
+    #[inline(always)]
+    pub fn nlink(self) -> u32 {
+        member!(self.ptr(), inode_nlink).unwrap_or(1)
+    }
+
+    /// `i_uid`
+    #[inline(always)]
+    pub fn uid(self) -> u32 {
+        member!(self.ptr(), inode_uid).unwrap_or(u32::MAX)
+    }
+
+    /// `i_gid`
+    #[inline(always)]
+    pub fn gid(self) -> u32 {
+        member!(self.ptr(), inode_gid).unwrap_or(u32::MAX)
+    }
+
+    /// `i_size`
+    #[inline(always)]
+    pub fn size(self) -> u64 {
+        member!(self.ptr(), inode_size).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn rdev(self) -> u32 {
+        member!(self.ptr(), inode_rdev).unwrap_or(0)
+    }
+}
+
+/// `S_IFMT` and the types of `i_mode` (include/uapi/linux/stat.h).
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+const S_IFREG: u16 = 0o100_000;
+const S_IFCHR: u16 = 0o020_000;
+const S_IFIFO: u16 = 0o010_000;
+
+impl File {
+    /// `f_path`
+    #[inline(always)]
+    pub fn path(self) -> Option<Path> {
+        Path::at(address!(self.ptr(), file_path)?)
+    }
+
+    /// `f_inode`
+    #[inline(always)]
+    pub fn inode(self) -> Option<Inode> {
+        Inode::new(member!(self.ptr(), file_inode)?)
+    }
+
+    /// `f_mode`
+    #[inline(always)]
+    pub fn mode(self) -> u32 {
+        member!(self.ptr(), file_mode).unwrap_or(0)
+    }
+
+    /// `f_flags`
+    #[inline(always)]
+    pub fn flags(self) -> u32 {
+        member!(self.ptr(), file_flags).unwrap_or(0)
+    }
+
+    /// Whether it is a regular file.
+    #[inline(always)]
+    pub fn is_regular(self) -> bool {
+        match self.inode() {
+            Some(inode) => inode.mode() & S_IFMT == S_IFREG,
+            None => false,
+        }
+    }
+
+    /// Writes what the descriptor is into `info`, which must be zero.
+    #[inline(always)]
+    pub(super) fn describe(self, info: &mut FdInfo) {
+        let Some(inode) = self.inode() else { return };
+        info.inode = member!(inode.ptr(), inode_ino).unwrap_or(0);
+        match inode.mode() & S_IFMT {
+            S_IFREG => info.kind = fd_kind::FILE,
+            S_IFIFO => info.kind = fd_kind::PIPE,
+            S_IFCHR => {
+                info.rdev = inode.rdev();
+                info.kind = match (info.rdev >> 20, info.rdev & 0xf_ffff) {
+                    (1, 3) => fd_kind::NULL,
+                    // Documentation/admin-guide/devices.txt: 4 tty and ttyS, 5 tty and console,
+                    // 136 to 143 pts.
+                    (4 | 5 | 136..=143, _) => fd_kind::TTY,
+                    _ => fd_kind::OTHER,
+                };
+            }
+            S_IFSOCK => {
+                info.kind = fd_kind::SOCKET;
+                let socket: Option<*const u8> = member!(self.ptr(), file_private_data);
+                if let Some(sock) = socket
+                    .and_then(non_null)
+                    .and_then(|socket| member!(socket, socket_sk))
+                    .and_then(Sock::new)
+                {
+                    sock.describe(info);
+                }
+            }
+            _ => info.kind = fd_kind::OTHER,
+        }
+    }
+}
