@@ -137,6 +137,14 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// In a child: waits until its other threads are gone for the kernel too. A thread that was joined
+/// may still be on its way out, and would take the end of the process for its own.
+pub(crate) fn alone() {
+    until("only one thread is left", || {
+        std::fs::read_dir("/proc/self/task").unwrap().count() == 1
+    });
+}
+
 impl Talk {
     /// Waits to be told to go on.
     pub(crate) fn wait(&mut self) {

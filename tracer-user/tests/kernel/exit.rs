@@ -2,7 +2,7 @@
 
 use tracer_common::tag::Tag;
 
-use crate::child::{Child, until};
+use crate::child::{Child, alone, until};
 use crate::stage::{Outcome, Span, Stage, TAG, Test, tests};
 use crate::{facts, sys};
 
@@ -78,6 +78,7 @@ fn the_last_thread_ends_the_process(stage: &mut Stage) -> Outcome {
         for _ in 0..3 {
             std::thread::spawn(|| ()).join().unwrap();
         }
+        alone();
         talk.done();
         talk.wait();
         0

@@ -6,7 +6,7 @@ use tracer::event::{Event, Fork, Meta, Payload};
 use tracer_common::event::Ids;
 use tracer_common::tag::Tag;
 
-use crate::child::{Child, reap, until};
+use crate::child::{Child, alone, reap, until};
 use crate::stage::{Outcome, Span, Stage, TAG, Test, tests};
 use crate::{facts, sys};
 
@@ -166,6 +166,7 @@ fn threads_are_no_processes(stage: &mut Stage) -> Outcome {
             let thread = std::thread::spawn(sys::tid);
             talk.say(thread.join().unwrap().into());
         }
+        alone();
         talk.wait();
         0
     });

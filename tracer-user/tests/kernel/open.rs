@@ -18,7 +18,7 @@ use tracer_common::event::{Ids, flag};
 use tracer_common::limits::PATH_STEPS;
 use tracer_common::tag::Tag;
 
-use crate::child::{Child, Talk, say_file};
+use crate::child::{Child, Talk, alone, say_file};
 use crate::facts::{self, bytes};
 use crate::stage::{Outcome, Span, Stage, TAG, Test, tests};
 use crate::sys;
@@ -311,6 +311,7 @@ fn threads_of_a_server(stage: &mut Stage) -> Outcome {
             (sys::tid(), file)
         };
         let (tid, file) = std::thread::scope(|scope| scope.spawn(thread).join().unwrap());
+        alone();
         talk.say(tid.into());
         tell(talk, file);
     });

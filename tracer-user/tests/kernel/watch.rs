@@ -110,8 +110,10 @@ impl Watch {
             }
             assert!(
                 !late,
-                "no {what} of process {tgid} within {DEADLINE:?}; of it came: {:#?}",
-                self.rest(tgid)
+                "no {what} of process {tgid} within {DEADLINE:?}; of it came: {:#?}; programs that \
+                 the kernel left out: {:?}",
+                self.rest(tgid),
+                self.sensor.misses()
             );
             let rings = [self.life.as_raw_fd(), self.files.as_raw_fd()];
             sys::wait_readable(&rings, LOOK);
