@@ -21,6 +21,7 @@
     reason = "these are tests: a panic is how they fail"
 )]
 
+mod arguments;
 mod child;
 mod exec;
 mod exit;
@@ -46,9 +47,10 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 8] = [
+    let tests: [&[Test]; 9] = [
         fork::TESTS,
         exec::TESTS,
+        arguments::TESTS,
         stdio::TESTS,
         exit::TESTS,
         open::TESTS,
