@@ -37,9 +37,9 @@ pub fn own_tgid() -> u32 {
 /// Reads the member that lies at an offset of the table.
 macro_rules! member {
     ($base:expr, $offset:ident) => {{
-        // SAFETY: reads a field of a live static; volatile, because user space sets it after
-        // compilation.
         let offset =
+            // SAFETY: reads a field of a live static; volatile, because user space sets it after
+            // compilation.
             unsafe { core::ptr::read_volatile(&raw const $crate::kernel::OFFSETS.$offset) };
         $crate::kernel::read_at($base, offset)
     }};
@@ -48,8 +48,8 @@ macro_rules! member {
 /// The address of a member, for members that are embedded structures.
 macro_rules! address {
     ($base:expr, $offset:ident) => {{
-        // SAFETY: as in `member!`.
         let offset =
+            // SAFETY: as in `member!`.
             unsafe { core::ptr::read_volatile(&raw const $crate::kernel::OFFSETS.$offset) };
         if offset == $crate::kernel::ABSENT || $base.is_null() {
             None
