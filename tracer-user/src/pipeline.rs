@@ -192,6 +192,9 @@ impl Pipeline {
 
     fn event(&mut self, event: &Event) {
         self.totals.events += 1;
+        if self.is_repeated_end(event) {
+            return;
+        }
         let mut retag = Vec::new();
         self.store.apply(event, &mut retag);
         self.retag(retag);
@@ -203,6 +206,16 @@ impl Pipeline {
             let event = self.enrich(event);
             self.documents.push(Document { event, alert: None });
         }
+    }
+
+    /// Threads that end together may each be the last to the kernel side, which then tells the end of
+    /// their process twice.
+    fn is_repeated_end(&self, event: &Event) -> bool {
+        matches!(event.payload, Payload::Exit(_))
+            && self
+                .store
+                .get(event.meta.subject)
+                .is_some_and(|process| process.ended.is_some())
     }
 
     fn raise(&mut self, event: &Event, found: Found) {

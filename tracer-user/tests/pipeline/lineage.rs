@@ -257,6 +257,16 @@ fn losses_since_the_lineage_began_are_told() {
 }
 
 #[test]
+fn an_end_that_two_threads_told_is_one() {
+    let story = "observed 1 /sbin/init\nend\nfork 1>20\nexit 20 256\nexit 20 256";
+    let ends = documents(Emit::Events, &inputs(story))
+        .iter()
+        .filter(|document| matches!(document.event.event.payload, Payload::Exit(_)))
+        .count();
+    assert_eq!(ends, 1);
+}
+
+#[test]
 fn a_pid_used_again_is_another_process() {
     // With its end seen, and with its end lost.
     for end in ["exit 20 0", "# its exit is lost"] {
