@@ -146,7 +146,7 @@ impl Apt {
             fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
         };
         write("status", "")?;
-        write("sources.list", &sources(suite, &mirror(suite.archive)))?;
+        write("sources.list", &sources(suite, &mirror(suite.archive)?))?;
         write("apt.conf", &configuration(&dir)?)?;
         let apt = Self {
             config: dir.join("apt.conf"),
@@ -294,22 +294,28 @@ Dir::Etc::preferencesparts "-";
     ))
 }
 
-/// The mirror the host uses for this archive, or Debian's own name for the nearest one.
-fn mirror(archive: Archive) -> String {
-    let format = ["--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"];
-    // A host without apt's lists, or that is no Debian, answers with nothing: no error.
-    let targets = Command::new("apt-get")
-        .arg("indextargets")
-        .args(format)
-        .stderr(Stdio::null())
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    let (label, default) = match archive {
-        Archive::Main => ("Debian", "http://deb.debian.org/debian"),
-        Archive::Security => ("Debian-Security", "http://deb.debian.org/debian-security"),
+/// The mirror that the host's own apt uses for this archive. A host that has never fetched its lists
+/// is asked to, once.
+fn mirror(archive: Archive) -> anyhow::Result<String> {
+    let label = match archive {
+        Archive::Main => "Debian",
+        Archive::Security => "Debian-Security",
     };
-    labelled(&targets, label).unwrap_or(default).to_owned()
+    let known = || -> anyhow::Result<Option<String>> {
+        let format = ["--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"];
+        let targets = run(Command::new("apt-get").arg("indextargets").args(format))?;
+        Ok(labelled(&targets, label).map(str::to_owned))
+    };
+    if let Some(mirror) = known()? {
+        return Ok(mirror);
+    }
+    run(Command::new("apt-get").arg("update"))?;
+    known()?.with_context(|| {
+        format!(
+            "apt has no HTTP source of {label} here: add one to its sources, or leave the kernels \
+             out with --no-vm"
+        )
+    })
 }
 
 /// The first mirror reached over HTTP among `LABEL URI` lines.
