@@ -6,8 +6,8 @@
 //! Text in the tail is bytes. A *path* is its components, leaf first, each ended by NUL, as the
 //! kernel walk meets them; user space turns them round.
 
-use crate::limits::STDIO;
-use crate::tag::Tag;
+use crate::limits::{NAME_BYTES, STDIO};
+use crate::tag::{InodeKey, Tag, Writer};
 use crate::wire;
 
 macro_rules! kinds {
@@ -49,14 +49,65 @@ kinds! {
     Exec = 2, "exec";
     /// The last thread of a process ended.
     Exit = 3, "end";
-    /// A process of a server lineage opened a file for writing, or created it.
+    /// A process of a server lineage opened a file for writing, or created it. Body of [`FileBody`].
     Open = 4, "open";
-    /// A process of a server lineage renamed a file.
+    /// A process of a server lineage renamed a file. Body of [`ChangeBody`].
     Rename = 5, "rename";
-    /// A process began to listen on an internet socket.
+    /// A process began to listen on a socket. Body of [`SocketBody`].
     Listen = 6, "listen";
     /// A process that ran already when the agent started, read from `/proc`. Body of [`ExecBody`].
     Observed = 7, "already_running";
+    /// A process of a server lineage wrote through a descriptor that no such process opened: one that
+    /// it was given. Body of [`FileBody`].
+    Write = 8, "write";
+    /// A process of a server lineage mapped a file to write to it, or to execute it though its name
+    /// is not a library's. Body of [`FileBody`].
+    Map = 9, "map";
+    /// A process of a server lineage opened for reading what such a process wrote. Body of
+    /// [`FileBody`].
+    Read = 10, "read";
+    /// A second name for a file. Body of [`ChangeBody`], as all to [`EventKind::Mount`].
+    Link = 11, "link";
+    /// A symbolic link.
+    Symlink = 12, "symlink";
+    /// A name was removed, of a file or a directory.
+    Unlink = 13, "unlink";
+    /// A new directory.
+    Mkdir = 14, "mkdir";
+    /// A new special file, or a regular one made without opening it.
+    Mknod = 15, "mknod";
+    /// A file was cut or extended.
+    Truncate = 16, "truncate";
+    /// The mode of a file.
+    Chmod = 17, "chmod";
+    /// The owner of a file.
+    Chown = 18, "chown";
+    /// An extended attribute, which a capability of a file is too.
+    Setxattr = 19, "setxattr";
+    /// Something was mounted, a bind mount or a moved one too.
+    Mount = 20, "mount";
+    /// A process of a server lineage began a connection. Body of [`SocketBody`], as all to
+    /// [`EventKind::Redirect`].
+    Connect = 21, "connect";
+    /// It gave a socket an address.
+    Bind = 22, "bind";
+    /// It took a connection.
+    Accept = 23, "accept";
+    /// It sent a datagram to a peer that it had not sent to yet.
+    Send = 24, "send";
+    /// It made a socket its standard input, output or error.
+    Redirect = 25, "redirect";
+    /// An execve(2) of a server lineage that failed. Body of [`ExecFailedBody`].
+    ExecFailed = 26, "exec_failed";
+    /// A process of a server lineage changed its users, groups or capabilities, other than by an
+    /// exec. Body of [`CredentialBody`].
+    Credentials = 27, "credentials";
+    /// It changed its namespaces or its root directory. Body of [`NamespaceBody`].
+    Namespace = 28, "namespace";
+    /// It reached into another process. Body of [`TraceBody`].
+    Trace = 29, "trace";
+    /// It gave itself another name. Body of [`CommBody`].
+    Comm = 30, "comm";
 }
 
 /// Bits of [`EventHeader::flags`]: facts that are missing or cut short.
@@ -75,6 +126,14 @@ pub mod flag {
     pub const CREATED: u16 = 1 << 5;
     /// The call came by the 32-bit convention.
     pub const COMPAT: u16 = 1 << 6;
+    /// Told when it was permitted or handed in, before it was done: whether it succeeded is unknown.
+    pub const ATTEMPT: u16 = 1 << 7;
+    /// It came through io_uring.
+    pub const URING: u16 = 1 << 8;
+    /// Names are the kernel's own, resolved, and not strings of the caller.
+    pub const RESOLVED: u16 = 1 << 9;
+    /// The subject has no tag: told because of what the file is or where it lies.
+    pub const UNTAGGED: u16 = 1 << 10;
 }
 
 /// Bits of `file.f_mode` (include/linux/fs.h).
@@ -83,6 +142,41 @@ pub mod fmode {
     pub const WRITE: u32 = 0x2;
     /// `FMODE_CREATED`
     pub const CREATED: u32 = 0x10_0000;
+}
+
+/// Bits of [`FileBody::access`] of a [`EventKind::Map`] (`PROT_*`, include/uapi/asm-generic/mman-common.h).
+pub mod access {
+    /// The mapping can be written, and what is written reaches the file.
+    pub const WRITE: u32 = 0x2;
+    /// The mapping can be executed.
+    pub const EXEC: u32 = 0x4;
+}
+
+/// Values of [`NamespaceBody::call`].
+pub mod namespace_call {
+    /// setns(2)
+    pub const SETNS: u32 = 1;
+    /// unshare(2)
+    pub const UNSHARE: u32 = 2;
+    /// chroot(2)
+    pub const CHROOT: u32 = 3;
+    /// pivot_root(2)
+    pub const PIVOT_ROOT: u32 = 4;
+    /// setns(2) or unshare(2): the hook does not know which.
+    pub const SWITCH: u32 = 5;
+}
+
+/// Values of [`TraceBody::method`].
+pub mod trace_method {
+    /// ptrace(2): attached to it.
+    pub const PTRACE: u32 = 1;
+    /// process_vm_writev(2)
+    pub const VM_WRITE: u32 = 2;
+    /// Opened its `/proc/PID/mem` for writing.
+    pub const MEM: u32 = 3;
+    /// The right to do one of these was asked for and given (`PTRACE_MODE_ATTACH`); the hook does not
+    /// know which.
+    pub const ACCESS: u32 = 4;
 }
 
 /// What a descriptor is. Values of [`FdInfo::kind`].
@@ -110,6 +204,9 @@ wire! {
         pub boot_ns: u64,
         /// Start of the subject's thread group leader, nanoseconds since boot (`task_struct.start_boottime`).
         pub start_boot_ns: u64,
+        /// How many records this program has made on this CPU, this one included. A gap is a loss.
+        /// Zero for records that user space makes.
+        pub seq: u64,
         /// The subject's tag when the event happened.
         pub tag: Tag,
         /// The subject: its thread group id in the initial pid namespace.
@@ -128,8 +225,8 @@ wire! {
         pub tier: u8,
         /// Layout version, [`VERSION`].
         pub version: u8,
-        /// Unused, zero.
-        pub reserved: u16,
+        /// Slot of the program that made the record ([`Probe::slot`](crate::probe::Probe)).
+        pub slot: u16,
     }
 
     /// Users and groups of a task, in the initial user namespace (include/linux/cred.h).
@@ -228,6 +325,8 @@ wire! {
         pub cap_effective: u64,
         /// Permitted capabilities.
         pub cap_permitted: u64,
+        /// Who of a server's lineage wrote the executable.
+        pub writer: Writer,
         /// Start of the current parent, nanoseconds since boot.
         pub parent_start_boot_ns: u64,
         /// Standard input, output and error.
@@ -283,16 +382,19 @@ wire! {
         pub reserved: u32,
     }
 
-    /// Body of [`EventKind::Open`]. Tail: the path of the file that was really opened.
-    pub struct OpenBody {
-        /// Inode of the file.
-        pub inode: u64,
-        /// Size when it was opened, bytes.
+    /// Body of [`EventKind::Open`], [`EventKind::Write`], [`EventKind::Map`], [`EventKind::Read`].
+    /// Tail: the path of the file itself, as components.
+    pub struct FileBody {
+        /// Size at that moment, bytes.
         pub size: u64,
+        /// The file.
+        pub file: InodeKey,
+        /// The nearest watched directory that it is in, by identity; zero where it is in none.
+        pub directory: InodeKey,
+        /// Who of a server's lineage wrote it before.
+        pub writer: Writer,
         /// Users and groups of the thread.
         pub ids: Ids,
-        /// Device of the file, kernel encoding.
-        pub dev: u32,
         /// Mount namespace of the thread.
         pub mnt_ns: u32,
         /// `file.f_mode`, see [`fmode`].
@@ -305,24 +407,53 @@ wire! {
         pub gid: u32,
         /// Links to the file.
         pub nlink: u32,
+        /// `inode.i_generation`
+        pub generation: u32,
+        /// Bits of [`access`], for a mapping.
+        pub access: u32,
         /// Mode of the file (`inode.i_mode`).
         pub mode: u16,
         /// Bytes of the path.
         pub path_len: u16,
+        /// Unused, zero.
+        pub reserved: u32,
     }
 
-    /// Body of [`EventKind::Rename`].
+    /// Body of what changes names and attributes: [`EventKind::Rename`] and [`EventKind::Link`] to
+    /// [`EventKind::Mount`].
     ///
     /// Tail: directory that the old name is relative to (components; empty where the name is
-    /// absolute), old name (bytes), the same for the new one. The names are the caller's, read
-    /// after the call.
-    pub struct RenameBody {
+    /// absolute), old name (bytes), the same for the new one, a detail (bytes), and the old and new
+    /// name as they were when the call began (bytes; empty where not read). What has one name has it
+    /// as the new one. With [`flag::RESOLVED`] the directories are those that the kernel found and
+    /// the names are single components, or empty where the directory's section is the whole path;
+    /// without, the names are the caller's, read after the call.
+    pub struct ChangeBody {
+        /// By kind: size (truncate), device (mknod), uid << 32 | gid with `u32::MAX` for unchanged
+        /// (chown), flags (mount), length of the value (setxattr).
+        pub number: u64,
+        /// The file that it happened to; zero where unknown.
+        pub file: InodeKey,
+        /// The nearest watched directory that the new name is in; zero where none or unknown.
+        pub directory: InodeKey,
+        /// Who of a server's lineage wrote the file.
+        pub writer: Writer,
         /// Users and groups of the thread.
         pub ids: Ids,
         /// Mount namespace of the thread.
         pub mnt_ns: u32,
-        /// Flags of renameat2(2).
-        pub rename_flags: u32,
+        /// Flags of the call (renameat2, linkat, unlinkat; `AT_REMOVEDIR` for rmdir).
+        pub call_flags: u32,
+        /// `inode.i_generation` of the file.
+        pub generation: u32,
+        /// Owner of the file before.
+        pub uid: u32,
+        /// Group of the file before.
+        pub gid: u32,
+        /// Mode of the file before (`inode.i_mode`); zero where unknown.
+        pub mode: u16,
+        /// Mode that was asked for (chmod, mkdir, mknod).
+        pub new_mode: u16,
         /// Bytes of the old directory.
         pub old_dir_len: u16,
         /// Bytes of the old name.
@@ -331,18 +462,102 @@ wire! {
         pub new_dir_len: u16,
         /// Bytes of the new name.
         pub new_len: u16,
+        /// Bytes of the detail: target of a symbolic link, name of an attribute, source of a mount.
+        pub detail_len: u16,
+        /// Bytes of the old name at the begin of the call.
+        pub early_old_len: u16,
+        /// Bytes of the new name at the begin of the call.
+        pub early_new_len: u16,
+        /// Unused, zero.
+        pub reserved: u16,
     }
 
-    /// Body of [`EventKind::Listen`]. No tail.
-    pub struct ListenBody {
-        /// Local address, network order; IPv4 in the first four bytes.
-        pub addr: [u8; 16],
+    /// Body of the network kinds. No tail.
+    pub struct SocketBody {
+        /// The socket with both addresses.
+        pub socket: FdInfo,
+        /// Users and groups of the thread.
+        pub ids: Ids,
         /// Network namespace of the thread.
         pub net_ns: u32,
-        /// Port, host order.
-        pub port: u16,
-        /// Address family.
-        pub family: u16,
+        /// `SOCK_STREAM` 1, `SOCK_DGRAM` 2, … (include/linux/net.h); zero where unknown.
+        pub socket_type: u16,
+        /// Bytes of the name.
+        pub name_len: u16,
+        /// Name of a unix socket, of the peer for connect and send, else its own; an abstract one
+        /// begins with NUL (`sockaddr_un.sun_path`, include/uapi/linux/un.h, and room for its end).
+        pub name: [u8; 112],
+        /// Descriptor: the one that the socket became, for a redirect; else `u32::MAX`.
+        pub fd: u32,
+        /// Result of the call as the kernel gives it: zero, or a negative error such as
+        /// `-EINPROGRESS`.
+        pub result: u32,
+    }
+
+    /// Body of [`EventKind::ExecFailed`]. No tail.
+    pub struct ExecFailedBody {
+        /// Users and groups of the thread.
+        pub ids: Ids,
+        /// The error: a positive errno.
+        pub error: u32,
+        /// Bytes of the name, its NUL not counted.
+        pub name_len: u32,
+        /// The name that execve was given, read after the call.
+        pub name: [u8; NAME_BYTES],
+    }
+
+    /// Body of [`EventKind::Credentials`]. No tail.
+    pub struct CredentialBody {
+        /// Effective capabilities now.
+        pub cap_effective: u64,
+        /// Permitted capabilities now.
+        pub cap_permitted: u64,
+        /// Users and groups now.
+        pub ids: Ids,
+        /// User namespace now.
+        pub user_ns: u32,
+        /// Unused, zero.
+        pub reserved: u32,
+    }
+
+    /// Body of [`EventKind::Namespace`]. Tail: the root directory now, as components.
+    pub struct NamespaceBody {
+        /// Users and groups of the thread.
+        pub ids: Ids,
+        /// Namespaces now.
+        pub ns: Namespaces,
+        /// [`namespace_call`]
+        pub call: u32,
+        /// Bytes of the root directory.
+        pub root_len: u16,
+        /// Unused, zero.
+        pub reserved: u16,
+    }
+
+    /// Body of [`EventKind::Trace`]. No tail.
+    pub struct TraceBody {
+        /// Start of the target, nanoseconds since boot; zero where unknown.
+        pub target_start_boot_ns: u64,
+        /// Tag that the target has now.
+        pub target_tag: Tag,
+        /// Users and groups of the thread.
+        pub ids: Ids,
+        /// The target; zero where only its number in the caller's namespace is known.
+        pub target_tgid: u32,
+        /// Its number in the caller's pid namespace, where the caller gave one.
+        pub target_vpid: u32,
+        /// PID namespace of the caller.
+        pub pid_ns: u32,
+        /// [`trace_method`]
+        pub method: u32,
+    }
+
+    /// Body of [`EventKind::Comm`]. No tail.
+    pub struct CommBody {
+        /// `task_struct.comm` before, NUL-ended.
+        pub old: [u8; 16],
+        /// And now.
+        pub new: [u8; 16],
     }
 }
 

@@ -30,9 +30,9 @@ pub const ARGS_TAIL_BYTES: usize = 2048;
 /// Descriptors described at exec: standard input, output and error.
 pub const STDIO: usize = 3;
 
-/// One probe's scratch space per CPU: the largest record with every section full, below the 32 KiB
-/// that a per-CPU map value may have (`PCPU_MIN_UNIT_SIZE`, linux/percpu.h).
-pub const SCRATCH_BYTES: usize = 24 * 1024;
+/// One probe's scratch space per CPU: the largest record (an exec) with every section full, below
+/// the 32 KiB that a per-CPU map value may have (`PCPU_MIN_UNIT_SIZE`, linux/percpu.h).
+pub const SCRATCH_BYTES: usize = 20 * 1024;
 
 /// Default size of the ring that carries process life (fork, exec, exit, listen).
 pub const LIFE_RING_BYTES: u32 = 8 * 1024 * 1024;
@@ -41,9 +41,35 @@ pub const LIFE_RING_BYTES: u32 = 8 * 1024 * 1024;
 /// work can never push out lineage.
 pub const FILE_RING_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Tagged processes at once. A full map is counted (`Drop::TagMapFull`), and user space still knows the
-/// lineage from fork records.
+/// Tagged processes at once where the machine does not say (`kernel.pid_max` does). A full map is
+/// counted (`Drop::TagMapFull`), and user space still knows the lineage from fork records.
 pub const TAGS: u32 = 65_536;
 
 /// Executables known by inode to give a server role at exec.
 pub const ROLE_INODES: u32 = 4096;
+
+/// Files that server lineages wrote, remembered by inode; the least recently used goes first. As
+/// many as user space remembers.
+pub const WRITTEN: u32 = 16_384;
+
+/// Served and component directories known by inode.
+pub const DIRECTORIES: u32 = 16_384;
+
+/// Threads that are inside a call whose names or paths were noted at its begin.
+pub const CALLS: u32 = 4096;
+
+/// Requests of io_uring that were handed in and are not done.
+pub const REQUESTS: u32 = 8192;
+
+/// Peers that a process sent a datagram to, of all processes; the least recently used goes first.
+pub const PEERS: u32 = 8192;
+
+/// Server processes with a quota of file records at once; the least recently used begins anew.
+pub const QUOTAS: u32 = 1024;
+
+/// File records that one server's lineage may make a second, outside watched directories, before
+/// more are dropped (`Drop::FileQuota`): a tenth of what the file ring and the agent take.
+pub const QUOTA_PER_SECOND: u32 = 20_000;
+
+/// Numbers of system calls that are looked at. The highest is below 480 on every architecture.
+pub const CALL_NUMBERS: usize = 512;

@@ -14,7 +14,8 @@ pub struct Member {
     /// Field of [`KernelOffsets`].
     pub field: &'static str,
     /// `struct.member.member`, newest name first. Members of anonymous structs and unions are
-    /// found without naming them. `enum tag.value` is the value of an enumerator.
+    /// found without naming them. `enum tag.value` is the value of an enumerator, `bit struct.member`
+    /// the number of a bit field's first bit.
     pub names: &'static [&'static str],
     /// Without it the agent cannot do its main job on this kernel.
     pub required: bool,
@@ -69,6 +70,11 @@ kernel_offsets! {
     required task_nsproxy: "task_struct.nsproxy";
     required task_signal: "task_struct.signal";
     required task_exit_code: "task_struct.exit_code";
+    // A bit field: the number of its bit, counted from the begin of the structure.
+    optional task_in_execve: "bit task_struct.in_execve";
+    optional task_comm: "task_struct.comm";
+    optional task_ptraced: "task_struct.ptraced";
+    optional task_ptrace_entry: "task_struct.ptrace_entry";
     optional task_loginuid: "task_struct.loginuid";
     optional task_sessionid: "task_struct.sessionid";
     optional task_thread_pid: "task_struct.thread_pid";
@@ -93,6 +99,8 @@ kernel_offsets! {
     required dentry_name: "dentry.d_name" | "dentry.__d_name";
     optional dentry_inode: "dentry.d_inode";
     required qstr_name: "qstr.name";
+    optional dentry_sb: "dentry.d_sb";
+    optional vfsmount_sb: "vfsmount.mnt_sb";
     required vfsmount_root: "vfsmount.mnt_root";
     required mount_mnt: "mount.mnt";
     required mount_parent: "mount.mnt_parent";
@@ -102,16 +110,26 @@ kernel_offsets! {
     required inode_mode: "inode.i_mode";
     required inode_sb: "inode.i_sb";
     optional inode_nlink: "inode.i_nlink" | "inode.__i_nlink";
+    optional inode_generation: "inode.i_generation";
     optional inode_rdev: "inode.i_rdev";
     optional inode_uid: "inode.i_uid";
     optional inode_gid: "inode.i_gid";
     optional inode_size: "inode.i_size";
     required sb_dev: "super_block.s_dev";
+    optional sb_magic: "super_block.s_magic";
+    optional proc_inode_pid: "proc_inode.pid";
+    optional proc_inode_inode: "proc_inode.vfs_inode";
+    optional iattr_valid: "iattr.ia_valid";
+    optional iattr_mode: "iattr.ia_mode";
+    optional iattr_uid: "iattr.ia_uid";
+    optional iattr_gid: "iattr.ia_gid";
+    optional iattr_size: "iattr.ia_size";
 
     required files_fdt: "files_struct.fdt";
     required fdt_fd: "fdtable.fd";
     required fdt_max_fds: "fdtable.max_fds";
     required fs_pwd: "fs_struct.pwd";
+    optional fs_root: "fs_struct.root";
 
     required cred_uid: "cred.uid";
     required cred_gid: "cred.gid";

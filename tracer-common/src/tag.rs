@@ -9,10 +9,14 @@ wire! {
     pub struct Tag {
         /// Union of the [`Role`] bits of all servers in the lineage.
         pub roles: u32,
+        /// The nearest server process: the thread group that got the role. Zero where unknown.
+        pub server: u32,
         /// Forks between the nearest server process and this one, saturating.
         pub distance: u16,
+        /// Bits of [`via`]: how else than by birth the tag came.
+        pub via: u16,
         /// Unused, zero.
-        pub reserved: u16,
+        pub reserved: u32,
     }
 
     /// A file's identity on this host.
@@ -23,6 +27,21 @@ wire! {
         pub dev: u32,
         /// Unused, zero: map keys are compared byte by byte.
         pub reserved: u32,
+    }
+
+    /// Who wrote a file: the process of a server's lineage that last did. All zero means none.
+    pub struct Writer {
+        /// Start of the process, nanoseconds since boot.
+        pub start_boot_ns: u64,
+        /// When, nanoseconds since boot.
+        pub boot_ns: u64,
+        /// Its tag then.
+        pub tag: Tag,
+        /// The process: thread group id in the initial pid namespace.
+        pub tgid: u32,
+        /// `inode.i_generation` of the file: the number of a removed file is used again, mostly with
+        /// another generation.
+        pub generation: u32,
     }
 }
 
@@ -43,6 +62,14 @@ impl Tag {
             ..self
         }
     }
+}
+
+/// Bits of [`Tag::via`]: how a process that no server created came to a server's tag.
+pub mod via {
+    /// It executed a file that a server's lineage wrote.
+    pub const FILE: u16 = 1 << 0;
+    /// A server's lineage reached into it: ptrace(2), process_vm_writev(2), `/proc/PID/mem`.
+    pub const TRACE: u16 = 1 << 1;
 }
 
 macro_rules! roles {

@@ -1,13 +1,15 @@
-//! Who is watched: the lineage tags and the executables that give them.
+//! Who and what is watched: the lineage tags, the executables that give them, the files that tagged
+//! processes wrote, the directories that matter.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::HashMap;
-use tracer_common::limits::{ROLE_INODES, TAGS};
+use aya_ebpf::maps::{HashMap, LruHashMap};
+use tracer_common::limits::{DIRECTORIES, ROLE_INODES, TAGS, WRITTEN};
 use tracer_common::probe::Drop;
-use tracer_common::tag::{InodeKey, Tag};
+use tracer_common::tag::{InodeKey, Tag, Writer};
 
-use crate::output;
+use crate::kernel::Inode;
+use crate::output::{self, Caller};
 
 /// Tags by tgid. Not an LRU map: a flood of forks must not push a tag out silently. A full map is
 /// counted, and user space knows the lineage from fork records all the same.
@@ -19,11 +21,22 @@ static TAG_MAP: HashMap<u32, Tag> = HashMap::with_max_entries(TAGS, BPF_F_NO_PRE
 #[map(name = "ROLE_INODES")]
 static ROLE_MAP: HashMap<InodeKey, u32> = HashMap::with_max_entries(ROLE_INODES, BPF_F_NO_PREALLOC);
 
+/// Files that tagged processes wrote, by identity. The least recently used goes first: whoever wants
+/// a file forgotten has to write as many others, each of which is told.
+#[map(name = "WRITTEN")]
+static WRITTEN_MAP: LruHashMap<InodeKey, Writer> = LruHashMap::with_max_entries(WRITTEN, 0);
+
+/// Served and component directories. Written by user space, which resolves their names in each mount
+/// namespace.
+#[map(name = "DIRECTORIES")]
+static DIRECTORY_MAP: HashMap<InodeKey, u32> =
+    HashMap::with_max_entries(DIRECTORIES, BPF_F_NO_PREALLOC);
+
 /// The tag of a process; all zero where it has none.
 #[inline(always)]
 pub fn tag(tgid: u32) -> Tag {
-    // SAFETY: the reference lives for this expression only; a concurrent update of the eight bytes
-    // by user space can at worst give a mix of two tags of the same process.
+    // SAFETY: the reference lives for this expression only; a concurrent update by user
+    // space can at worst give a mix of two tags of the same process.
     unsafe { TAG_MAP.get(tgid) }.copied().unwrap_or(Tag::ZERO)
 }
 
@@ -50,8 +63,9 @@ pub fn execute(tgid: u32, tag: Tag, exe: &InodeKey) -> Tag {
     };
     let tag = Tag {
         roles: tag.roles | roles,
+        server: tgid,
         distance: 0,
-        reserved: 0,
+        ..tag
     };
     set(tgid, tag)
 }
@@ -72,4 +86,42 @@ fn set(tgid: u32, tag: Tag) -> Tag {
         return Tag::ZERO;
     }
     tag
+}
+
+/// Notes that a tagged process wrote a file, and gives who did before.
+#[inline(always)]
+pub fn wrote(caller: &Caller, file: &InodeKey, inode: Inode) -> Writer {
+    let before = writer(file, inode);
+    let now = Writer {
+        start_boot_ns: caller.task.start_boot_ns(),
+        boot_ns: output::now(),
+        tag: caller.tag,
+        tgid: caller.tgid,
+        generation: inode.generation(),
+    };
+    // An LRU map makes room for itself; where it cannot, the file is not connected to its writer, which
+    // user space still does by name.
+    if WRITTEN_MAP.insert(file, now, 0).is_err() {
+        output::dropped(Drop::WrittenMapFull);
+    }
+    before
+}
+
+/// Who of a tagged lineage wrote a file; all zero where none did. The number of a removed file is
+/// used again: another generation is another file.
+#[inline(always)]
+pub fn writer(file: &InodeKey, inode: Inode) -> Writer {
+    // SAFETY: the reference lives for this expression only; the entry may be written at the same time
+    // by another writer of the same file, and then is a mix of two that are both true in parts.
+    match unsafe { WRITTEN_MAP.get(file) }.copied() {
+        Some(writer) if writer.generation == inode.generation() => writer,
+        _ => Writer::ZERO,
+    }
+}
+
+/// Whether a directory is a served or component directory.
+#[inline(always)]
+pub fn is_watched(directory: &InodeKey) -> bool {
+    // SAFETY: the reference does not outlive the expression.
+    unsafe { DIRECTORY_MAP.get(directory) }.is_some()
 }

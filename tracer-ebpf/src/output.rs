@@ -16,10 +16,11 @@ use tracer_common::event::{EventHeader, EventKind, VERSION};
 use tracer_common::limits::{
     FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
 };
-use tracer_common::probe::{DROPS, Drop, SLOTS, Tier};
-use tracer_common::tag::Tag;
+use tracer_common::probe::{DROPS, Drop, SCRATCHES, SLOTS, Tier};
+use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::Wire;
 
+use crate::guard;
 use crate::kernel::{Dentry, Mount, Path, Task, control};
 
 #[map]
@@ -31,11 +32,16 @@ static FILES: RingBuf = RingBuf::with_byte_size(FILE_RING_BYTES, 0);
 #[map(name = "DROPS")]
 static DROP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROPS, 0);
 
+/// How many records each program has made on each CPU, delivered or not. Together with what user space
+/// received and the drops that lose a record this is the ledger: nothing is lost without a count.
+#[map(name = "MADE")]
+static MADE_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
+
 /// One slot per probe and CPU. Kernels whose tracepoints may be preempted still never run the same
 /// program twice at once on one CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c, counts a miss
 /// instead), so a slot has one writer.
 #[map(name = "SCRATCH")]
-static SCRATCH_MAP: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 0);
+static SCRATCH_MAP: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCHES, 0);
 
 /// Where the next section begins is kept in the map too, not in a register: what is read from map
 /// memory is any number to the verifier, so its states at the top of a loop are alike and it sees
@@ -47,6 +53,10 @@ struct Scratch {
     record: [u8; SCRATCH_BYTES],
     len: u64,
     complete: u64,
+    /// Whether walks look for watched directories.
+    watch: u64,
+    /// The nearest one that the last walk met.
+    directory: InodeKey,
 }
 
 /// Which ring a record goes to.
@@ -76,24 +86,66 @@ fn diagnose(reason: u32) {
     aya_log_ebpf::warn!((), "drop {}", reason);
 }
 
-/// A header for an event of `task`, now.
+/// Who does what is told, and which program tells it.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// The task.
+    pub task: Task,
+    /// Its thread group.
+    pub tgid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Its tag.
+    pub tag: Tag,
+    /// Slot of the program.
+    pub slot: u32,
+    /// Its tier.
+    pub tier: Tier,
+    /// Bits of [`flag`](tracer_common::event::flag) that hold whatever is told.
+    pub flags: u16,
+}
+
+/// Nanoseconds since boot, suspend included.
 #[inline(always)]
-pub fn header(kind: EventKind, task: Task, tgid: u32, tid: u32, tag: Tag) -> EventHeader {
+pub fn now() -> u64 {
+    // SAFETY: takes no argument, reads a clock.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// A header for an event of the caller, now.
+#[inline(always)]
+pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
     EventHeader {
-        // SAFETY: takes no argument, reads a clock.
-        boot_ns: unsafe { bpf_ktime_get_boot_ns() },
-        start_boot_ns: task.start_boot_ns(),
-        tag,
-        tgid,
-        tid,
+        boot_ns: now(),
+        start_boot_ns: caller.task.start_boot_ns(),
+        seq: 0,
+        tag: caller.tag,
+        tgid: caller.tgid,
+        tid: caller.tid,
         tail_len: 0,
         // SAFETY: takes no argument.
         cpu: unsafe { bpf_get_smp_processor_id() } as u32,
         kind: kind.raw(),
-        flags: 0,
-        tier: Tier::Tracepoint as u8,
+        flags: caller.flags,
+        tier: caller.tier as u8,
         version: VERSION,
-        reserved: 0,
+        slot: caller.slot as u16,
+    }
+}
+
+/// The number of a record that is about to be handed over. A program is not run twice at once on one
+/// CPU, so its counter has one writer.
+#[inline(always)]
+fn number(slot: u32) -> u64 {
+    match MADE_COUNTS.get_ptr_mut(slot) {
+        Some(count) => {
+            // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
+            unsafe {
+                *count += 1;
+                *count
+            }
+        }
+        None => 0,
     }
 }
 
@@ -119,7 +171,9 @@ pub struct Fixed<B> {
 
 /// Sends a record of fixed size to the life ring.
 #[inline(always)]
-pub fn send<B: Wire>(header: EventHeader, body: B) {
+pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
+    let mut header = header(kind, caller);
+    header.seq = number(caller.slot);
     match LIFE.reserve::<Fixed<B>>(0) {
         Some(mut entry) => {
             entry.write(Fixed { header, body });
@@ -143,20 +197,44 @@ pub struct Section {
 }
 
 impl Record {
-    /// Starts a record with body `B` in a probe's slot.
+    /// Starts a record with body `B`, all zero, in the scratch space of the caller's program.
     #[inline(always)]
-    pub fn start<B: Wire>(slot: u32) -> Option<(Self, *mut EventHeader, *mut B)> {
-        let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot) else {
+    pub fn start<B: Wire>(kind: EventKind, caller: &Caller) -> Option<(Self, *mut B)> {
+        let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
         };
         let record = Self(scratch);
         record.set_len(size_of::<EventHeader>() + size_of::<B>());
-        let header = scratch.cast::<EventHeader>();
+        record.watch(false);
+        let at = scratch.cast::<EventHeader>();
         // SAFETY: the slot is larger than header and body together; both are eight-byte aligned in
-        // it, as the header's size is a multiple of eight.
-        let body = unsafe { header.add(1) }.cast::<B>();
-        Some((record, header, body))
+        // it, as the header's size is a multiple of eight. It is written by nobody else during this
+        // run (see `SCRATCH_MAP`).
+        let body = unsafe {
+            at.write(header(kind, caller));
+            let body = at.add(1).cast::<B>();
+            body.write_bytes(0, 1);
+            body
+        };
+        Some((record, body))
+    }
+
+    /// Whether the walks that follow look for watched directories.
+    #[inline(always)]
+    pub fn watch(self, on: bool) {
+        // SAFETY: as in `len`.
+        unsafe {
+            write_volatile(&raw mut (*self.0).watch, on.into());
+            write_volatile(&raw mut (*self.0).directory, InodeKey::ZERO);
+        }
+    }
+
+    /// The nearest watched directory that the last walk met; zero where none.
+    #[inline(always)]
+    pub fn directory(self) -> InodeKey {
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).directory) }
     }
 
     #[inline(always)]
@@ -219,7 +297,11 @@ impl Record {
         }
         let base = self.0.cast::<u8>();
         // SAFETY: a slot begins with the header.
-        unsafe { (*base.cast::<EventHeader>()).tail_len = (len - fixed) as u32 };
+        unsafe {
+            let header = base.cast::<EventHeader>();
+            (*header).tail_len = (len - fixed) as u32;
+            (*header).seq = number(u32::from((*header).slot));
+        }
         let (map, reason) = match ring {
             Ring::Life => (&LIFE, Drop::LifeRingFull),
             Ring::Files => (&FILES, Drop::FileRingFull),
@@ -258,6 +340,25 @@ impl Record {
             // At most PATH_BYTES.
             len: self.len().wrapping_sub(start) as u16,
             truncated: !complete,
+        }
+    }
+
+    /// Notes a directory that a walk comes to, if it is the first watched one.
+    #[inline(always)]
+    fn meet(self, directory: Dentry) {
+        // SAFETY: as in `len`.
+        let watch = unsafe { read_volatile(&raw const (*self.0).watch) != 0 };
+        if !watch {
+            return;
+        }
+        if let Some(key) = directory.inode().and_then(|inode| inode.key())
+            && guard::is_watched(&key)
+        {
+            // SAFETY: as in `len`.
+            unsafe {
+                write_volatile(&raw mut (*self.0).directory, key);
+                write_volatile(&raw mut (*self.0).watch, 0);
+            }
         }
     }
 
@@ -371,6 +472,7 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
         let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else {
             break;
         };
+        record.meet(parent);
         if record.len() > start + PATH_BYTES - NAME_BYTES || record.name(name).is_none() {
             break;
         }

@@ -1,4 +1,6 @@
 //! One module per family of hooks.
+pub mod change;
 pub mod file;
 pub mod network;
 pub mod process;
+pub mod syscall;

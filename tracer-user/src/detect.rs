@@ -12,7 +12,7 @@ mod written;
 
 use std::collections::VecDeque;
 
-use tracer_common::event::flag;
+use tracer_common::event::{EventKind, flag};
 use tracer_common::tag::Role;
 
 use self::code::{Code, code};
@@ -21,7 +21,7 @@ use self::roles::Program;
 use self::written::Written;
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::docroot::{Added, Directories, Entry, Kind};
-use crate::event::{Event, Exec, Open, Payload, ProcessKey, Rename, is_inet, is_listening};
+use crate::event::{Change, Event, Exec, FileAccess, Payload, ProcessKey, is_inet, is_listening};
 use crate::lineage::Store;
 use crate::lineage::process::{Image, Process, Server};
 
@@ -93,13 +93,18 @@ impl Detector {
         let mut all = Vec::new();
         for event in undecided {
             let found = match &event.payload {
-                Payload::Open(open) => self.open(store, &event, open),
-                Payload::Rename(rename) => self.rename(store, &event, rename),
+                Payload::File(open) => self.open(store, &event, open),
+                Payload::Change(rename) => self.rename(store, &event, rename),
                 Payload::Fork(_)
                 | Payload::Exec(_)
                 | Payload::Exit(_)
-                | Payload::Listen(_)
-                | Payload::Observed(_) => None,
+                | Payload::Socket(_)
+                | Payload::Observed(_)
+                | Payload::ExecFailed(_)
+                | Payload::Credentials(_)
+                | Payload::Namespace(_)
+                | Payload::Trace(_)
+                | Payload::Comm(_) => None,
             };
             all.extend(found.map(|found| (event, found)));
         }
@@ -123,15 +128,15 @@ impl Detector {
     pub fn event(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
         match &event.payload {
             Payload::Exec(exec) => self.exec(store, event, exec),
-            Payload::Open(open) => {
+            Payload::File(open) if open.kind == EventKind::Open => {
                 if nearest(store, event, false, |_| true).is_some() {
                     self.written.insert(open.file, &open.path);
                 }
                 self.open(store, event, open)
             }
-            Payload::Rename(rename) => {
+            Payload::Change(rename) if rename.kind == EventKind::Rename => {
                 if nearest(store, event, false, |_| true).is_some() {
-                    let Rename { old, new, .. } = &**rename;
+                    let Change { old, new, .. } = &**rename;
                     if is_exchange(rename) {
                         self.written.exchange(old, new);
                     } else {
@@ -140,7 +145,17 @@ impl Detector {
                 }
                 self.rename(store, event, rename)
             }
-            Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) | Payload::Observed(_) => None,
+            Payload::Fork(_)
+            | Payload::Exit(_)
+            | Payload::File(_)
+            | Payload::Change(_)
+            | Payload::Socket(_)
+            | Payload::Observed(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => None,
         }
     }
 
@@ -259,7 +274,7 @@ impl Detector {
                 .is_some_and(|found| found.kind == Kind::Cgi)
     }
 
-    fn open(&mut self, store: &Store, event: &Event, open: &Open) -> Option<Found> {
+    fn open(&mut self, store: &Store, event: &Event, open: &FileAccess) -> Option<Found> {
         let nearest = nearest(store, event, false, |_| true)?;
         let verb = if open.created {
             "created"
@@ -271,7 +286,7 @@ impl Detector {
         self.write(&nearest, event, open.mnt_ns, &open.path, verb)
     }
 
-    fn rename(&mut self, store: &Store, event: &Event, rename: &Rename) -> Option<Found> {
+    fn rename(&mut self, store: &Store, event: &Event, rename: &Change) -> Option<Found> {
         let nearest = nearest(store, event, false, |_| true)?;
         let mut judge = |from: &[u8], to: &[u8]| {
             let verb = format!("renamed {} to", String::from_utf8_lossy(from));
@@ -387,7 +402,7 @@ impl Detector {
 }
 
 /// Whether two names change places.
-const fn is_exchange(rename: &Rename) -> bool {
+const fn is_exchange(rename: &Change) -> bool {
     rename.flags & RENAME_EXCHANGE != 0
 }
 
@@ -502,16 +517,6 @@ impl Nearest<'_> {
             // A FastCGI server is given the socket to serve on as its standard input.
             && !is_listening(&image.exec.stdio[0])
             && now_boot_ns.saturating_sub(image.boot_ns) < START_UP_NS
-            && user(event).is_none_or(|euid| euid == image.exec.ids.euid)
-    }
-}
-
-/// The effective user of what an event tells.
-const fn user(event: &Event) -> Option<u32> {
-    match &event.payload {
-        Payload::Exec(exec) | Payload::Observed(exec) => Some(exec.ids.euid),
-        Payload::Open(open) => Some(open.ids.euid),
-        Payload::Rename(rename) => Some(rename.ids.euid),
-        Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) => None,
+            && event.payload.ids().is_none_or(|ids| ids.euid == image.exec.ids.euid)
     }
 }

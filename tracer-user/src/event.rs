@@ -3,12 +3,13 @@
 use std::fmt;
 
 use tracer_common::event::{
-    EventHeader, EventKind, ExecBody, ExitBody, FdInfo, ForkBody, Ids, ListenBody, Namespaces,
-    OpenBody, RenameBody, VERSION, fd_kind, flag, fmode,
+    ChangeBody, CommBody, CredentialBody, EventHeader, EventKind, ExecBody, ExecFailedBody,
+    ExitBody, FdInfo, FileBody, ForkBody, Ids, NamespaceBody, Namespaces, SocketBody, TraceBody,
+    VERSION, fd_kind, flag, fmode,
 };
 use tracer_common::limits::STRING_BYTES;
 use tracer_common::probe::Tier;
-use tracer_common::tag::Tag;
+use tracer_common::tag::{self, InodeKey, Tag};
 use tracer_common::wire::{Wire, split};
 
 /// Kernel ticks that `/proc/PID/stat` counts start times in, nanoseconds each: `USER_HZ` is 100 on
@@ -58,6 +59,10 @@ pub struct Meta {
     pub flags: u16,
     /// CPU it happened on.
     pub cpu: u32,
+    /// Slot of the program that told it.
+    pub slot: u16,
+    /// How many records that program had made on that CPU; zero where no program made it.
+    pub seq: u64,
 }
 
 /// A typed event.
@@ -78,14 +83,73 @@ pub enum Payload {
     Exec(Box<Exec>),
     /// The subject ended.
     Exit(Exit),
-    /// The subject opened a file for writing or created it.
-    Open(Box<Open>),
-    /// The subject renamed a file.
-    Rename(Box<Rename>),
-    /// The subject listens.
-    Listen(Listen),
+    /// The subject opened a file for writing or created it, or used it in another way.
+    File(Box<FileAccess>),
+    /// The subject changed names or attributes of files.
+    Change(Box<Change>),
+    /// The subject listens, connects, or uses a socket in another way.
+    Socket(Box<Socket>),
     /// The subject ran already when the agent started.
     Observed(Box<Exec>),
+    /// The subject could not execute something.
+    ExecFailed(Box<ExecFailed>),
+    /// The subject changed its users, groups or capabilities.
+    Credentials(Credentials),
+    /// The subject changed its namespaces or its root directory.
+    Namespace(Box<NamespaceChange>),
+    /// The subject reached into another process.
+    Trace(Trace),
+    /// The subject gave itself another name.
+    Comm(Comm),
+}
+
+impl Payload {
+    /// What it tells.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Fork(_) => EventKind::Fork,
+            Self::Exec(_) => EventKind::Exec,
+            Self::Exit(_) => EventKind::Exit,
+            Self::Observed(_) => EventKind::Observed,
+            Self::File(file) => file.kind,
+            Self::Change(change) => change.kind,
+            Self::Socket(socket) => socket.kind,
+            Self::ExecFailed(_) => EventKind::ExecFailed,
+            Self::Credentials(_) => EventKind::Credentials,
+            Self::Namespace(_) => EventKind::Namespace,
+            Self::Trace(_) => EventKind::Trace,
+            Self::Comm(_) => EventKind::Comm,
+        }
+    }
+
+    /// Users and groups of the subject, where the event tells them.
+    #[must_use]
+    pub fn ids(&self) -> Option<Ids> {
+        match self {
+            Self::Fork(fork) => Some(fork.ids),
+            Self::Exec(exec) | Self::Observed(exec) => Some(exec.ids),
+            Self::File(file) => Some(file.ids),
+            Self::Change(change) => Some(change.ids),
+            Self::Socket(socket) => socket.ids,
+            Self::ExecFailed(failed) => Some(failed.ids),
+            Self::Credentials(credentials) => Some(credentials.ids),
+            Self::Namespace(namespace) => Some(namespace.ids),
+            Self::Trace(trace) => Some(trace.ids),
+            Self::Exit(_) | Self::Comm(_) => None,
+        }
+    }
+}
+
+/// Who of a server's lineage wrote a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// The process.
+    pub process: ProcessKey,
+    /// When, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// Its tag then.
+    pub tag: Tag,
 }
 
 /// A new process.
@@ -156,6 +220,8 @@ pub struct Exec {
     pub parent: ProcessKey,
     /// The thread that called execve.
     pub old_tid: u32,
+    /// Who of a server's lineage wrote the executable.
+    pub writer: Option<Writer>,
 }
 
 /// A file on this host.
@@ -165,6 +231,15 @@ pub struct FileId {
     pub dev: u32,
     /// Inode number.
     pub inode: u64,
+}
+
+impl From<InodeKey> for FileId {
+    fn from(key: InodeKey) -> Self {
+        Self {
+            dev: key.dev,
+            inode: key.inode,
+        }
+    }
 }
 
 impl FileId {
@@ -188,19 +263,27 @@ pub struct Exit {
     pub status: u32,
 }
 
-/// A file opened for writing.
+/// A file opened for writing, or used in another way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Open {
+pub struct FileAccess {
+    /// [`EventKind::Open`], [`EventKind::Write`], [`EventKind::Map`] or [`EventKind::Read`].
+    pub kind: EventKind,
     /// Path in the process's mount namespace, absolute.
     pub path: Vec<u8>,
     /// The file.
     pub file: FileId,
+    /// The nearest watched directory that it is in, by identity.
+    pub directory: Option<FileId>,
+    /// Who of a server's lineage wrote it before.
+    pub writer: Option<Writer>,
     /// Whether this call created it.
     pub created: bool,
     /// Size at that moment, bytes.
     pub size: u64,
     /// Flags of the open.
     pub f_flags: u32,
+    /// Of a mapping: bits of [`tracer_common::event::access`].
+    pub access: u32,
     /// Users and groups of the thread.
     pub ids: Ids,
     /// Owner of the file.
@@ -211,36 +294,130 @@ pub struct Open {
     pub mode: u16,
     /// Links to it.
     pub nlink: u32,
+    /// `i_generation`
+    pub generation: u32,
     /// Mount namespace, inode number.
     pub mnt_ns: u32,
 }
 
-/// A rename.
+/// A change of names or attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rename {
-    /// Old name, absolute, without `.` and `..`; links are not resolved.
+pub struct Change {
+    /// [`EventKind::Rename`], or [`EventKind::Link`] to [`EventKind::Mount`].
+    pub kind: EventKind,
+    /// Old name where the kind has two (rename, link), absolute, without `.` and `..`. Links are
+    /// resolved only where [`flag::RESOLVED`] is set.
     pub old: Vec<u8>,
-    /// New name, the same way.
+    /// New name, or the only one, the same way.
     pub new: Vec<u8>,
-    /// Flags of renameat2(2).
+    /// Target of a symbolic link, name of an attribute, source of a mount.
+    pub detail: Vec<u8>,
+    /// The names as they were when the call began, where they were others then.
+    pub early: Option<(Vec<u8>, Vec<u8>)>,
+    /// The file, where known.
+    pub file: Option<FileId>,
+    /// The nearest watched directory that the new name is in, by identity.
+    pub directory: Option<FileId>,
+    /// Who of a server's lineage wrote the file.
+    pub writer: Option<Writer>,
+    /// By kind, see [`ChangeBody::number`].
+    pub number: u64,
+    /// Flags of the call.
     pub flags: u32,
+    /// Mode of the file before (`i_mode`); zero where unknown.
+    pub mode: u16,
+    /// Mode that was asked for.
+    pub new_mode: u16,
     /// Users and groups of the thread.
     pub ids: Ids,
     /// Mount namespace, inode number.
     pub mnt_ns: u32,
 }
 
-/// A process listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Port.
-    pub port: u16,
-    /// Address family.
-    pub family: u16,
-    /// Local address; IPv4 in the first four bytes.
-    pub addr: [u8; 16],
+/// The use of a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// [`EventKind::Listen`], or [`EventKind::Connect`] to [`EventKind::Redirect`].
+    pub kind: EventKind,
+    /// The socket with both addresses.
+    pub socket: FdInfo,
+    /// Name of a unix socket: of the peer for connect and send, else its own.
+    pub name: Vec<u8>,
+    /// `SOCK_STREAM` 1, `SOCK_DGRAM` 2, …; zero where unknown.
+    pub socket_type: u16,
+    /// For a redirect the descriptor that the socket became.
+    pub fd: Option<u32>,
+    /// Result of the call: zero or a negative error.
+    pub result: i32,
+    /// Users and groups of the thread; `None` where it was not asked.
+    pub ids: Option<Ids>,
     /// Network namespace, inode number.
     pub net_ns: u32,
+}
+
+/// An exec that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecFailed {
+    /// The name that execve was given.
+    pub filename: Vec<u8>,
+    /// The error, a positive errno.
+    pub error: u32,
+    /// Users and groups of the thread.
+    pub ids: Ids,
+}
+
+/// A change of users, groups or capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Users and groups now.
+    pub ids: Ids,
+    /// Effective capabilities now, bit mask.
+    pub cap_effective: u64,
+    /// Permitted capabilities now, bit mask.
+    pub cap_permitted: u64,
+    /// User namespace now, inode number.
+    pub user_ns: u32,
+}
+
+/// A change of namespaces or of the root directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceChange {
+    /// [`tracer_common::event::namespace_call`]
+    pub call: u32,
+    /// Namespaces now.
+    pub ns: Namespaces,
+    /// Root directory now.
+    pub root: Vec<u8>,
+    /// Users and groups of the thread.
+    pub ids: Ids,
+}
+
+/// A process reached into another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The target, where the kernel told it.
+    pub target: Option<ProcessKey>,
+    /// Start of the target, nanoseconds since boot.
+    pub target_start_boot_ns: u64,
+    /// Tag that the target has now.
+    pub target_tag: Tag,
+    /// The target's number in the caller's pid namespace, where the caller gave one.
+    pub target_vpid: u32,
+    /// PID namespace of the caller, inode number.
+    pub pid_ns: u32,
+    /// [`tracer_common::event::trace_method`]
+    pub method: u32,
+    /// Users and groups of the thread.
+    pub ids: Ids,
+}
+
+/// A process gave itself another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Comm {
+    /// Before, NUL-ended.
+    pub old: [u8; 16],
+    /// Now.
+    pub new: [u8; 16],
 }
 
 /// Why bytes are not a record.
@@ -295,6 +472,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         tier,
         flags: header.flags,
         cpu: header.cpu,
+        slot: header.slot,
+        seq: header.seq,
     };
     let payload = match kind {
         EventKind::Fork => {
@@ -319,59 +498,111 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 status: body.status,
             })
         }
-        EventKind::Open => {
-            let (body, mut tail): (OpenBody, _) = body(rest, &header)?;
+        EventKind::Open | EventKind::Write | EventKind::Map | EventKind::Read => {
+            let (body, mut tail): (FileBody, _) = body(rest, &header)?;
             let path = path(tail.take(body.path_len)?);
             tail.end()?;
-            Payload::Open(Box::new(Open {
+            Payload::File(Box::new(FileAccess {
+                kind,
                 path,
-                file: FileId {
-                    dev: body.dev,
-                    inode: body.inode,
-                },
+                file: FileId::from(body.file),
+                directory: known(body.directory),
+                writer: writer(&body.writer),
                 created: body.f_mode & fmode::CREATED != 0,
                 size: body.size,
                 f_flags: body.f_flags,
+                access: body.access,
                 ids: body.ids,
                 uid: body.uid,
                 gid: body.gid,
                 mode: body.mode,
                 nlink: body.nlink,
+                generation: body.generation,
                 mnt_ns: body.mnt_ns,
             }))
         }
-        EventKind::Rename => {
-            let (body, mut tail): (RenameBody, _) = body(rest, &header)?;
-            let old_dir = path(tail.take(body.old_dir_len)?);
-            let old = join(old_dir, text(tail.take(body.old_len)?));
-            let new_dir = path(tail.take(body.new_dir_len)?);
-            let name = text(tail.take(body.new_len)?);
+        EventKind::Rename
+        | EventKind::Link
+        | EventKind::Symlink
+        | EventKind::Unlink
+        | EventKind::Mkdir
+        | EventKind::Mknod
+        | EventKind::Truncate
+        | EventKind::Chmod
+        | EventKind::Chown
+        | EventKind::Setxattr
+        | EventKind::Mount => Payload::Change(Box::new(change(kind, rest, &header, &mut meta)?)),
+        EventKind::Listen
+        | EventKind::Connect
+        | EventKind::Bind
+        | EventKind::Accept
+        | EventKind::Send
+        | EventKind::Redirect => {
+            let (body, tail): (SocketBody, _) = body(rest, &header)?;
             tail.end()?;
-            // The new name may be anywhere where its directory is not known, and is not whole where
-            // the kernel side could not keep or read all of it.
-            let lost = new_dir.is_empty() && !name.starts_with(b"/");
-            let cut = header.flags & flag::STRING_TRUNCATED != 0
-                && (name.is_empty() || name.len() + 1 >= STRING_BYTES);
-            if lost || cut {
-                meta.flags |= flag::PATH_TRUNCATED;
-            }
-            let new = join(new_dir, name);
-            Payload::Rename(Box::new(Rename {
-                old,
-                new,
-                flags: body.rename_flags,
-                ids: body.ids,
-                mnt_ns: body.mnt_ns,
-            }))
-        }
-        EventKind::Listen => {
-            let (body, tail): (ListenBody, _) = body(rest, &header)?;
-            tail.end()?;
-            Payload::Listen(Listen {
-                port: body.port,
-                family: body.family,
-                addr: body.addr,
+            let name = body.name.get(..usize::from(body.name_len));
+            Payload::Socket(Box::new(Socket {
+                kind,
+                socket: body.socket,
+                name: name.ok_or(DecodeError::Short)?.to_vec(),
+                socket_type: body.socket_type,
+                fd: set(body.fd),
+                result: body.result.cast_signed(),
+                // What the snapshot tells has none.
+                ids: (tier != Tier::Snapshot).then_some(body.ids),
                 net_ns: body.net_ns,
+            }))
+        }
+        EventKind::ExecFailed => {
+            let (body, tail): (ExecFailedBody, _) = body(rest, &header)?;
+            tail.end()?;
+            Payload::ExecFailed(Box::new(ExecFailed {
+                filename: text(&body.name).to_vec(),
+                error: body.error,
+                ids: body.ids,
+            }))
+        }
+        EventKind::Credentials => {
+            let (body, tail): (CredentialBody, _) = body(rest, &header)?;
+            tail.end()?;
+            Payload::Credentials(Credentials {
+                ids: body.ids,
+                cap_effective: body.cap_effective,
+                cap_permitted: body.cap_permitted,
+                user_ns: body.user_ns,
+            })
+        }
+        EventKind::Namespace => {
+            let (body, mut tail): (NamespaceBody, _) = body(rest, &header)?;
+            let root = path(tail.take(body.root_len)?);
+            tail.end()?;
+            Payload::Namespace(Box::new(NamespaceChange {
+                call: body.call,
+                ns: body.ns,
+                root,
+                ids: body.ids,
+            }))
+        }
+        EventKind::Trace => {
+            let (body, tail): (TraceBody, _) = body(rest, &header)?;
+            tail.end()?;
+            let target = ProcessKey::new(body.target_tgid, body.target_start_boot_ns);
+            Payload::Trace(Trace {
+                target: (body.target_tgid != 0).then_some(target),
+                target_start_boot_ns: body.target_start_boot_ns,
+                target_tag: body.target_tag,
+                target_vpid: body.target_vpid,
+                pid_ns: body.pid_ns,
+                method: body.method,
+                ids: body.ids,
+            })
+        }
+        EventKind::Comm => {
+            let (body, tail): (CommBody, _) = body(rest, &header)?;
+            tail.end()?;
+            Payload::Comm(Comm {
+                old: body.old,
+                new: body.new,
             })
         }
     };
@@ -407,6 +638,79 @@ impl<'a> Tail<'a> {
             Err(DecodeError::Long)
         }
     }
+}
+
+fn change(
+    kind: EventKind,
+    rest: &[u8],
+    header: &EventHeader,
+    meta: &mut Meta,
+) -> Result<Change, DecodeError> {
+    let (body, mut tail): (ChangeBody, _) = body(rest, header)?;
+    let old_dir = path(tail.take(body.old_dir_len)?);
+    let old_name = text(tail.take(body.old_len)?);
+    let new_dir = path(tail.take(body.new_dir_len)?);
+    let new_name = text(tail.take(body.new_len)?);
+    let detail = text(tail.take(body.detail_len)?).to_vec();
+    let early_old = text(tail.take(body.early_old_len)?);
+    let early_new = text(tail.take(body.early_new_len)?);
+    tail.end()?;
+    // The new name may be anywhere where its directory is not known, and is not whole where the
+    // kernel side could not keep or read all of it.
+    let lost = new_dir.is_empty() && !new_name.starts_with(b"/");
+    let cut = header.flags & flag::STRING_TRUNCATED != 0
+        && (new_name.is_empty() || new_name.len() + 1 >= STRING_BYTES);
+    let resolved = header.flags & flag::RESOLVED != 0;
+    if lost || (cut && !resolved) {
+        meta.flags |= flag::PATH_TRUNCATED;
+    }
+    // An empty string at the begin is one whose page was not there: nothing is known then.
+    let differs = |early: &[u8], late: &[u8]| !early.is_empty() && early != late;
+    let early = (differs(early_old, old_name) || differs(early_new, new_name)).then(|| {
+        let begin = |early: &[u8], late: &[u8], dir: &[u8]| {
+            join(dir.to_vec(), if early.is_empty() { late } else { early })
+        };
+        (
+            begin(early_old, old_name, &old_dir),
+            begin(early_new, new_name, &new_dir),
+        )
+    });
+    // Where the directory's section is the whole path there is no name.
+    let whole = |dir: Vec<u8>, name: &[u8]| {
+        if resolved && name.is_empty() {
+            dir
+        } else {
+            join(dir, name)
+        }
+    };
+    Ok(Change {
+        kind,
+        old: whole(old_dir, old_name),
+        new: whole(new_dir, new_name),
+        detail,
+        early,
+        file: known(body.file),
+        directory: known(body.directory),
+        writer: writer(&body.writer),
+        number: body.number,
+        flags: body.call_flags,
+        mode: body.mode,
+        new_mode: body.new_mode,
+        ids: body.ids,
+        mnt_ns: body.mnt_ns,
+    })
+}
+
+fn known(key: InodeKey) -> Option<FileId> {
+    (key != InodeKey::ZERO).then(|| FileId::from(key))
+}
+
+fn writer(writer: &tag::Writer) -> Option<Writer> {
+    (writer.tgid != 0).then(|| Writer {
+        process: ProcessKey::new(writer.tgid, writer.start_boot_ns),
+        boot_ns: writer.boot_ns,
+        tag: writer.tag,
+    })
 }
 
 fn exec(rest: &[u8], header: &EventHeader) -> Result<Exec, DecodeError> {
@@ -446,6 +750,7 @@ fn exec(rest: &[u8], header: &EventHeader) -> Result<Exec, DecodeError> {
         stdio: body.stdio,
         parent: ProcessKey::new(body.parent_tgid, body.parent_start_boot_ns),
         old_tid: body.old_pid,
+        writer: writer(&body.writer),
     })
 }
 

@@ -8,12 +8,12 @@ pub mod process;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tracer_common::event::Ids;
+use tracer_common::event::{EventKind, Ids};
 use tracer_common::tag::Tag;
 
 use self::process::{Ended, Image, Origin, Process};
 use crate::detect::roles;
-use crate::event::{Event, Exec, Fork, Listen, Meta, Payload, ProcessKey};
+use crate::event::{Event, Exec, Fork, Meta, Payload, ProcessKey};
 
 /// How long an ended process without living descendants is kept: long enough for file and network
 /// records of its last moments, whose ring is another.
@@ -132,16 +132,27 @@ impl Store {
                     self.ended.push_back((meta.boot_ns, meta.subject));
                 }
             }
-            Payload::Listen(listen) => self.listen(meta, *listen, retag),
-            Payload::Open(open) => self.changed_ids(meta, open.ids),
-            Payload::Rename(rename) => self.changed_ids(meta, rename.ids),
+            Payload::Socket(socket) => {
+                self.used(meta, socket.ids);
+                if socket.kind == EventKind::Listen {
+                    self.listen(meta, socket.socket.local_port, retag);
+                }
+            }
+            Payload::File(_)
+            | Payload::Change(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => self.used(meta, payload.ids()),
         }
         self.collect(meta.boot_ns);
     }
 
-    fn changed_ids(&mut self, meta: &Meta, ids: Ids) {
+    /// The subject did something, as these users and groups.
+    fn used(&mut self, meta: &Meta, ids: Option<Ids>) {
         self.subject(meta);
-        if let Some(process) = self.get_mut(meta.subject) {
+        if let (Some(process), Some(ids)) = (self.get_mut(meta.subject), ids) {
             process.ids = Some(ids);
         }
     }
@@ -152,7 +163,7 @@ impl Store {
         // So that the same processes give the same commands, on replay too.
         keys.sort_unstable();
         for key in keys {
-            let (mut roles, mut distance) = (0, None);
+            let (mut roles, mut distance, mut server_tgid) = (0, None, None);
             for (depth, process) in self.chain(key).enumerate() {
                 let own = process
                     .images
@@ -161,6 +172,7 @@ impl Store {
                 for server in own {
                     roles |= server.role.bit();
                     distance.get_or_insert(depth);
+                    server_tgid.get_or_insert(process.key.tgid);
                 }
                 roles |= process.tag.roles;
             }
@@ -171,8 +183,9 @@ impl Store {
                 let distance = distance.and_then(|depth| u16::try_from(depth).ok());
                 let tag = Tag {
                     roles,
+                    server: server_tgid.unwrap_or(0),
                     distance: distance.unwrap_or(u16::MAX),
-                    reserved: 0,
+                    ..Tag::ZERO
                 };
                 // Also where the store knew: the kernel was never told of an observed process.
                 process.tag = tag;
@@ -182,7 +195,7 @@ impl Store {
     }
 
     fn fork(&mut self, meta: &Meta, fork: &Fork, retag: &mut Vec<Retag>) {
-        self.changed_ids(meta, fork.ids);
+        self.used(meta, Some(fork.ids));
         let Some(creator) = self.get(meta.subject) else {
             return;
         };
@@ -225,12 +238,15 @@ impl Store {
         process.parent = Some(exec.parent);
         process.tag.roles |= meta.tag.roles;
         if meta.tag.is_server_lineage() {
+            process.tag.server = meta.tag.server;
             process.tag.distance = meta.tag.distance;
+            process.tag.via |= meta.tag.via;
         }
         if let Some(server) = &server {
             // What it does from now on is a server's, not part of what was told before.
             process.alerted.clear();
             process.tag.roles |= server.role.bit();
+            process.tag.server = meta.subject.tgid;
             process.tag.distance = 0;
             if roles::by_file_alone(exec) {
                 retag.push(Retag::Executable(exec.file, server.role.bit()));
@@ -263,6 +279,7 @@ impl Store {
         }
         let tag = server.as_ref().map_or(Tag::ZERO, |server| Tag {
             roles: server.role.bit(),
+            server: meta.subject.tgid,
             ..Tag::ZERO
         });
         let image = Image {
@@ -300,13 +317,12 @@ impl Store {
         });
     }
 
-    fn listen(&mut self, meta: &Meta, listen: Listen, retag: &mut Vec<Retag>) {
-        self.subject(meta);
+    fn listen(&mut self, meta: &Meta, port: u16, retag: &mut Vec<Retag>) {
         let Some(process) = self.get_mut(meta.subject) else {
             return;
         };
-        if !process.ports.contains(&listen.port) && process.ports.len() < PORTS {
-            process.ports.push(listen.port);
+        if !process.ports.contains(&port) && process.ports.len() < PORTS {
+            process.ports.push(port);
         }
         let Some(image) = process.images.last_mut() else {
             return;
@@ -315,6 +331,7 @@ impl Store {
             && let Some(server) = roles::by_listening(&image.exec)
         {
             process.tag.roles |= server.role.bit();
+            process.tag.server = meta.subject.tgid;
             process.tag.distance = 0;
             image.server = Some(server);
             if process.tag.roles & !meta.tag.roles != 0 {

@@ -117,6 +117,8 @@ mod tests {
                 tier: Tier::Tracepoint,
                 flags: 0,
                 cpu: 0,
+                slot: 0,
+                seq: 0,
             },
             payload: Payload::Exit(Exit { status: 0 }),
         }

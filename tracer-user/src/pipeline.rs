@@ -13,7 +13,7 @@ use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, Process
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Listen, Payload, ProcessKey, decode};
+use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Origin, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
@@ -246,7 +246,7 @@ impl Pipeline {
     fn discover(&mut self, event: &Event) {
         if !matches!(
             event.payload,
-            Payload::Exec(_) | Payload::Observed(_) | Payload::Listen(_)
+            Payload::Exec(_) | Payload::Observed(_) | Payload::Socket(_)
         ) {
             return;
         }
@@ -282,10 +282,15 @@ impl Pipeline {
             Payload::Fork(fork) => self.store.get(fork.child).map(view),
             Payload::Exec(_)
             | Payload::Exit(_)
-            | Payload::Open(_)
-            | Payload::Rename(_)
-            | Payload::Listen(_)
-            | Payload::Observed(_) => None,
+            | Payload::File(_)
+            | Payload::Change(_)
+            | Payload::Socket(_)
+            | Payload::Observed(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => None,
         };
         EnrichedEvent {
             event: event.clone(),
@@ -366,9 +371,14 @@ impl Pipeline {
             }),
             Payload::Fork(_)
             | Payload::Exit(_)
-            | Payload::Open(_)
-            | Payload::Rename(_)
-            | Payload::Listen(_) => None,
+            | Payload::File(_)
+            | Payload::Change(_)
+            | Payload::Socket(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => None,
         };
         self.view(&Process {
             key: event.meta.subject,
@@ -396,17 +406,19 @@ impl Pipeline {
     }
 
     fn event_id(&self, event: &Event) -> Uuid {
-        let kind = kind_name(&event.payload);
+        let kind = event.payload.kind().name();
         let meta = &event.meta;
         let mut text = format!(
             "event|{}|{}|{}|{}|{}|{kind}",
             self.host.boot_id, meta.subject.tgid, meta.subject.start_ticks, meta.tid, meta.boot_ns,
         );
-        if let Payload::Listen(listen) = &event.payload {
+        if let Payload::Socket(socket) = &event.payload {
             // The snapshot finds all of a process's sockets at one time.
-            let Listen {
-                port, family, addr, ..
-            } = listen;
+            let (port, family, addr) = (
+                socket.socket.local_port,
+                socket.socket.family,
+                socket.socket.local_addr,
+            );
             text.push_str(&format!("|{family}|{addr:?}|{port}"));
         }
         Uuid::new_v5(&NAMESPACE, text.as_bytes())
@@ -431,17 +443,5 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         server_depth,
         server,
         directory,
-    }
-}
-
-const fn kind_name(payload: &Payload) -> &'static str {
-    match payload {
-        Payload::Fork(_) => "fork",
-        Payload::Exec(_) => "exec",
-        Payload::Exit(_) => "exit",
-        Payload::Open(_) => "open",
-        Payload::Rename(_) => "rename",
-        Payload::Listen(_) => "listen",
-        Payload::Observed(_) => "observed",
     }
 }

@@ -5,6 +5,7 @@
 //! the reason and what is lost with it.
 
 pub mod btf;
+pub mod calls;
 pub mod offsets;
 
 use std::fmt;
@@ -17,7 +18,7 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_common::control::Control;
-use tracer_common::probe::{Drop as Lost, PROBES, Probe};
+use tracer_common::probe::{Drop as Lost, PROBES, Probe, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
 
@@ -170,7 +171,7 @@ impl Sensor {
             .map_max_entries("FILES", options.file_ring_bytes);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
         let mut reports = Vec::with_capacity(PROBES.len());
-        for probe in PROBES {
+        for probe in PROBES.iter().filter(|probe| probe.tier != Some(Tier::Lsm)) {
             let failure = attach(&mut ebpf, probe).err();
             if let (true, Some(error)) = (probe.required, &failure) {
                 return Err(required(probe, error));
@@ -333,7 +334,9 @@ fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), ProgramError> {
         .ok_or(ProgramError::UnexpectedProgramType)?
         .try_into()?;
     program.load()?;
-    program.attach(probe.name)?;
+    for hook in probe.hooks {
+        program.attach(hook)?;
+    }
     Ok(())
 }
 

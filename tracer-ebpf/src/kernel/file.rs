@@ -32,6 +32,12 @@ impl Dentry {
         Self::new(member!(self.ptr(), dentry_parent)?)
     }
 
+    /// `d_inode`; `None` for a name that has no file yet.
+    #[inline(always)]
+    pub fn inode(self) -> Option<Inode> {
+        Inode::new(member!(self.ptr(), dentry_inode)?)
+    }
+
     /// `d_name.name`
     #[inline(always)]
     pub fn name(self) -> Option<*const u8> {
@@ -92,6 +98,12 @@ impl Inode {
     #[inline(always)]
     pub fn nlink(self) -> u32 {
         member!(self.ptr(), inode_nlink).unwrap_or(1)
+    }
+
+    /// `i_generation`
+    #[inline(always)]
+    pub fn generation(self) -> u32 {
+        member!(self.ptr(), inode_generation).unwrap_or(0)
     }
 
     /// `i_uid`

@@ -18,6 +18,12 @@ impl Sock {
         member!(self.ptr(), sk_family).unwrap_or(0)
     }
 
+    /// `sk_type`
+    #[inline(always)]
+    pub fn socket_type(self) -> u16 {
+        member!(self.ptr(), sk_type).unwrap_or(0)
+    }
+
     /// `skc_num`: host order.
     #[inline(always)]
     pub fn local_port(self) -> u16 {
@@ -59,7 +65,7 @@ impl Sock {
     }
 
     #[inline(always)]
-    pub(super) fn describe(self, info: &mut FdInfo) {
+    pub fn describe(self, info: &mut FdInfo) {
         info.family = self.family();
         info.state = member!(self.ptr(), sk_state).unwrap_or(0);
         match info.family {

@@ -131,6 +131,25 @@ impl Task {
         Path::at(address!(fs, fs_pwd)?)
     }
 
+    /// `fs->root`
+    #[inline(always)]
+    pub fn root(self) -> Option<Path> {
+        let fs = non_null(member!(self.ptr(), task_fs)?)?;
+        Path::at(address!(fs, fs_root)?)
+    }
+
+    /// Whether it is inside execve(2) (`in_execve`, set by `do_execveat_common` and its kin, fs/exec.c).
+    #[inline(always)]
+    pub fn is_in_execve(self) -> bool {
+        // SAFETY: as in `member!`.
+        let bit = unsafe { read_volatile(&raw const OFFSETS.task_in_execve) };
+        if bit == ABSENT {
+            return false;
+        }
+        let byte: Option<u8> = read_at(self.ptr(), bit / 8);
+        byte.unwrap_or(0) >> (bit % 8) & 1 != 0
+    }
+
     /// The file behind a descriptor (`files_lookup_fd_raw`, include/linux/fdtable.h).
     #[inline(always)]
     pub fn file(self, fd: u32) -> Option<File> {

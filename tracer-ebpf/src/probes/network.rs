@@ -3,12 +3,12 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use tracer_common::event::{EventKind, ListenBody};
-use tracer_common::probe::Drop;
+use tracer_common::event::{EventKind, SocketBody, fd_kind};
+use tracer_common::probe::{Drop, SLOT_LISTEN, Tier};
 
 use crate::guard;
 use crate::kernel::{Sock, Task};
-use crate::output;
+use crate::output::{self, Caller};
 
 /// `TCP_LISTEN`, include/net/tcp_states.h
 const TCP_LISTEN: u32 = 10;
@@ -30,14 +30,22 @@ fn listen(ctx: &RawTracePointContext) -> Option<()> {
     let sock = Sock::new(ctx.arg(0))?;
     let task = Task::current()?;
     let tgid = ctx.tgid();
-    output::send(
-        output::header(EventKind::Listen, task, tgid, ctx.pid(), guard::tag(tgid)),
-        ListenBody {
-            addr: sock.local_addr(),
-            net_ns: task.net_ns(),
-            port: sock.local_port(),
-            family: sock.family(),
-        },
-    );
+    let caller = Caller {
+        task,
+        tgid,
+        tid: ctx.pid(),
+        tag: guard::tag(tgid),
+        slot: SLOT_LISTEN,
+        tier: Tier::Tracepoint,
+        flags: 0,
+    };
+    let mut body = SocketBody::ZERO;
+    sock.describe(&mut body.socket);
+    body.socket.kind = fd_kind::SOCKET;
+    task.ids(&mut body.ids);
+    body.net_ns = task.net_ns();
+    body.socket_type = sock.socket_type();
+    body.fd = u32::MAX;
+    output::send(EventKind::Listen, &caller, body);
     Some(())
 }

@@ -8,12 +8,25 @@ use tracer_common::event::{EventKind, ExecBody, ExitBody, ForkBody, Ids, flag};
 use tracer_common::limits::{
     ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, CGROUP_BYTES, CGROUP_STEPS, STRING_BYTES,
 };
-use tracer_common::probe::{Drop, SLOT_EXEC};
-use tracer_common::tag::InodeKey;
+use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
+use tracer_common::tag::{InodeKey, Tag};
 
 use crate::guard;
 use crate::kernel::{Bprm, Task};
-use crate::output::{self, Record, Ring};
+use crate::output::{self, Caller, Record, Ring};
+
+#[inline(always)]
+fn caller(ctx: &RawTracePointContext, task: Task, tag: Tag, slot: u32) -> Caller {
+    Caller {
+        task,
+        tgid: ctx.tgid(),
+        tid: ctx.pid(),
+        tag,
+        slot,
+        tier: Tier::Tracepoint,
+        flags: 0,
+    }
+}
 
 /// `trace_sched_process_fork(current, p)` in `kernel_clone`, kernel/fork.c: the child is complete
 /// and has its number, but has not run and is not yet on a run queue, so nothing it does can come
@@ -43,7 +56,8 @@ fn fork(ctx: &RawTracePointContext) -> Option<()> {
     let mut ids = Ids::ZERO;
     creator.ids(&mut ids);
     output::send(
-        output::header(EventKind::Fork, creator, tgid, ctx.pid(), tag),
+        EventKind::Fork,
+        &caller(ctx, creator, tag, SLOT_FORK),
         ForkBody {
             child_start_boot_ns: child.start_boot_ns(),
             parent_start_boot_ns: parent.map_or(0, Task::start_boot_ns),
@@ -75,11 +89,6 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     let task = Task::new(ctx.arg(0))?;
     let old_pid: u32 = ctx.arg(1);
     let bprm = Bprm::new(ctx.arg(2))?;
-    let (record, header, body) = Record::start::<ExecBody>(SLOT_EXEC)?;
-    // SAFETY: both point into this program's own scratch slot, apart from each other, and are
-    // written by nobody else during this run (see `output::SCRATCH_MAP`).
-    let (header, body) = unsafe { (&mut *header, &mut *body) };
-
     let tgid = ctx.tgid();
     let exe = task.exe();
     let inode = exe.and_then(|exe| exe.inode());
@@ -87,8 +96,11 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
         .and_then(|inode| inode.key())
         .unwrap_or(InodeKey::ZERO);
     let tag = guard::execute(tgid, guard::tag(tgid), &key);
-    *header = output::header(EventKind::Exec, task, tgid, ctx.pid(), tag);
-
+    let caller = caller(ctx, task, tag, SLOT_EXEC);
+    let (record, body) = Record::start::<ExecBody>(EventKind::Exec, &caller)?;
+    // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
+    // run (see `output::SCRATCH_MAP`); the record writes behind it only.
+    let body = unsafe { &mut *body };
     body.inode = key.inode;
     body.dev = key.dev;
     body.nlink = inode.map_or(1, |inode| inode.nlink());
@@ -211,7 +223,8 @@ fn exit(ctx: &RawTracePointContext) -> Option<()> {
         guard::clear(tgid);
     }
     output::send(
-        output::header(EventKind::Exit, task, tgid, ctx.pid(), tag),
+        EventKind::Exit,
+        &caller(ctx, task, tag, SLOT_EXIT),
         ExitBody {
             status: task.exit_status(),
             reserved: 0,

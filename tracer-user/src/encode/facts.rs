@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tracer_common::event::{FdInfo, fd_kind};
+use tracer_common::event::{EventKind, FdInfo, fd_kind, flag};
 use tracer_common::tag::Role;
 
 use super::scope::Scope;
@@ -11,7 +11,7 @@ use super::text::visible_prose;
 use super::value::{Value, list, number, strings};
 use super::words::{Status, address, args_truncated, directory, family, is_memfd};
 use crate::alert::{Alert, HostFacts, Technique};
-use crate::event::{Exec, Listen, Open, Payload, Rename};
+use crate::event::{Change, Exec, FileAccess, Payload, Socket};
 
 pub(super) fn alert(scope: Scope<'_>) -> Option<&Alert> {
     scope.document.alert.as_ref()
@@ -21,25 +21,34 @@ pub(super) fn host(scope: Scope<'_>) -> &HostFacts {
     &scope.document.event.host
 }
 
-pub(super) fn opened(scope: Scope<'_>) -> Option<&Open> {
-    let Payload::Open(open) = scope.payload() else {
+pub(super) fn opened(scope: Scope<'_>) -> Option<&FileAccess> {
+    let Payload::File(open) = scope.payload() else {
         return None;
     };
     Some(open)
 }
 
-pub(super) fn renamed(scope: Scope<'_>) -> Option<&Rename> {
-    let Payload::Rename(rename) = scope.payload() else {
+pub(super) fn changed(scope: Scope<'_>) -> Option<&Change> {
+    let Payload::Change(change) = scope.payload() else {
         return None;
     };
-    Some(rename)
+    Some(change)
 }
 
-pub(super) fn listening(scope: Scope<'_>) -> Option<&Listen> {
-    let Payload::Listen(listen) = scope.payload() else {
+pub(super) fn renamed(scope: Scope<'_>) -> Option<&Change> {
+    changed(scope).filter(|change| change.kind == EventKind::Rename)
+}
+
+pub(super) fn socket_use(scope: Scope<'_>) -> Option<&Socket> {
+    let Payload::Socket(socket) = scope.payload() else {
         return None;
     };
-    Some(listen)
+    Some(socket)
+}
+
+pub(super) fn listening(scope: Scope<'_>) -> Option<&FdInfo> {
+    let socket = socket_use(scope)?;
+    (socket.kind == EventKind::Listen).then_some(&socket.socket)
 }
 
 pub(super) fn executed(scope: Scope<'_>) -> Option<&Exec> {
@@ -82,10 +91,37 @@ fn class(scope: Scope<'_>) -> Class {
         Payload::Exec(_) => ("process", "start", "exec", "success"),
         Payload::Exit(_) => ("process", "end", "end", ""),
         Payload::Observed(_) => ("process", "info", "already_running", ""),
-        Payload::Open(open) if open.created => ("file", "creation", "creation", "success"),
-        Payload::Open(_) => ("file", "change", "modification", "success"),
-        Payload::Rename(_) => ("file", "change", "rename", "success"),
-        Payload::Listen(_) => ("network", "start", "listen", "success"),
+        Payload::File(file) => match file.kind {
+            EventKind::Open if file.created => ("file", "creation", "creation", "success"),
+            EventKind::Open => ("file", "change", "modification", "success"),
+            EventKind::Write => ("file", "change", "write", "success"),
+            EventKind::Read => ("file", "access", "read", "success"),
+            kind => ("file", "access", kind.name(), "success"),
+        },
+        Payload::Change(change) => {
+            let kind = match change.kind {
+                EventKind::Link | EventKind::Symlink | EventKind::Mkdir | EventKind::Mknod => {
+                    "creation"
+                }
+                EventKind::Unlink => "deletion",
+                _ => "change",
+            };
+            ("file", kind, change.kind.name(), outcome_of(scope))
+        }
+        Payload::Socket(socket) => {
+            let kind = match socket.kind {
+                EventKind::Listen | EventKind::Connect | EventKind::Accept => "start",
+                _ => "info",
+            };
+            ("network", kind, socket.kind.name(), outcome_of(scope))
+        }
+        Payload::ExecFailed(_) => ("process", "info", "exec_failed", "failure"),
+        Payload::Credentials(_) | Payload::Namespace(_) | Payload::Trace(_) | Payload::Comm(_) => (
+            "process",
+            "change",
+            scope.payload().kind().name(),
+            outcome_of(scope),
+        ),
     };
     Class {
         category,
@@ -97,6 +133,15 @@ fn class(scope: Scope<'_>) -> Class {
             "file" => "tracer.file",
             _ => "tracer.network",
         },
+    }
+}
+
+/// What is told before it is done may still fail.
+fn outcome_of(scope: Scope<'_>) -> &'static str {
+    if scope.document.event.event.meta.flags & flag::ATTEMPT == 0 {
+        "success"
+    } else {
+        "unknown"
     }
 }
 
@@ -248,8 +293,8 @@ pub(super) fn related_ips(scope: Scope<'_>) -> Vec<String> {
             let local = socket(fd).and_then(|(fd, _)| address(fd.family, fd.local_addr));
             [local.map(|ip| ip.to_string()), peer(fd)]
         });
-    let listens =
-        listening(scope).and_then(|listen| Some(address(listen.family, listen.addr)?.to_string()));
+    let listens = listening(scope)
+        .and_then(|socket| Some(address(socket.family, socket.local_addr)?.to_string()));
     distinct(descriptors.flatten().chain(listens))
 }
 
@@ -271,12 +316,12 @@ pub(super) fn peer(scope: Scope<'_>) -> Option<String> {
 
 pub(super) fn mount_namespace(scope: Scope<'_>) -> Option<u32> {
     let ours = opened(scope).map(|open| open.mnt_ns);
-    ours.or_else(|| renamed(scope).map(|rename| rename.mnt_ns))
+    ours.or_else(|| changed(scope).map(|change| change.mnt_ns))
         .or_else(|| executed(scope).map(|exec| exec.ns.mnt))
 }
 
 pub(super) fn network_namespace(scope: Scope<'_>) -> Option<u32> {
-    let ours = listening(scope).map(|listen| listen.net_ns);
+    let ours = socket_use(scope).map(|socket| socket.net_ns);
     ours.or_else(|| executed(scope).map(|exec| exec.ns.net))
 }
 

@@ -7,6 +7,8 @@
 
 use std::fmt::Write;
 
+use tracer_common::event::EventKind;
+
 use super::facts::{
     action, alert, arguments, arguments_count, attack, categories, command_line, dataset, ended_by,
     executed, host, id, integrity, interactive, listening, message, mount_namespace,
@@ -22,7 +24,7 @@ use super::words::{
     is_memfd, mode, open_flags, rename_flags, signal, socket_state,
 };
 use crate::alert::Document;
-use crate::event::{Payload, fd_type, missing};
+use crate::event::{fd_type, missing};
 
 /// The version of ECS that the names are from.
 pub const ECS_VERSION: &str = "9.4.0";
@@ -67,31 +69,38 @@ impl Type {
 
 /// Which documents can have a field: a set of event kinds, or alerts whatever their event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Docs(u16);
+pub struct Docs(u64);
 
 impl Docs {
-    const FORK: Self = Self(1 << 0);
-    const EXEC: Self = Self(1 << 1);
-    const EXIT: Self = Self(1 << 2);
-    const OPEN: Self = Self(1 << 3);
-    const RENAME: Self = Self(1 << 4);
-    const LISTEN: Self = Self(1 << 5);
-    const OBSERVED: Self = Self(1 << 6);
-    const ALERT: Self = Self(1 << 7);
-    const ALL: Self = Self(u16::MAX);
+    const EXEC: Self = Self::of(EventKind::Exec);
+    const EXIT: Self = Self::of(EventKind::Exit);
+    const OPEN: Self = Self::of(EventKind::Open)
+        .or(Self::of(EventKind::Write))
+        .or(Self::of(EventKind::Map))
+        .or(Self::of(EventKind::Read));
+    const RENAME: Self = Self::of(EventKind::Rename);
+    const LISTEN: Self = Self::of(EventKind::Listen);
+    const OBSERVED: Self = Self::of(EventKind::Observed);
+    const ALERT: Self = Self(1 << 0);
+    const ALL: Self = Self(u64::MAX);
     const IMAGE: Self = Self::EXEC.or(Self::OBSERVED);
-    const FILE: Self = Self::OPEN.or(Self::RENAME);
+    const CHANGE: Self = Self::of(EventKind::Rename)
+        .or(Self::of(EventKind::Link))
+        .or(Self::of(EventKind::Symlink))
+        .or(Self::of(EventKind::Unlink))
+        .or(Self::of(EventKind::Mkdir))
+        .or(Self::of(EventKind::Mknod))
+        .or(Self::of(EventKind::Truncate))
+        .or(Self::of(EventKind::Chmod))
+        .or(Self::of(EventKind::Chown))
+        .or(Self::of(EventKind::Setxattr))
+        .or(Self::of(EventKind::Mount));
+    const FILE: Self = Self::OPEN.or(Self::CHANGE);
 
-    const WORDS: &[(Self, &str)] = &[
-        (Self::ALERT, "alert"),
-        (Self::FORK, "fork"),
-        (Self::EXEC, "exec"),
-        (Self::EXIT, "end"),
-        (Self::OBSERVED, "already_running"),
-        (Self::OPEN, "creation, modification"),
-        (Self::RENAME, "rename"),
-        (Self::LISTEN, "listen"),
-    ];
+    /// The documents of one kind of event: its number is the place of the bit.
+    const fn of(kind: EventKind) -> Self {
+        Self(1 << kind.raw())
+    }
 
     const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -99,16 +108,8 @@ impl Docs {
 
     /// Whether the document is one of these.
     #[must_use]
-    pub const fn cover(self, document: &Document) -> bool {
-        let kind = match document.event.event.payload {
-            Payload::Fork(_) => Self::FORK,
-            Payload::Exec(_) => Self::EXEC,
-            Payload::Exit(_) => Self::EXIT,
-            Payload::Open(_) => Self::OPEN,
-            Payload::Rename(_) => Self::RENAME,
-            Payload::Listen(_) => Self::LISTEN,
-            Payload::Observed(_) => Self::OBSERVED,
-        };
+    pub fn cover(self, document: &Document) -> bool {
+        let kind = Self::of(document.event.event.payload.kind());
         self.0 & kind.0 != 0 || (document.alert.is_some() && self.0 & Self::ALERT.0 != 0)
     }
 
@@ -118,11 +119,15 @@ impl Docs {
         if self == Self::ALL {
             return "all".to_owned();
         }
-        let words: Vec<&str> = Self::WORDS
+        let alert = (self.0 & Self::ALERT.0 != 0).then_some("alert");
+        let kinds = EventKind::ALL
             .iter()
-            .filter(|(docs, _)| self.0 & docs.0 != 0)
-            .map(|(_, word)| *word)
-            .collect();
+            .filter(|kind| self.0 & Self::of(**kind).0 != 0)
+            .map(|kind| match kind {
+                EventKind::Open => "creation, modification",
+                kind => kind.name(),
+            });
+        let words: Vec<&str> = alert.into_iter().chain(kinds).collect();
         words.join(", ")
     }
 }
@@ -382,8 +387,8 @@ pub(super) static FIELDS: &[Field] = &[
     one("file.size", Long, OPEN, "Bytes when it was opened.", |s| number(opened(s)?.size)),
     one("file.Ext.original.path", Keyword, RENAME, "The path before the rename.", |s| bytes(&renamed(s)?.old)),
 
-    one("server.ip", Ip, LISTEN, "Address that the process listens on.", |s| { let l = listening(s)?; owned(address(l.family, l.addr)?.to_string()) }),
-    one("server.port", Long, LISTEN, "Port that the process listens on.", |s| number(listening(s)?.port)),
+    one("server.ip", Ip, LISTEN, "Address that the process listens on.", |s| { let l = listening(s)?; owned(address(l.family, l.local_addr)?.to_string()) }),
+    one("server.port", Long, LISTEN, "Port that the process listens on.", |s| number(listening(s)?.local_port)),
     one("network.type", Keyword, LISTEN, "`ipv4` or `ipv6`.", |s| text(family(listening(s)?.family)?)),
 
     one("container.id", Keyword, ALL, "Container of the process, from its cgroup.", |s| text(s.process.container_id.as_deref()?)),

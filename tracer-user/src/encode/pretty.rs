@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::facts::{peer, socket};
 use super::scope::Scope;
-use super::summary::{command, label, path, sentence};
+use super::summary::{command, file_verb, label, path, sentence};
 use super::text::{put, visible_prose};
 use super::words::{args_truncated, is_memfd};
 use crate::alert::{Alert, Document, Severity};
@@ -140,26 +140,28 @@ impl Page<'_> {
 
     fn file(&self) -> Vec<(&'static str, String)> {
         let mut facts = match self.scope.payload() {
-            Payload::Open(open) => {
-                let verb = if open.created {
-                    "created"
-                } else {
-                    "opened for writing"
-                };
+            Payload::File(file) => {
+                let verb = file_verb(file);
                 vec![(
                     "file",
-                    format!("{} ({verb}, owner {})", path(&open.path), open.uid),
+                    format!("{} ({verb}, owner {})", path(&file.path), file.uid),
                 )]
             }
-            Payload::Rename(rename) => vec![
-                ("file", path(&rename.new)),
-                ("renamed", format!("from {}", path(&rename.old))),
+            Payload::Change(change) if change.old.is_empty() => vec![("file", path(&change.new))],
+            Payload::Change(change) => vec![
+                ("file", path(&change.new)),
+                ("renamed", format!("from {}", path(&change.old))),
             ],
             Payload::Fork(_)
             | Payload::Exec(_)
             | Payload::Observed(_)
             | Payload::Exit(_)
-            | Payload::Listen(_) => Vec::new(),
+            | Payload::Socket(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => Vec::new(),
         };
         let directory = self.scope.document.alert.as_ref();
         if let Some(directory) = directory.and_then(|alert| alert.directory.as_ref()) {

@@ -205,13 +205,18 @@ impl<'a> Scope<'a> {
     /// The file of a file event.
     pub(super) fn path(self) -> Option<&'a [u8]> {
         match self.payload() {
-            Payload::Open(open) => Some(&open.path),
-            Payload::Rename(rename) => Some(&rename.new),
+            Payload::File(open) => Some(&open.path),
+            Payload::Change(rename) => Some(&rename.new),
             Payload::Fork(_)
             | Payload::Exec(_)
             | Payload::Observed(_)
             | Payload::Exit(_)
-            | Payload::Listen(_) => None,
+            | Payload::Socket(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => None,
         }
     }
 }

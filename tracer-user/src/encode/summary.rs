@@ -1,9 +1,11 @@
 //! Sentences about documents, safe to show.
 
+use tracer_common::event::{EventKind, FdInfo};
+
 use super::scope::Scope;
 use super::text::{quoted, visible};
 use super::words::{Status, address, signal};
-use crate::event::{Exec, Payload};
+use crate::event::{Exec, FileAccess, Payload};
 
 /// `php-fpm8.2(815)`
 pub(super) fn label(scope: Scope<'_>) -> String {
@@ -54,27 +56,61 @@ pub(super) fn sentence(scope: Scope<'_>) -> String {
                 },
             }
         }
-        Payload::Open(open) => {
-            let verb = if open.created {
-                "created"
-            } else {
-                "opened for writing"
-            };
-            format!("{who} {verb} {}", path(&open.path))
+        Payload::File(file) => format!("{who} {} {}", file_verb(file), path(&file.path)),
+        Payload::Change(change) => {
+            let old = path(&change.old);
+            let new = path(&change.new);
+            match change.kind {
+                EventKind::Rename => format!("{who} renamed {old} to {new}"),
+                EventKind::Link => format!("{who} linked {old} as {new}"),
+                kind => format!("{who} {}: {new}", kind.name()),
+            }
         }
-        Payload::Rename(rename) => format!(
-            "{who} renamed {} to {}",
-            path(&rename.old),
-            path(&rename.new)
-        ),
-        Payload::Listen(listen) => match address(listen.family, listen.addr) {
-            Some(ip) => format!(
-                "{who} listens on {}",
-                std::net::SocketAddr::new(ip, listen.port)
-            ),
-            None => format!("{who} listens on port {}", listen.port),
+        Payload::Socket(socket) => {
+            let FdInfo {
+                family,
+                local_addr,
+                local_port,
+                ..
+            } = socket.socket;
+            let verb = match socket.kind {
+                EventKind::Listen => "listens on",
+                kind => kind.name(),
+            };
+            match address(family, local_addr) {
+                Some(ip) => format!("{who} {verb} {}", std::net::SocketAddr::new(ip, local_port)),
+                None => format!("{who} {verb} port {local_port}"),
+            }
+        }
+        Payload::ExecFailed(failed) => {
+            format!("{who} could not execute {}", path(&failed.filename))
+        }
+        Payload::Credentials(credentials) => {
+            format!("{who} became user {}", credentials.ids.euid)
+        }
+        Payload::Namespace(_) => format!("{who} changed namespaces or its root directory"),
+        Payload::Trace(trace) => match trace.target {
+            Some(target) => format!("{who} reached into process {}", target.tgid),
+            None => format!("{who} reached into a process"),
         },
+        Payload::Comm(comm) => format!("{who} called itself {}", path(text(&comm.new))),
     }
+}
+
+/// What was done with a file.
+pub(super) const fn file_verb(file: &FileAccess) -> &'static str {
+    match file.kind {
+        EventKind::Write => "wrote to",
+        EventKind::Map => "mapped",
+        EventKind::Read => "opened for reading",
+        _ if file.created => "created",
+        _ => "opened for writing",
+    }
+}
+
+/// A string of the kernel: up to its NUL.
+fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
 }
 
 /// A path, visible; a question mark where it is not known.

@@ -34,5 +34,6 @@ pub(crate) fn exec(exe: &str, args: &[&str]) -> Exec {
             start_ticks: 0,
         },
         old_tid: 1,
+        writer: None,
     }
 }

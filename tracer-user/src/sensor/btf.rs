@@ -246,14 +246,16 @@ impl Btf {
         Ok(btf)
     }
 
-    /// The value of one row of the offset table: `struct.member...`, `enum tag.value` or
-    /// `sizeof struct`.
+    /// The value of one row of the offset table: `struct.member...`, `enum tag.value`,
+    /// `sizeof struct` or `bit struct.member`.
     #[must_use]
     pub fn lookup(&self, row: &str) -> Option<u32> {
         if let Some(path) = row.strip_prefix("enum ") {
             self.enumerator(path)
         } else if let Some(tag) = row.strip_prefix("sizeof ") {
             self.size_of(tag)
+        } else if let Some(path) = row.strip_prefix("bit ") {
+            self.bit_offset(path)
         } else {
             self.member_offset(row)
         }
@@ -273,6 +275,20 @@ impl Btf {
             .filter(|(_, ty)| ty.is_composite())
             .find_map(|(_, ty)| self.walk(ty, path, &mut visits))?;
         (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// Bits from the start of a structure to a bit-field of it, by `struct.member`; `None` for a
+    /// member that is none.
+    #[must_use]
+    pub fn bit_offset(&self, path: &str) -> Option<u32> {
+        let (tag, name) = path.split_once('.')?;
+        self.named(tag)
+            .filter(|(_, ty)| ty.is_composite())
+            .find_map(|(_, ty)| {
+                let named = |member: &Member| self.string(member.name) == Some(name.as_bytes());
+                let member = ty.members().find(named)?;
+                member.bitfield.then_some(member.bits)
+            })
     }
 
     /// The value of an enumerator, by `tag.value`; `None` where it is negative or does not fit.

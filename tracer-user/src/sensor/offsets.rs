@@ -7,9 +7,11 @@
 use std::fmt;
 
 use tracer_common::control::{ABSENT, Control, SyscallAbi};
+use tracer_common::limits::QUOTA_PER_SECOND;
 use tracer_common::offsets::{KernelOffsets, Member};
 
 use super::btf::Btf;
+use super::calls;
 
 /// The table, as far as this kernel has it.
 #[derive(Clone, Debug)]
@@ -92,9 +94,13 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, OffsetsError> {
 /// Where the architecture is not supported, or its registers are not in the BTF.
 pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsError> {
     let at = |name: &'static str| btf.lookup(name).ok_or(OffsetsError::Syscall(name));
+    let base = Control {
+        own_tgid,
+        quota_per_second: QUOTA_PER_SECOND,
+        ..Control::ZERO
+    };
     match arch {
         "x86_64" => Ok(Control {
-            own_tgid,
             // The number at entry; `ax` holds the result at exit. Other registers are as the
             // caller left them: arch/x86/entry/calling.h, PUSH_REGS.
             nr_offset: at("pt_regs.orig_ax")?,
@@ -106,9 +112,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
             // __X32_SYSCALL_BIT: arch/x86/include/uapi/asm/unistd.h. The calls of the table have the
             // same numbers with and without it.
             x32_mask: 0x4000_0000,
-            wake_bytes: 0,
             abi: [
-                // arch/x86/entry/syscalls/syscall_64.tbl; arguments as in
                 // arch/x86/include/asm/syscall_wrapper.h, SC_X86_64_REGS_TO_ARGS.
                 SyscallAbi {
                     arg: [
@@ -117,16 +121,10 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                         at("pt_regs.dx")?,
                         at("pt_regs.r10")?,
                         at("pt_regs.r8")?,
+                        at("pt_regs.r9")?,
                     ],
-                    open: 2,
-                    creat: 85,
-                    openat: 257,
-                    openat2: 437,
-                    rename: 82,
-                    renameat: 264,
-                    renameat2: 316,
                 },
-                // arch/x86/entry/syscalls/syscall_32.tbl; SC_IA32_REGS_TO_ARGS.
+                // The same file, SC_IA32_REGS_TO_ARGS.
                 SyscallAbi {
                     arg: [
                         at("pt_regs.bx")?,
@@ -134,16 +132,12 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                         at("pt_regs.dx")?,
                         at("pt_regs.si")?,
                         at("pt_regs.di")?,
+                        at("pt_regs.bp")?,
                     ],
-                    open: 5,
-                    creat: 8,
-                    openat: 295,
-                    openat2: 437,
-                    rename: 38,
-                    renameat: 302,
-                    renameat2: 353,
                 },
             ],
+            calls: [calls::table(calls::X86_64), calls::table(calls::I386)],
+            ..base
         }),
         "aarch64" => {
             let register = |number: u32| {
@@ -160,40 +154,17 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
                 register(2)?,
                 register(3)?,
                 register(4)?,
+                register(5)?,
             ];
             Ok(Control {
-                own_tgid,
                 nr_offset: at("pt_regs.syscallno")?,
                 // TIF_32BIT, a property of the process: arch/arm64/include/asm/thread_info.h. The
                 // flags are 64 bits, and this is the lower half of them.
                 compat_offset: at("task_struct.thread_info.flags")?,
                 compat_shift: 22,
-                x32_mask: 0,
-                wake_bytes: 0,
-                abi: [
-                    // include/uapi/asm-generic/unistd.h
-                    SyscallAbi {
-                        arg,
-                        open: ABSENT,
-                        creat: ABSENT,
-                        openat: 56,
-                        openat2: 437,
-                        rename: ABSENT,
-                        renameat: 38,
-                        renameat2: 276,
-                    },
-                    // arch/arm64/tools/syscall_32.tbl (include/asm/unistd32.h on older kernels).
-                    SyscallAbi {
-                        arg,
-                        open: 5,
-                        creat: 8,
-                        openat: 322,
-                        openat2: 437,
-                        rename: 38,
-                        renameat: 329,
-                        renameat2: 382,
-                    },
-                ],
+                abi: [SyscallAbi { arg }, SyscallAbi { arg }],
+                calls: [calls::table(calls::AARCH64), calls::table(calls::ARM)],
+                ..base
             })
         }
         other => Err(OffsetsError::Arch(other.to_owned())),

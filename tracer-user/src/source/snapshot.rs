@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tracer_common::event::{
-    EventHeader, EventKind, ExecBody, FdInfo, ListenBody, VERSION, fd_kind, flag,
+    EventHeader, EventKind, ExecBody, FdInfo, SocketBody, VERSION, fd_kind, flag,
 };
 use tracer_common::limits::{
     ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, CGROUP_BYTES, PATH_BYTES, STRING_BYTES,
@@ -24,6 +24,10 @@ use tracer_common::wire::as_bytes;
 
 use crate::detect::roles;
 use crate::event::{TICK_NS, components};
+
+/// `TCP_LISTEN` (include/net/tcp_states.h) and `SOCK_STREAM` (include/linux/net.h).
+const TCP_LISTEN: u8 = 10;
+const SOCK_STREAM: u16 = 1;
 
 /// Most bytes read of any one file: a command line may have megabytes.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -58,7 +62,7 @@ pub fn take(proc: &Path, boot_ns: u64, mut give: impl FnMut(Bytes)) -> io::Resul
         let parent_start = found.get(&seen.ppid).map_or(0, |parent| parent.start_ticks);
         give(seen.record(*pid, parent_start, boot_ns));
     }
-    let mut tables: HashMap<u32, HashMap<u64, ListenBody>> = HashMap::new();
+    let mut tables: HashMap<u32, HashMap<u64, SocketBody>> = HashMap::new();
     for pid in &pids {
         let Some(seen) = found.get(pid) else { continue };
         if !roles::is_runtime(&seen.exe) {
@@ -71,7 +75,7 @@ pub fn take(proc: &Path, boot_ns: u64, mut give: impl FnMut(Bytes)) -> io::Resul
         for body in listening(&dir, table) {
             let header = seen.header(EventKind::Listen, *pid, boot_ns, 0);
             let mut record = as_bytes(&header).to_vec();
-            record.extend_from_slice(as_bytes(&ListenBody {
+            record.extend_from_slice(as_bytes(&SocketBody {
                 net_ns: seen.body.ns.net,
                 ..body
             }));
@@ -169,7 +173,8 @@ impl Seen {
             flags: self.flags,
             tier: Tier::Snapshot as u8,
             version: VERSION,
-            reserved: 0,
+            slot: 0,
+            seq: 0,
         }
     }
 
@@ -319,7 +324,7 @@ fn descriptor(path: &Path) -> FdInfo {
 }
 
 /// The listening sockets of the process's network namespace, by socket inode.
-fn listeners(dir: &Path) -> HashMap<u64, ListenBody> {
+fn listeners(dir: &Path) -> HashMap<u64, SocketBody> {
     let mut found = HashMap::new();
     for (name, family) in [("tcp", 2u16), ("tcp6", 10)] {
         let text = read(&dir.join("net").join(name)).unwrap_or_default();
@@ -337,27 +342,39 @@ fn listeners(dir: &Path) -> HashMap<u64, ListenBody> {
 
 /// A line of `/proc/net/tcp`: local address, state `0A`, inode (proc_net_tcp, Documentation/
 /// networking/proc_net_tcp.rst).
-fn listener(line: &str, family: u16) -> Option<(u64, ListenBody)> {
+fn listener(line: &str, family: u16) -> Option<(u64, SocketBody)> {
     let mut fields = line.split_ascii_whitespace();
     let (address, port) = fields.nth(1)?.split_once(':')?;
     if fields.nth(1)? != "0A" {
         return None;
     }
     let inode = fields.nth(5)?.parse().ok()?;
-    let mut body = ListenBody {
-        port: u16::from_str_radix(port, 16).ok()?,
-        family,
-        ..ListenBody::ZERO
+    let mut body = SocketBody {
+        socket: FdInfo {
+            inode,
+            local_port: u16::from_str_radix(port, 16).ok()?,
+            family,
+            kind: fd_kind::SOCKET,
+            state: TCP_LISTEN,
+            ..FdInfo::ZERO
+        },
+        socket_type: SOCK_STREAM,
+        fd: u32::MAX,
+        ..SocketBody::ZERO
     };
     // Words of 32 bits, each printed as the host reads it.
-    for (word, bytes) in address.as_bytes().chunks(8).zip(body.addr.chunks_mut(4)) {
+    for (word, bytes) in address
+        .as_bytes()
+        .chunks(8)
+        .zip(body.socket.local_addr.chunks_mut(4))
+    {
         let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
         bytes.copy_from_slice(&word.to_ne_bytes());
     }
     Some((inode, body))
 }
 
-fn listening(dir: &Path, table: &HashMap<u64, ListenBody>) -> Vec<ListenBody> {
+fn listening(dir: &Path, table: &HashMap<u64, SocketBody>) -> Vec<SocketBody> {
     let mut inodes = HashSet::new();
     for entry in fs::read_dir(dir.join("fd")).into_iter().flatten().flatten() {
         let target = link(&entry.path());
@@ -370,12 +387,12 @@ fn listening(dir: &Path, table: &HashMap<u64, ListenBody>) -> Vec<ListenBody> {
             inodes.insert(inode);
         }
     }
-    let mut bodies: Vec<ListenBody> = inodes
+    let mut bodies: Vec<SocketBody> = inodes
         .iter()
         .filter_map(|inode| table.get(inode))
         .copied()
         .collect();
-    bodies.sort_unstable_by_key(|body| (body.port, body.family));
+    bodies.sort_unstable_by_key(|body| (body.socket.local_port, body.socket.family));
     bodies
 }
 
@@ -453,8 +470,8 @@ mod tests {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     \
                     0        0 31337 1 0000000000000000 100 0 0 10 0";
         let (inode, body) = listener(line, 2).unwrap();
-        assert_eq!((inode, body.port), (31337, 8080));
-        assert_eq!(body.addr[..4], [127, 0, 0, 1]);
+        assert_eq!((inode, body.socket.local_port), (31337, 8080));
+        assert_eq!(body.socket.local_addr[..4], [127, 0, 0, 1]);
         assert!(listener(&line.replace(" 0A ", " 01 "), 2).is_none());
     }
 

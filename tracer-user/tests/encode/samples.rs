@@ -116,7 +116,7 @@ fn shell() -> Sample {
 /// php-fpm creates a page.
 fn creation() -> Sample {
     let mut document = document(
-        Payload::Open(Box::new(open("/var/www/html/uploads/shell.php"))),
+        Payload::File(Box::new(open("/var/www/html/uploads/shell.php"))),
         worker(),
         vec![master(), systemd()],
     );
@@ -139,7 +139,7 @@ fn creation() -> Sample {
 /// php-fpm moves an upload into the served directory.
 fn rename_alert() -> Sample {
     let mut document = document(
-        Payload::Rename(Box::new(Rename {
+        Payload::Change(Box::new(Rename {
             old: b"/tmp/phpA1b2C3".to_vec(),
             new: b"/var/www/html/a.phtml".to_vec(),
             flags: 1,
@@ -231,7 +231,7 @@ fn listen() -> Sample {
     });
     node.ports = vec![3000, 8080];
     let document = document(
-        Payload::Listen(Listen {
+        Payload::Socket(Listen {
             port: 8080,
             family: 2,
             addr: four([127, 0, 0, 1]),
@@ -246,7 +246,7 @@ fn listen() -> Sample {
 fn listen6() -> Sample {
     let java = exec("/usr/lib/jvm/bin/java", &["java", "-jar", "app.jar"]);
     let document = document(
-        Payload::Listen(Listen {
+        Payload::Socket(Listen {
             port: 8443,
             family: 10,
             addr: [0; 16],
@@ -316,7 +316,7 @@ fn hostile() -> Sample {
 /// A rename between hostile names: a plain event.
 fn hostile_path() -> Sample {
     let document = document(
-        Payload::Rename(Box::new(Rename {
+        Payload::Change(Box::new(Rename {
             old: b"/tmp/\xe9\n2026-01-02T03:05:15.129Z  forged(1) line".to_vec(),
             new: b"/var/www/\"\x1b[1A\\n.p\xfeh".to_vec(),
             flags: 2,
@@ -449,7 +449,7 @@ fn modification() -> Sample {
     file.nlink = 0;
     file.f_flags = 0o1 | 0o2000 | 0o1000;
     let mut document = document(
-        Payload::Open(Box::new(file)),
+        Payload::File(Box::new(file)),
         worker(),
         vec![master(), systemd()],
     );
@@ -479,7 +479,7 @@ fn bare() -> Sample {
     let mut file = open("/memfd:x");
     file.nlink = 0;
     let mut document = document(
-        Payload::Open(Box::new(file)),
+        Payload::File(Box::new(file)),
         view(907, 66 * SECOND, None),
         Vec::new(),
     );
@@ -496,10 +496,10 @@ fn sample(name: &'static str, document: Document) -> Sample {
 
 fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView>) -> Document {
     process.ids = match &payload {
-        Payload::Open(open) => Some(open.ids),
-        Payload::Rename(rename) => Some(rename.ids),
+        Payload::File(open) => Some(open.ids),
+        Payload::Change(rename) => Some(rename.ids),
         Payload::Exec(exec) | Payload::Observed(exec) => Some(exec.ids),
-        Payload::Fork(_) | Payload::Exit(_) | Payload::Listen(_) => process.ids,
+        Payload::Fork(_) | Payload::Exit(_) | Payload::Socket(_) => process.ids,
     };
     Document {
         event: EnrichedEvent {

@@ -512,8 +512,9 @@ fn a_role_is_added_to_a_tag(stage: &mut Stage) -> Outcome {
     let (meta, _) = stage.watch.exec(child.pid);
     let tag = Tag {
         roles: TAG.roles | Role::Database.bit(),
+        server: child.pid,
         distance: 0,
-        reserved: 0,
+        ..TAG
     };
     assert_eq!(meta.tag, tag);
     assert_eq!(stage.watch.sensor.tag(child.pid), Some(tag));

@@ -229,6 +229,7 @@ pub(crate) fn exec(pid: u32, image: &Image) -> Exec {
         stdio: [0, 1, 2].map(|number| fd(pid, number)),
         parent: parent(pid),
         old_tid: pid,
+        writer: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 
-use tracer::event::Listen;
+use tracer::event::Socket;
 use tracer_common::tag::Tag;
 
 use crate::child::Child;
@@ -20,6 +20,26 @@ pub(crate) const TESTS: &[Test] = tests!("listen":
 );
 
 /// Listens, and holds the record against the socket's own address.
+/// What a listener is known by.
+#[derive(Debug, PartialEq, Eq)]
+struct Listening {
+    port: u16,
+    family: u16,
+    addr: [u8; 16],
+    net_ns: u32,
+}
+
+impl Listening {
+    fn of(listen: &Socket) -> Self {
+        Self {
+            port: listen.socket.local_port,
+            family: listen.socket.family,
+            addr: listen.socket.local_addr,
+            net_ns: listen.net_ns,
+        }
+    }
+}
+
 fn check(stage: &mut Stage, address: IpAddr, family: u16, octets: [u8; 16]) -> Outcome {
     let span = Span::begin();
     let listener = match TcpListener::bind((address, 0)) {
@@ -28,13 +48,13 @@ fn check(stage: &mut Stage, address: IpAddr, family: u16, octets: [u8; 16]) -> O
     };
     let (meta, listen) = stage.watch.listen(sys::pid());
     span.check(&meta, facts::key(sys::pid()), sys::tid(), Tag::ZERO, 0);
-    let expected = Listen {
+    let expected = Listening {
         port: listener.local_addr().unwrap().port(),
         family,
         addr: octets,
         net_ns: facts::namespace(sys::pid(), "net"),
     };
-    assert_eq!(listen, expected);
+    assert_eq!(Listening::of(&listen), expected);
     Ok(())
 }
 
@@ -60,7 +80,10 @@ fn connections_are_no_events(stage: &mut Stage) -> Outcome {
     let last = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     for listener in [&first, &last] {
         let (_, listen) = stage.watch.listen(sys::pid());
-        assert_eq!(listen.port, listener.local_addr().unwrap().port());
+        assert_eq!(
+            listen.socket.local_port,
+            listener.local_addr().unwrap().port()
+        );
     }
     assert_eq!(stage.watch.rest(sys::pid()), []);
     Ok(())
@@ -78,13 +101,13 @@ fn another_network_namespace(stage: &mut Stage) -> Outcome {
     child.go();
     child.hear();
     let (_, listen) = stage.watch.listen(child.pid);
-    let expected = Listen {
+    let expected = Listening {
         port: 8080,
         family: 2,
         addr: [0; 16],
         net_ns: facts::namespace(child.pid, "net"),
     };
-    assert_eq!(listen, expected);
+    assert_eq!(Listening::of(&listen), expected);
     assert_ne!(listen.net_ns, facts::namespace(sys::pid(), "net"));
     child.go();
     child.end_well();
@@ -117,6 +140,13 @@ fn without_a_port(stage: &mut Stage) -> Outcome {
     let socket = sys::tcp_socket();
     sys::listen(socket.as_raw_fd()).unwrap();
     let (_, listen) = stage.watch.listen(sys::pid());
-    assert_eq!((listen.port, listen.family, listen.addr), (0, 2, [0; 16]));
+    assert_eq!(
+        (
+            listen.socket.local_port,
+            listen.socket.family,
+            listen.socket.local_addr
+        ),
+        (0, 2, [0; 16])
+    );
     Ok(())
 }

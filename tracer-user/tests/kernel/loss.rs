@@ -142,7 +142,7 @@ fn a_full_file_ring(stage: &mut Stage) -> Outcome {
         let rest = watch.rest(child.pid);
         let opens = rest
             .iter()
-            .filter(|event| matches!(event.payload, Payload::Open(_)));
+            .filter(|event| matches!(event.payload, Payload::File(_)));
         opens.count() as u64
     };
     let (received, lost) = (opens(&mut small), small.drops(Lost::FileRingFull) - before);

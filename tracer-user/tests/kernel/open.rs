@@ -13,8 +13,8 @@ use libc::{
     AT_FDCWD, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC,
     O_WRONLY,
 };
-use tracer::event::{FileId, Meta, Open};
-use tracer_common::event::{Ids, flag};
+use tracer::event::{FileAccess, FileId, Meta};
+use tracer_common::event::{EventKind, Ids, flag};
 use tracer_common::limits::PATH_STEPS;
 use tracer_common::tag::Tag;
 
@@ -49,13 +49,18 @@ fn tell(talk: &mut Talk, opened: io::Result<OwnedFd>) {
 }
 
 /// What the child said last, at this path.
-fn told(child: &mut Child, path: impl AsRef<Path>, created: bool) -> Open {
+fn told(child: &mut Child, path: impl AsRef<Path>, created: bool) -> FileAccess {
     let mut number = || child.hear();
     let file = FileId {
         dev: number().try_into().unwrap(),
         inode: number(),
     };
-    Open {
+    FileAccess {
+        kind: EventKind::Open,
+        directory: None,
+        writer: None,
+        access: 0,
+        generation: 0,
         path: bytes(path),
         file,
         created,
@@ -120,7 +125,12 @@ fn every_fact(stage: &mut Stage) -> Outcome {
         egid: 0,
         sgid: 0,
     };
-    let expected = Open {
+    let expected = FileAccess {
+        kind: EventKind::Open,
+        directory: None,
+        writer: None,
+        access: 0,
+        generation: 0,
         path: bytes(&path),
         file: facts::file(&path),
         created: false,
@@ -296,7 +306,7 @@ fn the_agent_itself_is_left_out(stage: &mut Stage) -> Outcome {
     let opens = stage.watch.rest(sys::pid());
     let opens = opens
         .iter()
-        .filter(|event| matches!(event.payload, tracer::event::Payload::Open(_)));
+        .filter(|event| matches!(event.payload, tracer::event::Payload::File(_)));
     assert_eq!(opens.count(), 0);
     nothing_else(stage, child);
     Ok(())

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use libc::AT_FDCWD;
-use tracer::event::{Meta, Rename};
-use tracer_common::event::{Ids, flag};
+use tracer::event::{Change, Meta};
+use tracer_common::event::{EventKind, Ids, flag};
 use tracer_common::limits::STRING_BYTES;
 
 use crate::child::{Child, Talk};
@@ -38,9 +38,18 @@ fn server(stage: &mut Stage, body: impl FnOnce(&mut Talk)) -> Child {
 /// Takes the next record, which must have these names.
 fn expect(stage: &mut Stage, child: &Child, old: &Path, new: &Path, flags: u32) -> Meta {
     let (meta, rename) = stage.watch.rename(child.pid);
-    let expected = Rename {
+    let expected = Change {
+        kind: EventKind::Rename,
         old: bytes(old),
         new: bytes(new),
+        detail: Vec::new(),
+        early: None,
+        file: None,
+        directory: None,
+        writer: None,
+        number: 0,
+        mode: 0,
+        new_mode: 0,
         flags,
         ids: facts::ids(child.pid),
         mnt_ns: facts::namespace(child.pid, "mnt"),

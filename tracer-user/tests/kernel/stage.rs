@@ -43,7 +43,9 @@ pub(crate) type Outcome = Result<(), Skip>;
 /// A tag that no executable gives.
 pub(crate) const TAG: Tag = Tag {
     roles: Role::Mail.bit() | Role::Ftp.bit(),
+    server: 0,
     distance: 3,
+    via: 0,
     reserved: 0,
 };
 
@@ -199,6 +201,8 @@ impl Span {
             tier: Tier::Tracepoint,
             flags,
             cpu: meta.cpu,
+            slot: meta.slot,
+            seq: meta.seq,
         };
         assert_eq!(*meta, expected);
         assert_eq!(ProcessKey::new(subject.tgid, meta.start_boot_ns), subject);

@@ -7,8 +7,9 @@ use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use tracer::event::{Event, Exec, Exit, Fork, Listen, Meta, Open, Payload, Rename, decode};
+use tracer::event::{Change, Event, Exec, Exit, FileAccess, Fork, Meta, Payload, Socket, decode};
 use tracer::sensor::{Sensor, SensorError, SensorOptions};
+use tracer_common::event::EventKind;
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
 use tracer_common::probe::Drop as Lost;
 
@@ -144,27 +145,56 @@ impl Watch {
         })
     }
 
-    /// The next open of a process.
-    pub(crate) fn open(&mut self, tgid: u32) -> (Meta, Open) {
-        self.take("open", tgid, |payload| match payload {
-            Payload::Open(open) => Some((**open).clone()),
+    /// The next open of a process. The generation of a file is not known outside the kernel: it is
+    /// left out, as is who wrote the file before.
+    pub(crate) fn open(&mut self, tgid: u32) -> (Meta, FileAccess) {
+        let (meta, open) = self.file(EventKind::Open, tgid);
+        let open = FileAccess {
+            generation: 0,
+            writer: None,
+            ..open
+        };
+        (meta, open)
+    }
+
+    /// The next use of a file of this kind by a process.
+    pub(crate) fn file(&mut self, kind: EventKind, tgid: u32) -> (Meta, FileAccess) {
+        self.take(kind.name(), tgid, |payload| match payload {
+            Payload::File(file) if file.kind == kind => Some((**file).clone()),
             _ => None,
         })
     }
 
     /// The next rename of a process.
-    pub(crate) fn rename(&mut self, tgid: u32) -> (Meta, Rename) {
-        self.take("rename", tgid, |payload| match payload {
-            Payload::Rename(rename) => Some((**rename).clone()),
+    pub(crate) fn rename(&mut self, tgid: u32) -> (Meta, Change) {
+        self.change(EventKind::Rename, tgid)
+    }
+
+    /// The next change of this kind by a process.
+    pub(crate) fn change(&mut self, kind: EventKind, tgid: u32) -> (Meta, Change) {
+        self.take(kind.name(), tgid, |payload| match payload {
+            Payload::Change(change) if change.kind == kind => Some((**change).clone()),
             _ => None,
         })
     }
 
     /// The next listen of a process.
-    pub(crate) fn listen(&mut self, tgid: u32) -> (Meta, Listen) {
-        self.take("listen", tgid, |payload| match payload {
-            Payload::Listen(listen) => Some(*listen),
+    pub(crate) fn listen(&mut self, tgid: u32) -> (Meta, Socket) {
+        self.socket(EventKind::Listen, tgid)
+    }
+
+    /// The next use of a socket of this kind by a process.
+    pub(crate) fn socket(&mut self, kind: EventKind, tgid: u32) -> (Meta, Socket) {
+        self.take(kind.name(), tgid, |payload| match payload {
+            Payload::Socket(socket) if socket.kind == kind => Some((**socket).clone()),
             _ => None,
+        })
+    }
+
+    /// The next event of this kind of a process.
+    pub(crate) fn event(&mut self, kind: EventKind, tgid: u32) -> (Meta, Payload) {
+        self.take(kind.name(), tgid, |payload| {
+            (payload.kind() == kind).then(|| payload.clone())
         })
     }
 

@@ -67,13 +67,13 @@ fn every_kind_is_read_whole() {
                     && exec.args_len == 23
             }
             (EventKind::Exit, Payload::Exit(exit)) => exit.status == 256,
-            (EventKind::Open, Payload::Open(open)) => {
+            (EventKind::Open, Payload::File(open)) => {
                 open.path == b"/srv/www/x.php" && open.created
             }
-            (EventKind::Rename, Payload::Rename(rename)) => {
+            (EventKind::Rename, Payload::Change(rename)) => {
                 rename.old == b"/srv/www/a" && rename.new == b"/srv/www/c.php"
             }
-            (EventKind::Listen, Payload::Listen(listen)) => listen.port == 80,
+            (EventKind::Listen, Payload::Socket(listen)) => listen.port == 80,
             (EventKind::Observed, Payload::Observed(exec)) => {
                 exec.exe == b"/sbin/init" && event.meta.tier == Tier::Snapshot
             }

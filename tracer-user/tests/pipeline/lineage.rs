@@ -104,7 +104,7 @@ fn either_ring_may_come_first() {
         };
         matches!(
             decode(bytes).unwrap().payload,
-            Payload::Open(_) | Payload::Rename(_)
+            Payload::File(_) | Payload::Change(_)
         )
     };
     let at = all
