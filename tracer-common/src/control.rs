@@ -31,8 +31,10 @@ calls! {
     Mmap = 5;
     /// rename(old, new)
     Rename = 10;
-    /// renameat(dir, old, dir, new), renameat2(dir, old, dir, new, flags)
+    /// renameat(dir, old, dir, new)
     Renameat = 11;
+    /// renameat2(dir, old, dir, new, flags)
+    Renameat2 = 36;
     /// link(old, new)
     Link = 12;
     /// linkat(dir, old, dir, new, flags)

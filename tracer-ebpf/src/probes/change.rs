@@ -15,7 +15,7 @@ const AT_FDCWD: i32 = -100;
 /// Whether a call is one of those below.
 #[inline(always)]
 pub fn is_change(call: &Syscall) -> bool {
-    call.is(Call::Rename) || call.is(Call::Renameat)
+    call.is(Call::Rename) || call.is(Call::Renameat) || call.is(Call::Renameat2)
 }
 
 /// Names are read after the call, when their pages are resident because the kernel has just read
@@ -36,7 +36,11 @@ pub fn done(caller: &Caller, call: &Syscall) {
             old: call.arg::<1>(),
             new_dir: call.arg::<2>() as i32,
             new: call.arg::<3>(),
-            flags: call.arg::<4>() as u32,
+            flags: if call.is(Call::Renameat2) {
+                call.arg::<4>() as u32
+            } else {
+                0
+            },
         }
     };
     let Some((record, body)) = Record::start::<ChangeBody>(EventKind::Rename, caller) else {

@@ -14,7 +14,7 @@ pub const X86_64: &[Row] = &[
     (Call::Open, 437),
     (Call::Rename, 82),
     (Call::Renameat, 264),
-    (Call::Renameat, 316),
+    (Call::Renameat2, 316),
 ];
 
 /// 32-bit x86: arch/x86/entry/syscalls/syscall_32.tbl.
@@ -25,7 +25,7 @@ pub const I386: &[Row] = &[
     (Call::Open, 437),
     (Call::Rename, 38),
     (Call::Renameat, 302),
-    (Call::Renameat, 353),
+    (Call::Renameat2, 353),
 ];
 
 /// 64-bit ARM: include/uapi/asm-generic/unistd.h.
@@ -33,7 +33,7 @@ pub const AARCH64: &[Row] = &[
     (Call::Open, 56),
     (Call::Open, 437),
     (Call::Renameat, 38),
-    (Call::Renameat, 276),
+    (Call::Renameat2, 276),
 ];
 
 /// 32-bit ARM: arch/arm64/tools/syscall_32.tbl (include/asm/unistd32.h on older kernels).
@@ -44,7 +44,7 @@ pub const ARM: &[Row] = &[
     (Call::Open, 437),
     (Call::Rename, 38),
     (Call::Renameat, 329),
-    (Call::Renameat, 382),
+    (Call::Renameat2, 382),
 ];
 
 /// The rows as the kernel side reads them: by number, zero where none of ours.
