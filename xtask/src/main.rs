@@ -11,6 +11,7 @@ mod host;
 mod libtest;
 mod reference;
 mod run;
+mod site;
 mod test;
 mod tidy;
 mod toolchain;
