@@ -66,7 +66,6 @@ mod task;
 
 pub use file::Path;
 
-
 #[inline(always)]
 fn read_at<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
     if offset == ABSENT {
