@@ -55,7 +55,9 @@ impl Verdict {
         } = smoke;
         let mut parts = Vec::new();
         if let Some(said) = refused {
-            parts.push(format!("refused: {said}"));
+            // The reason; what to do about it follows.
+            let reason = said.split("; ").next().unwrap_or_default();
+            parts.push(format!("refused: {reason}"));
         }
         if !alerts.is_empty() {
             parts.push(format!("{probes} probes, alerts {}", alerts.join(", ")));

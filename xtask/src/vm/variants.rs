@@ -44,8 +44,6 @@ pub(crate) const STOCK: &Variant = &Variant {
 
 /// The exit code of the agent where the kernel lacks what it needs.
 const UNSUPPORTED: u8 = 3;
-/// The exit code of the agent where the kernel refuses BPF to it.
-const REFUSED: u8 = 4;
 
 /// All variants.
 pub(crate) const ALL: [&Variant; 5] = [
@@ -63,7 +61,7 @@ pub(crate) const ALL: [&Variant; 5] = [
         parameters: &["lockdown=confidentiality"],
         prepare: r"grep '\[confidentiality\]' /sys/kernel/security/lockdown",
         refusal: Some(Refusal {
-            status: REFUSED,
+            status: UNSUPPORTED,
             words: &["lockdown"],
         }),
         works_with: None,
