@@ -58,9 +58,9 @@ const VERIFIER: Page = Page {
     name: "verifier",
     title: "What the verifier looks at",
     introduction: "Instructions that the kernel's verifier walks through to accept each program. It \
-                   walks every path, and refuses a program at a\nmillion. A kernel before 5.16 does \
-                   not tell. The figures are in [verifier.tsv](verifier.tsv), and\n`cargo xtask vm \
-                   --all --record` measures them anew; a rise of more than 10 % is told by every \
+                   walks every path, and\nrefuses a program at a million. A kernel before 5.16 does \
+                   not tell. The figures are in\n[verifier.tsv](verifier.tsv), and `cargo xtask vm \
+                   --all --record` measures them anew; a rise of more than 10 %\nis told by every \
                    smoke test.",
 };
 
