@@ -15,6 +15,7 @@ mod site;
 mod test;
 mod tidy;
 mod toolchain;
+mod verifier;
 mod vm;
 
 use std::process::ExitCode;
