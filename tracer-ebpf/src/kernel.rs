@@ -134,10 +134,10 @@ macro_rules! pointers {
                 NonNull::new(address.cast_mut()).map(Self)
             }
 
-            /// The address, to be kept in a map.
+            /// As a number, for a function that takes no pointers.
             #[inline(always)]
-            pub fn raw(self) -> *const u8 {
-                self.ptr()
+            pub fn number(self) -> u64 {
+                self.ptr() as u64
             }
 
             #[inline(always)]
