@@ -355,6 +355,14 @@ impl Record {
         Some((at, unsafe { self.0.cast::<u8>().add(at) }.cast()))
     }
 
+    /// Makes it a record of another kind with the same body.
+    #[inline(always)]
+    pub fn kind(self, raw: u16) {
+        let header = self.0.cast::<EventHeader>();
+        // SAFETY: a slot begins with the header; otherwise as in `len`.
+        unsafe { write_volatile(&raw mut (*header).kind, raw) }
+    }
+
     /// Sends the record.
     #[inline(always)]
     pub fn finish<B: Wire>(self, ring: Ring) {

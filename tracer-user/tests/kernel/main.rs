@@ -37,6 +37,8 @@ mod stage;
 mod stdio;
 mod storm;
 mod sys;
+mod uring;
+mod uring_ring;
 mod watch;
 
 use std::process::ExitCode;
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 9] = [
+    let tests: [&[Test]; 10] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        uring::TESTS,
         listen::TESTS,
         loss::TESTS,
     ];
