@@ -21,7 +21,9 @@ use self::roles::Program;
 use self::written::Written;
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::docroot::{Added, Directories, Entry, Kind};
-use crate::event::{Change, Event, Exec, FileAccess, Payload, ProcessKey, is_inet, is_listening};
+use crate::event::{
+    Change, Event, Exec, FileAccess, Payload, ProcessKey, Writer, is_inet, is_listening,
+};
 use crate::lineage::Store;
 use crate::lineage::process::{Image, Process, Server};
 
@@ -51,12 +53,15 @@ pub struct Found {
     pub severity: Severity,
     /// One sentence.
     pub reason: String,
-    /// Place of the nearest server in the chain, zero being the subject.
-    pub server_depth: usize,
+    /// Place of the nearest server in the chain, zero being the subject; `None` where the server is
+    /// the writer's.
+    pub server_depth: Option<usize>,
     /// That server.
     pub server: Server,
     /// The directory, for a file.
     pub directory: Option<Directory>,
+    /// Who of a server's lineage wrote the file before.
+    pub writer: Option<Writer>,
 }
 
 /// The rules' memory.
@@ -217,14 +222,13 @@ impl Detector {
             rule,
             severity,
             reason,
-            server_depth: nearest.depth,
+            server_depth: Some(nearest.depth),
             server: nearest.server,
             directory: None,
+            writer: exec.writer,
         };
         // Noted where the attack begins: at the child that the server made for it.
-        let begin = store
-            .chain(subject)
-            .nth(found.server_depth.saturating_sub(1));
+        let begin = store.chain(subject).nth(nearest.depth.saturating_sub(1));
         if let Some(key) = begin.map(|process| process.key)
             && let Some(process) = store.get_mut(key)
         {
@@ -371,9 +375,10 @@ impl Detector {
                 nearest.server.role.name(),
                 String::from_utf8_lossy(path),
             ),
-            server_depth: nearest.depth,
+            server_depth: Some(nearest.depth),
             server: nearest.server.clone(),
             directory,
+            writer: event.payload.writer(),
         })
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use tracer_common::tag::{InodeKey, Tag};
 use uuid::Uuid;
 
-use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView};
+use crate::alert::{Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, ProcessView};
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Payload, ProcessKey, decode};
+use crate::event::{Event, Payload, ProcessKey, Writer, decode};
 use crate::lineage::process::{Image, Origin, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
@@ -203,7 +203,7 @@ impl Pipeline {
             self.raise(event, found);
         }
         if self.emit != Emit::Alerts {
-            let event = self.enrich(event);
+            let event = self.enrich(event, event.payload.writer());
             self.documents.push(Document { event, alert: None });
         }
     }
@@ -221,7 +221,7 @@ impl Pipeline {
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
         if self.emit != Emit::Events {
-            let event = self.enrich(event);
+            let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
             self.documents.push(Document { event, alert });
         }
@@ -270,7 +270,7 @@ impl Pipeline {
         }
     }
 
-    fn enrich(&self, event: &Event) -> EnrichedEvent {
+    fn enrich(&self, event: &Event, writer: Option<Writer>) -> EnrichedEvent {
         let mut chain = self.store.chain(event.meta.subject);
         let process = chain.next();
         let oldest = self.store.chain(event.meta.subject).last();
@@ -278,8 +278,9 @@ impl Pipeline {
         let integrity = self.integrity(process, oldest);
         let lineage = chain.map(view).collect();
         let process = process.map_or_else(|| self.unknown(event), view);
-        let child = match &event.payload {
-            Payload::Fork(fork) => self.store.get(fork.child).map(view),
+        let (child, target) = match &event.payload {
+            Payload::Fork(fork) => (Some(fork.child), None),
+            Payload::Trace(trace) => (None, trace.target),
             Payload::Exec(_)
             | Payload::Exit(_)
             | Payload::File(_)
@@ -289,9 +290,10 @@ impl Pipeline {
             | Payload::ExecFailed(_)
             | Payload::Credentials(_)
             | Payload::Namespace(_)
-            | Payload::Trace(_)
-            | Payload::Comm(_) => None,
+            | Payload::Comm(_) => (None, None),
         };
+        let known = |key: Option<ProcessKey>| self.store.get(key?).map(view);
+        let (child, target) = (known(child), known(target));
         EnrichedEvent {
             event: event.clone(),
             id: self.event_id(event),
@@ -299,8 +301,27 @@ impl Pipeline {
             process,
             lineage,
             child,
+            target,
+            writer: writer.map(|writer| self.author(writer)),
             integrity,
             host: Arc::clone(&self.host),
+        }
+    }
+
+    /// Who wrote a file, and that process's lineage.
+    fn author(&self, writer: Writer) -> Author {
+        let mut chain = self
+            .store
+            .chain(writer.process)
+            .map(|process| self.view(process));
+        let process = chain
+            .next()
+            .unwrap_or_else(|| self.view(&Process::unknown(writer.process, writer.tag)));
+        Author {
+            process,
+            lineage: chain.collect(),
+            boot_ns: writer.boot_ns,
+            tag: writer.tag,
         }
     }
 
@@ -381,19 +402,10 @@ impl Pipeline {
             | Payload::Comm(_) => None,
         };
         self.view(&Process {
-            key: event.meta.subject,
             start_boot_ns: event.meta.start_boot_ns,
-            origin: Origin::Inferred,
-            creator: None,
-            parent: None,
-            vpid: 0,
             ids: image.as_ref().map(|image| image.exec.ids),
             images: image.into_iter().collect(),
-            inherited: 0,
-            tag: event.meta.tag,
-            ports: Vec::new(),
-            ended: None,
-            alerted: Vec::new(),
+            ..Process::unknown(event.meta.subject, event.meta.tag)
         })
     }
 
@@ -433,6 +445,7 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         server_depth,
         server,
         directory,
+        writer: _,
     } = found;
     let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::facts::{peer, socket};
 use super::scope::Scope;
-use super::summary::{command, file_verb, label, path, sentence};
+use super::summary::{change_phrase, command, file_verb, label, path, sentence};
 use super::text::{put, visible_prose};
 use super::words::{args_truncated, is_memfd};
 use crate::alert::{Alert, Document, Severity};
@@ -104,6 +104,7 @@ impl Page<'_> {
         ];
         facts.extend(self.file());
         facts.extend(self.program());
+        facts.push(("written by", self.writer()));
         if let Some(container) = &self.scope.process.container_id {
             let mut id = String::new();
             visible_prose(container, &mut id);
@@ -147,11 +148,18 @@ impl Page<'_> {
                     format!("{} ({verb}, owner {})", path(&file.path), file.uid),
                 )]
             }
-            Payload::Change(change) if change.old.is_empty() => vec![("file", path(&change.new))],
-            Payload::Change(change) => vec![
-                ("file", path(&change.new)),
-                ("renamed", format!("from {}", path(&change.old))),
-            ],
+            Payload::Change(change) => {
+                let mut facts = vec![
+                    ("file", path(&change.new)),
+                    ("change", change_phrase(change)),
+                ];
+                if let Some((old, new)) = &change.early {
+                    let early = [old, new].into_iter().filter(|name| !name.is_empty());
+                    let early: Vec<String> = early.map(|name| path(name)).collect();
+                    facts.push(("at first", early.join(" to ")));
+                }
+                facts
+            }
             Payload::Fork(_)
             | Payload::Exec(_)
             | Payload::Observed(_)
@@ -238,6 +246,19 @@ impl Page<'_> {
         Some(text)
     }
 
+    /// `php-fpm8.2(815) ← 800 ← 1, 2026-01-02T03:05:15.129Z`
+    fn writer(&self) -> String {
+        let (Some(writer), Some(author)) = (self.scope.writer(), self.scope.author()) else {
+            return String::new();
+        };
+        let mut text = label(writer);
+        for ancestor in &author.lineage {
+            text.push_str(&format!(" ← {}", ancestor.key.tgid));
+        }
+        text.push_str(&format!(", {}", self.at(author.boot_ns)));
+        text
+    }
+
     fn lost(&self) -> String {
         let integrity = &self.scope.document.event.integrity;
         let mut words: Vec<String> = integrity
@@ -252,9 +273,11 @@ impl Page<'_> {
     }
 
     fn time(&self) -> String {
-        let wall = self
-            .scope
-            .wall(self.scope.document.event.event.meta.boot_ns);
+        self.at(self.scope.document.event.event.meta.boot_ns)
+    }
+
+    fn at(&self, boot_ns: u64) -> String {
+        let wall = self.scope.wall(boot_ns);
         Timestamp::from_nanosecond(wall).map_or_else(|_| wall.to_string(), |t| format!("{t:.3}"))
     }
 

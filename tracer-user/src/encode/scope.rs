@@ -4,9 +4,12 @@ use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 
 use super::words::{base_name, is_memfd};
-use crate::alert::{Document, ProcessView};
+use crate::alert::{Author, Document, ProcessView};
 use crate::event::{Exec, Payload};
 use crate::lineage::process::{Image, Server};
+
+/// The depth of a process that is not in the lineage.
+pub(super) const BESIDE: usize = usize::MAX;
 
 /// What a field is about.
 ///
@@ -16,7 +19,7 @@ use crate::lineage::process::{Image, Server};
 pub(super) struct Scope<'a> {
     pub(super) document: &'a Document,
     pub(super) process: &'a ProcessView,
-    /// Steps from the process that the document is about.
+    /// Steps from the process that the document is about, or [`BESIDE`].
     pub(super) depth: usize,
     /// A program of the process that is not its current one.
     image: Option<&'a Image>,
@@ -70,6 +73,40 @@ impl<'a> Scope<'a> {
             image: Some(image),
             ..self
         })
+    }
+
+    /// Who wrote the file that the event is about.
+    pub(super) fn author(self) -> Option<&'a Author> {
+        self.document.event.writer.as_ref()
+    }
+
+    /// The same as a process.
+    pub(super) fn writer(self) -> Option<Self> {
+        Some(self.beside(&self.author()?.process))
+    }
+
+    /// The process that this one reached into.
+    pub(super) fn target(self) -> Option<Self> {
+        Some(self.beside(self.document.event.target.as_ref()?))
+    }
+
+    /// The server that the writer descends from, or is.
+    fn writers_server(self) -> Option<(Self, &'a Server)> {
+        let author = self.author()?;
+        std::iter::once(&author.process)
+            .chain(&author.lineage)
+            .find_map(|process| Some((self.beside(process), process.server.as_ref()?)))
+    }
+
+    /// A process that is not in the lineage.
+    const fn beside(self, process: &'a ProcessView) -> Self {
+        Self {
+            process,
+            depth: BESIDE,
+            image: None,
+            fd: None,
+            ..self
+        }
     }
 
     /// One of the standard descriptors.
@@ -173,8 +210,12 @@ impl<'a> Scope<'a> {
     /// The nearest server: the one that the alert is about, else the nearest known.
     pub(super) fn server(self) -> Option<(Self, &'a Server)> {
         if let Some(alert) = &self.document.alert {
+            let Some(depth) = alert.server_depth else {
+                let scope = self.writers_server().map(|(scope, _)| scope);
+                return scope.or(self.writer()).map(|scope| (scope, &alert.server));
+            };
             // The alert counts from the event's subject.
-            let depth = alert.server_depth + usize::from(born(self.document).is_some());
+            let depth = depth + usize::from(born(self.document).is_some());
             return self.ancestor(depth).map(|scope| (scope, &alert.server));
         }
         self.chain()

@@ -6,7 +6,7 @@ use tracer_common::event::Ids;
 use tracer_common::tag::{Role, Tag};
 
 use crate::alert::Severity;
-use crate::event::{Exec, ProcessKey};
+use crate::event::{Exec, ProcessKey, TICK_NS};
 
 /// How the agent knows of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,26 @@ pub struct Process {
 }
 
 impl Process {
+    /// A process of which nothing is known but who it is.
+    #[must_use]
+    pub const fn unknown(key: ProcessKey, tag: Tag) -> Self {
+        Self {
+            key,
+            start_boot_ns: key.start_ticks * TICK_NS,
+            origin: Origin::Inferred,
+            creator: None,
+            parent: None,
+            vpid: 0,
+            images: Vec::new(),
+            inherited: 0,
+            ids: None,
+            tag,
+            ports: Vec::new(),
+            ended: None,
+            alerted: Vec::new(),
+        }
+    }
+
     /// The program it runs now.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {
