@@ -220,13 +220,17 @@ fn class(scope: Scope<'_>) -> Class {
         Payload::Exit(_) => ("process", "end", "end", ""),
         Payload::Observed(_) => ("process", "info", "already_running", ""),
         Payload::File(file) => {
-            let (kind, action) = match file.kind {
-                EventKind::Open if file.created => ("creation", "creation"),
-                EventKind::Open => ("change", "modification"),
-                kind if kind == EventKind::Write || file.access & access::WRITE != 0 => {
-                    ("change", kind.name())
-                }
-                kind => ("access", kind.name()),
+            let action = match (file.kind == EventKind::Open, file.created) {
+                (true, true) => "creation",
+                (true, false) => "modification",
+                (false, _) => file.kind.name(),
+            };
+            let writes = [EventKind::Open, EventKind::Write].contains(&file.kind)
+                || file.access & access::WRITE != 0;
+            let kind = match (action, writes) {
+                ("creation", _) => "creation",
+                (_, true) => "change",
+                (_, false) => "access",
             };
             ("file", kind, action, outcome_of(scope))
         }

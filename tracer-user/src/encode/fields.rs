@@ -144,9 +144,12 @@ impl Docs {
         let kinds = EventKind::ALL
             .iter()
             .filter(|kind| self.0 & Self::of(**kind).0 != 0)
-            .map(|kind| match kind {
-                EventKind::Open => "creation, modification",
-                kind => kind.name(),
+            .map(|kind| {
+                if *kind == EventKind::Open {
+                    "creation, modification"
+                } else {
+                    kind.name()
+                }
             });
         let words: Vec<&str> = alert.into_iter().chain(kinds).collect();
         words.join(", ")
