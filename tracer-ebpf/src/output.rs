@@ -57,6 +57,23 @@ struct Scratch {
     watch: u64,
     /// The nearest one that the last walk met.
     directory: InodeKey,
+    /// Bytes of the first name that the last walk wrote, and where it begins.
+    leaf: u64,
+    leaf_at: u64,
+    /// What the last look at a name found.
+    base: Base,
+}
+
+/// What is known of the last component of a name.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Base {
+    /// A hash of it.
+    pub hash: u32,
+    /// The name has a component before it.
+    pub slash: u16,
+    /// It has `.so` in it, as libraries have.
+    pub library: u16,
 }
 
 /// Which ring a record goes to.
@@ -220,6 +237,19 @@ impl Record {
         Some((record, body))
     }
 
+    /// Starts over with nothing in the scratch space of the caller's program, to look at names before it
+    /// is known whether there will be a record.
+    #[inline(always)]
+    pub fn blank(caller: &Caller) -> Option<Self> {
+        let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
+            dropped(Drop::NoScratch);
+            return None;
+        };
+        let record = Self(scratch);
+        record.set_len(0);
+        Some(record)
+    }
+
     /// Whether the walks that follow look for watched directories.
     #[inline(always)]
     pub fn watch(self, on: bool) {
@@ -345,7 +375,7 @@ impl Record {
 
     /// Notes a directory that a walk comes to, if it is the first watched one.
     #[inline(always)]
-    fn meet(self, directory: Dentry) {
+    pub fn meet(self, directory: Dentry) {
         // SAFETY: as in `len`.
         let watch = unsafe { read_volatile(&raw const (*self.0).watch) != 0 };
         if !watch {
@@ -360,6 +390,35 @@ impl Record {
                 write_volatile(&raw mut (*self.0).watch, 0);
             }
         }
+    }
+
+    /// The last component of the path that the last walk wrote.
+    #[inline(always)]
+    pub fn leaf(self) -> Base {
+        // SAFETY: as in `len`.
+        let (at, len) = unsafe {
+            (
+                read_volatile(&raw const (*self.0).leaf_at),
+                read_volatile(&raw const (*self.0).leaf),
+            )
+        };
+        self.base(at, len)
+    }
+
+    /// The last component of the string that was written last, `written` bytes with its NUL.
+    #[inline(always)]
+    pub fn last(self, written: u16) -> Base {
+        self.base(
+            (self.len() as u64).wrapping_sub(written.into()),
+            written.into(),
+        )
+    }
+
+    #[inline(always)]
+    fn base(self, at: u64, len: u64) -> Base {
+        look(self, at, len);
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).base) }
     }
 
     /// Appends one name of the kernel's.
@@ -455,6 +514,11 @@ impl Record {
 fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
     let start = record.len();
     record.set_complete(false);
+    // SAFETY: as in `Record::len`.
+    unsafe {
+        write_volatile(&raw mut (*record.0).leaf, 0);
+        write_volatile(&raw mut (*record.0).leaf_at, start as u64);
+    }
     for _ in 0..PATH_STEPS {
         if Some(dentry) == mount.root() {
             let Some(parent) = mount.parent() else { break };
@@ -473,8 +537,16 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
             break;
         };
         record.meet(parent);
-        if record.len() > start + PATH_BYTES - NAME_BYTES || record.name(name).is_none() {
+        let at = record.len();
+        if at > start + PATH_BYTES - NAME_BYTES {
             break;
+        }
+        let Some(written) = record.name(name) else {
+            break;
+        };
+        if at == start {
+            // SAFETY: as in `Record::len`.
+            unsafe { write_volatile(&raw mut (*record.0).leaf, written.into()) };
         }
         if parent == dentry {
             // The root of no mount: a memfd, a pipe, a file of a detached mount.
@@ -486,4 +558,43 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
     if record.len() == start && record.complete() {
         record.root();
     }
+}
+
+/// Looks at a name from its end, `len` bytes with its NUL at `at` of the scratch slot, as far as its
+/// last component goes. A function of its own as [`walk`] is, and what it found is in the slot.
+#[inline(never)]
+fn look(record: Record, at: u64, len: u64) {
+    // FNV-1a, over the bytes from the last to the first.
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut three: u32 = 0;
+    // SAFETY: as in `Record::len`.
+    unsafe {
+        write_volatile(&raw mut (*record.0).base.slash, 0);
+        write_volatile(&raw mut (*record.0).base.library, 0);
+    }
+    for back in 0..NAME_BYTES as u64 {
+        // The NUL is not looked at.
+        if back + 2 > len {
+            break;
+        }
+        let place = at + len - 2 - back;
+        if place >= SCRATCH_BYTES as u64 {
+            break;
+        }
+        // SAFETY: `place` lies in the record's bytes, as just checked.
+        let byte = unsafe { read_volatile(record.0.cast::<u8>().add(place as usize)) };
+        if byte == b'/' {
+            // SAFETY: as in `Record::len`.
+            unsafe { write_volatile(&raw mut (*record.0).base.slash, 1) };
+            break;
+        }
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        three = (three << 8 | u32::from(byte)) & 0xff_ffff;
+        if three == u32::from_be_bytes([0, b'o', b's', b'.']) {
+            // SAFETY: as in `Record::len`.
+            unsafe { write_volatile(&raw mut (*record.0).base.library, 1) };
+        }
+    }
+    // SAFETY: as in `Record::len`.
+    unsafe { write_volatile(&raw mut (*record.0).base.hash, hash) };
 }

@@ -13,7 +13,7 @@ use crate::alert::{Alert, Author, Document, EnrichedEvent, HostFacts, Integrity,
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Payload, ProcessKey, Writer, decode};
+use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
 use crate::lineage::process::{Image, Origin, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
@@ -192,7 +192,7 @@ impl Pipeline {
 
     fn event(&mut self, event: &Event) {
         self.totals.events += 1;
-        if self.is_repeated_end(event) {
+        if self.is_repeated_end(event) || self.is_no_change(event) {
             return;
         }
         let mut retag = Vec::new();
@@ -216,6 +216,16 @@ impl Pipeline {
                 .store
                 .get(event.meta.subject)
                 .is_some_and(|process| process.ended.is_some())
+    }
+
+    /// A call that sets users or capabilities to what they are, as each thread of a process does after
+    /// the first.
+    fn is_no_change(&self, event: &Event) -> bool {
+        matches!(&event.payload, Payload::Credentials(credentials)
+            if self
+                .store
+                .get(event.meta.subject)
+                .is_some_and(|process| process.credentials.as_ref() == Some(credentials)))
     }
 
     fn raise(&mut self, event: &Event, found: Found) {
@@ -314,9 +324,11 @@ impl Pipeline {
             .store
             .chain(writer.process)
             .map(|process| self.view(process));
-        let process = chain
-            .next()
-            .unwrap_or_else(|| self.view(&Process::unknown(writer.process, writer.tag)));
+        let process = chain.next().unwrap_or_else(|| {
+            let (key, tag) = (writer.process, writer.tag);
+            let start_boot_ns = key.start_ticks * TICK_NS;
+            self.view(&Process::new(key, start_boot_ns, Origin::Inferred, tag))
+        });
         Author {
             process,
             lineage: chain.collect(),
@@ -401,11 +413,16 @@ impl Pipeline {
             | Payload::Trace(_)
             | Payload::Comm(_) => None,
         };
+        let Meta {
+            subject,
+            start_boot_ns,
+            tag,
+            ..
+        } = event.meta;
         self.view(&Process {
-            start_boot_ns: event.meta.start_boot_ns,
             ids: image.as_ref().map(|image| image.exec.ids),
             images: image.into_iter().collect(),
-            ..Process::unknown(event.meta.subject, event.meta.tag)
+            ..Process::new(subject, start_boot_ns, Origin::Inferred, tag)
         })
     }
 
