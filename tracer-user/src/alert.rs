@@ -7,7 +7,7 @@ use tracer_common::tag::Tag;
 use uuid::Uuid;
 
 use crate::event::{Event, ProcessKey};
-use crate::lineage::process::{Ended, Image, Origin, Server};
+use crate::lineage::process::{Ended, Image, Origin, Server, Via};
 
 /// Facts about the host that every document carries. They do not change while the agent runs,
 /// except the clock.
@@ -94,6 +94,8 @@ pub struct EnrichedEvent {
     pub target: Option<ProcessView>,
     /// Who of a server's lineage wrote the file that the event is about.
     pub writer: Option<Author>,
+    /// Who the process came to its tag by, where that is not who created it.
+    pub link: Option<(Via, Author)>,
     /// What was lost.
     pub integrity: Integrity,
     /// The host.

@@ -14,7 +14,7 @@ use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
-use crate::lineage::process::{Image, Origin, Process, Server};
+use crate::lineage::process::{Image, Origin, Process, Server, Via};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
 use crate::source::{Input, Loss};
@@ -313,6 +313,7 @@ impl Pipeline {
             child,
             target,
             writer: writer.map(|writer| self.author(writer)),
+            link: self.link(event.meta.subject),
             integrity,
             host: Arc::clone(&self.host),
         }
@@ -335,6 +336,20 @@ impl Pipeline {
             boot_ns: writer.boot_ns,
             tag: writer.tag,
         }
+    }
+
+    /// Who a process came to its tag by, and that process's lineage.
+    fn link(&self, key: ProcessKey) -> Option<(Via, Author)> {
+        let link = self.store.link(key)?;
+        let mut chain = self.store.linked(key);
+        let from = chain.next()?;
+        let author = Author {
+            process: self.view(from),
+            lineage: chain.map(|process| self.view(process)).collect(),
+            boot_ns: link.boot_ns,
+            tag: from.tag,
+        };
+        Some((link.via, author))
     }
 
     /// What was lost since the oldest ancestor that the lineage rests on was seen to begin.

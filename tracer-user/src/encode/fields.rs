@@ -460,6 +460,8 @@ pub(super) static FIELDS: &[Field] = &[
     list("tracer.tag.roles", Keyword, ALL, "Roles of all servers in the lineage, as the kernel side keeps them.", |s| words(roles(s))),
     one("tracer.tag.distance", Long, ALL, "Forks since the nearest of them, as the kernel side keeps it.", |s| s.tag().is_server_lineage().then(|| number(s.tag().distance))?),
     list("tracer.via", Keyword, ALL, "How else than by birth the process came to its tag: `file` (it executed what a server's lineage wrote), `trace` (a server's lineage reached into it).", |s| words(ways(s.tag().via))),
+    one("tracer.link.how", Keyword, ALL, "By which of the two it is connected with the process below.", |s| text(s.document.event.link.as_ref()?.0.name())),
+    group("tracer.link", ALL, WRITER, |s| s.link()),
     group("tracer.writer", Docs::WRITTEN, WRITER, |s| s.writer()),
     one("tracer.executable.inode", Keyword, IMAGE, "Inode number of the executable.", |s| decimal(executed(s)?.file.inode)),
     one("tracer.executable.device", Keyword, IMAGE, "Its device, `major:minor`.", |s| owned(device(executed(s)?.file))),
@@ -558,10 +560,11 @@ static PROCESS: &[Field] = &[
     list("thread.capabilities.permitted", Keyword, ALL, "Permitted capabilities, the same way.", |s| strings(capabilities(capability_masks(s)?.1))),
 ];
 
-/// `tracer.writer`: who of a server's lineage wrote the file.
+/// `tracer.writer`, who of a server's lineage wrote the file; and `tracer.link`, who the process came
+/// to its tag by.
 #[rustfmt::skip]
 static WRITER: &[Field] = &[
-    one("entity_id", Keyword, ALL, "Names the process of a server's lineage that wrote the file.", |s| owned(s.process.entity_id.to_string())),
+    one("entity_id", Keyword, ALL, "Names the process of a server's lineage for all time.", |s| owned(s.process.entity_id.to_string())),
     one("pid", Long, ALL, "Its pid in the host's namespace.", |s| number(s.process.key.tgid)),
     one("name", Keyword, ALL, "Last component of the executable that it ran last.", |s| bytes(s.name())),
     one("executable", Keyword, ALL, "The executable.", |s| bytes(&s.exec()?.exe)),
@@ -569,9 +572,9 @@ static WRITER: &[Field] = &[
     one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
     one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
     one("container.id", Keyword, ALL, "Its container.", |s| text(s.process.container_id.as_deref()?)),
-    one("time", Date, ALL, "When it opened the file for writing last.", |s| time(s, s.author()?.boot_ns)),
+    one("time", Date, ALL, "When it opened the file for writing last; of a link, when the process executed the file or was reached into.", |s| time(s, s.author()?.boot_ns)),
     list("roles", Keyword, ALL, "Roles of the servers that it descended from then.", |s| words(role_names(s.author()?.tag))),
-    list("via", Keyword, ALL, "As `tracer.via`, of the writer.", |s| words(ways(s.author()?.tag.via))),
+    list("via", Keyword, ALL, "As `tracer.via`, of that process.", |s| words(ways(s.author()?.tag.via))),
     list("ancestry", Keyword, ALL, "Entity ids of its ancestors, nearest first.", |s| strings(s.author()?.lineage.iter().map(|process| process.entity_id.to_string()))),
 ];
 

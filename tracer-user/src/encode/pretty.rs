@@ -12,6 +12,7 @@ use super::text::{put, visible_prose};
 use super::words::{args_truncated, is_memfd};
 use crate::alert::{Alert, Document, Severity};
 use crate::event::{Payload, fd_type, missing};
+use crate::lineage::process::Via;
 
 /// Writes a document, its line ends included.
 pub fn line(document: &Document, colour: bool, out: &mut Vec<u8>) {
@@ -104,7 +105,12 @@ impl Page<'_> {
         ];
         facts.extend(self.file());
         facts.extend(self.program());
-        facts.push(("written by", self.writer()));
+        facts.push(("written by", author(self.scope.writer(), self)));
+        let linked = match self.scope.document.event.link {
+            Some((Via::Trace, _)) => "traced by",
+            Some((Via::File, _)) | None => "comes from",
+        };
+        facts.push((linked, author(self.scope.link(), self)));
         if let Some(container) = &self.scope.process.container_id {
             let mut id = String::new();
             visible_prose(container, &mut id);
@@ -246,19 +252,6 @@ impl Page<'_> {
         Some(text)
     }
 
-    /// `php-fpm8.2(815) ← 800 ← 1, 2026-01-02T03:05:15.129Z`
-    fn writer(&self) -> String {
-        let (Some(writer), Some(author)) = (self.scope.writer(), self.scope.author()) else {
-            return String::new();
-        };
-        let mut text = label(writer);
-        for ancestor in &author.lineage {
-            text.push_str(&format!(" ← {}", ancestor.key.tgid));
-        }
-        text.push_str(&format!(", {}", self.at(author.boot_ns)));
-        text
-    }
-
     fn lost(&self) -> String {
         let integrity = &self.scope.document.event.integrity;
         let mut words: Vec<String> = integrity
@@ -288,6 +281,19 @@ impl Page<'_> {
             text.to_owned()
         }
     }
+}
+
+/// `php-fpm8.2(815) ← 800 ← 1, 2026-01-02T03:05:15.129Z`
+fn author(scope: Option<Scope<'_>>, page: &Page<'_>) -> String {
+    let Some((scope, author)) = scope.and_then(|scope| Some((scope, scope.author()?))) else {
+        return String::new();
+    };
+    let mut text = label(scope);
+    for ancestor in &author.lineage {
+        text.push_str(&format!(" ← {}", ancestor.key.tgid));
+    }
+    text.push_str(&format!(", {}", page.at(author.boot_ns)));
+    text
 }
 
 /// A process with the programs it ran itself: `sh ⇒ python3(901)`. Programs that came with the

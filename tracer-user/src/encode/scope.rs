@@ -25,6 +25,8 @@ pub(super) struct Scope<'a> {
     image: Option<&'a Image>,
     /// A descriptor of the process.
     fd: Option<&'a FdInfo>,
+    /// What else is known of a process that is not in the lineage.
+    author: Option<&'a Author>,
 }
 
 impl<'a> Scope<'a> {
@@ -36,6 +38,7 @@ impl<'a> Scope<'a> {
             depth: 0,
             image: None,
             fd: None,
+            author: None,
         }
     }
 
@@ -76,13 +79,27 @@ impl<'a> Scope<'a> {
     }
 
     /// Who wrote the file that the event is about.
-    pub(super) fn author(self) -> Option<&'a Author> {
-        self.document.event.writer.as_ref()
+    pub(super) fn writer(self) -> Option<Self> {
+        let author = self.document.event.writer.as_ref()?;
+        Some(self.by(author))
     }
 
-    /// The same as a process.
-    pub(super) fn writer(self) -> Option<Self> {
-        Some(self.beside(&self.author()?.process))
+    /// Who the process came to its tag by.
+    pub(super) fn link(self) -> Option<Self> {
+        let (_, author) = self.document.event.link.as_ref()?;
+        Some(self.by(author))
+    }
+
+    /// What else is known of a process that the event is connected with.
+    pub(super) const fn author(self) -> Option<&'a Author> {
+        self.author
+    }
+
+    const fn by(self, author: &'a Author) -> Self {
+        Self {
+            author: Some(author),
+            ..self.beside(&author.process)
+        }
     }
 
     /// The process that this one reached into.
@@ -90,12 +107,18 @@ impl<'a> Scope<'a> {
         Some(self.beside(self.document.event.target.as_ref()?))
     }
 
-    /// The server that the writer descends from, or is.
-    fn writers_server(self) -> Option<(Self, &'a Server)> {
-        let author = self.author()?;
-        std::iter::once(&author.process)
-            .chain(&author.lineage)
-            .find_map(|process| Some((self.beside(process), process.server.as_ref()?)))
+    /// The server of this name that the writer, or who the process is linked to, descends from or is.
+    fn server_beside(self, name: &str) -> Option<Self> {
+        let event = &self.document.event;
+        let linked = event.link.as_ref().map(|(_, author)| author);
+        let authors = event.writer.iter().chain(linked);
+        let mut processes =
+            authors.flat_map(|author| std::iter::once(&author.process).chain(&author.lineage));
+        let process = processes.find(|process| {
+            let server = process.server.as_ref();
+            server.is_some_and(|server| server.name == name)
+        })?;
+        Some(self.beside(process))
     }
 
     /// A process that is not in the lineage.
@@ -211,8 +234,9 @@ impl<'a> Scope<'a> {
     pub(super) fn server(self) -> Option<(Self, &'a Server)> {
         if let Some(alert) = &self.document.alert {
             let Some(depth) = alert.server_depth else {
-                let scope = self.writers_server().map(|(scope, _)| scope);
-                return scope.or(self.writer()).map(|scope| (scope, &alert.server));
+                let scope = self.server_beside(alert.server.name);
+                let scope = scope.or_else(|| self.writer()).or_else(|| self.link());
+                return scope.map(|scope| (scope, &alert.server));
             };
             // The alert counts from the event's subject.
             let depth = depth + usize::from(born(self.document).is_some());

@@ -10,7 +10,7 @@ use tracer::event::{
     Change, Comm, Credentials, Event, Exec, ExecFailed, Exit, FileAccess, FileId, Fork, Meta,
     NamespaceChange, Payload, ProcessKey, Socket, Trace,
 };
-use tracer::lineage::process::{Ended, Image, Origin, Server};
+use tracer::lineage::process::{Ended, Image, Origin, Server, Via};
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind, flag};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag, via};
@@ -690,6 +690,7 @@ fn of_processes() -> Vec<Sample> {
         via: via::FILE | via::TRACE,
         ..Tag::ZERO
     };
+    tagged.document.event.link = Some((Via::Trace, author()));
     let mut root = told(
         "credentials_root",
         Payload::Credentials(Credentials {
@@ -792,6 +793,7 @@ fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView
             child: None,
             target: None,
             writer: None,
+            link: None,
             integrity: Integrity::default(),
             host: Arc::new(HostFacts {
                 hostname: "web1".to_owned(),
