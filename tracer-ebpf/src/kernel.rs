@@ -63,9 +63,9 @@ macro_rules! address {
 mod file;
 mod socket;
 mod task;
+mod uring;
 
 pub use file::Path;
-
 
 #[inline(always)]
 fn read_at<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
@@ -91,6 +91,12 @@ fn read<T: Copy>(at: *const u8) -> Option<T> {
     } else {
         None
     }
+}
+
+/// Reads a byte of the kernel's; `None` where it is not mapped.
+#[inline(always)]
+pub fn byte(at: *const u8) -> Option<u8> {
+    read(at)
 }
 
 /// Reads a byte of the current process; `None` where its page is not there.
@@ -162,6 +168,10 @@ pointers! {
     Kernfs;
     /// `struct sock`
     Sock;
+    /// `struct io_kiocb`
+    Request;
+    /// `struct io_ring_ctx`
+    UringContext;
 }
 
 /// `pid_nr()`: the number of a `struct pid` in the initial namespace.

@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use tracer_common::event::{EventHeader, EventKind, VERSION};
+use tracer_common::ledger::{Ledger, Line, column};
 use tracer_common::limits::{
     FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
 };
@@ -22,6 +23,7 @@ use tracer_common::wire::Wire;
 
 use crate::guard;
 use crate::kernel::{Dentry, Mount, Path, Task, control};
+use crate::quota;
 
 #[map]
 static LIFE: RingBuf = RingBuf::with_byte_size(LIFE_RING_BYTES, 0);
@@ -32,10 +34,10 @@ static FILES: RingBuf = RingBuf::with_byte_size(FILE_RING_BYTES, 0);
 #[map(name = "DROPS")]
 static DROP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROPS, 0);
 
-/// How many records each program has made on each CPU, delivered or not. Together with what user space
-/// received and the drops that lose a record this is the ledger: nothing is lost without a count.
-#[map(name = "MADE")]
-static MADE_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
+/// How many records each program has made on each CPU, delivered or not, and how many of them it lost.
+/// One value, so that user space reads it whole.
+#[map(name = "LEDGER")]
+static LEDGER_MAP: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(1, 0);
 
 /// One slot per probe and CPU. Kernels whose tracepoints may be preempted still never run the same
 /// program twice at once on one CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c, counts a miss
@@ -57,6 +59,8 @@ struct Scratch {
     watch: u64,
     /// The nearest one that the last walk met.
     directory: InodeKey,
+    /// Whether any walk of this record met one.
+    watched: u64,
     /// Bytes of the first name that the last walk wrote, and where it begins.
     leaf: u64,
     leaf_at: u64,
@@ -85,11 +89,13 @@ pub enum Ring {
     Files,
 }
 
-/// Counts a loss.
+/// Counts a loss, other than of a record that has its number.
 #[inline(always)]
 pub fn dropped(reason: Drop) {
     if let Some(count) = DROP_COUNTS.get_ptr_mut(reason as u32) {
-        // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
+        // SAFETY: the pointer is this CPU's own counter, valid for the program's run. A program that
+        // interrupts another right here may hide a count of the other's; what the ledger rests on is
+        // counted apart (`lost`).
         unsafe { *count += 1 };
     }
     #[cfg(feature = "log")]
@@ -150,20 +156,43 @@ pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
     }
 }
 
-/// The number of a record that is about to be handed over. A program is not run twice at once on one
-/// CPU, so its counter has one writer.
+/// The line of a program in this CPU's ledger. A program is not run twice at once on one CPU, so it
+/// has one writer.
+#[inline(always)]
+fn line(slot: u32) -> Option<*mut Line> {
+    let ledger = LEDGER_MAP.get_ptr_mut(0)?;
+    // SAFETY: the pointer is this CPU's own ledger, valid for the program's run, and the masked slot is
+    // one of its lines.
+    Some(unsafe {
+        (&raw mut (*ledger).lines)
+            .cast::<Line>()
+            .add((slot & (SLOTS - 1)) as usize)
+    })
+}
+
+/// The number of a record that is about to be handed over.
 #[inline(always)]
 fn number(slot: u32) -> u64 {
-    match MADE_COUNTS.get_ptr_mut(slot) {
-        Some(count) => {
-            // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
-            unsafe {
-                *count += 1;
-                *count
-            }
-        }
-        None => 0,
+    let Some(line) = line(slot) else {
+        return 0;
+    };
+    // SAFETY: as `line` says.
+    unsafe {
+        (*line).made += 1;
+        (*line).made
     }
+}
+
+/// Counts a record that is lost after it got its number, in the column of its reason.
+#[inline(always)]
+fn lost(slot: u32, reason: Drop) {
+    let (Some(line), Some(column)) = (line(slot), column(reason)) else {
+        return;
+    };
+    // SAFETY: as `line` says, and the column is one of the line's.
+    unsafe { *(&raw mut (*line).lost).cast::<u64>().add(column) += 1 };
+    #[cfg(feature = "log")]
+    diagnose(reason as u32);
 }
 
 /// Whether a record wakes the reader: an alert may hang on one of a server lineage; any other only
@@ -196,7 +225,7 @@ pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
             entry.write(Fixed { header, body });
             entry.submit(wake_up(&LIFE, header.tag));
         }
-        None => dropped(Drop::LifeRingFull),
+        None => lost(caller.slot, Drop::LifeRingFull),
     }
 }
 
@@ -224,6 +253,8 @@ impl Record {
         let record = Self(scratch);
         record.set_len(size_of::<EventHeader>() + size_of::<B>());
         record.watch(false);
+        // SAFETY: as in `len`.
+        unsafe { write_volatile(&raw mut (*scratch).watched, 0) };
         let at = scratch.cast::<EventHeader>();
         // SAFETY: the slot is larger than header and body together; both are eight-byte aligned in
         // it, as the header's size is a multiple of eight. It is written by nobody else during this
@@ -265,6 +296,13 @@ impl Record {
     pub fn directory(self) -> InodeKey {
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).directory) }
+    }
+
+    /// Whether any walk of the record met a watched directory.
+    #[inline(always)]
+    fn is_watched(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).watched) != 0 }
     }
 
     #[inline(always)]
@@ -326,22 +364,27 @@ impl Record {
             return;
         }
         let base = self.0.cast::<u8>();
+        let header = base.cast::<EventHeader>();
         // SAFETY: a slot begins with the header.
-        unsafe {
-            let header = base.cast::<EventHeader>();
+        let (slot, tag, boot_ns) = unsafe {
             (*header).tail_len = (len - fixed) as u32;
-            (*header).seq = number(u32::from((*header).slot));
-        }
+            let slot = u32::from((*header).slot);
+            (*header).seq = number(slot);
+            (slot, (*header).tag, (*header).boot_ns)
+        };
         let (map, reason) = match ring {
             Ring::Life => (&LIFE, Drop::LifeRingFull),
             Ring::Files => (&FILES, Drop::FileRingFull),
         };
+        if matches!(ring, Ring::Files) && !self.is_watched() && !quota::allows(tag.server, boot_ns)
+        {
+            lost(slot, Drop::FileQuota);
+            return;
+        }
         // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
         let bytes = unsafe { core::slice::from_raw_parts(base, len) };
-        // SAFETY: a slot begins with the header.
-        let tag = unsafe { (*base.cast::<EventHeader>()).tag };
         if map.output::<[u8]>(bytes, wake_up(map, tag)).is_err() {
-            dropped(reason);
+            lost(slot, reason);
         }
     }
 
@@ -388,6 +431,7 @@ impl Record {
             unsafe {
                 write_volatile(&raw mut (*self.0).directory, key);
                 write_volatile(&raw mut (*self.0).watch, 0);
+                write_volatile(&raw mut (*self.0).watched, 1);
             }
         }
     }

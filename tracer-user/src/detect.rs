@@ -23,7 +23,7 @@ use self::written::{By, Written};
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::container::container_id;
 use crate::enrich::docroot::{Added, Directories, Entry};
-use crate::event::{Change, Event, FileAccess, Payload, ProcessKey, Writer};
+use crate::event::{Change, Event, FileAccess, FileId, Payload, ProcessKey, Writer};
 use crate::lineage::Store;
 use crate::lineage::process::{Process, Server};
 
@@ -95,6 +95,28 @@ impl Detector {
         if self.directories.add(entry) != Added::New {
             return Vec::new();
         }
+        self.judge_again(store)
+    }
+
+    /// Notes where a directory is, as the kernel identifies it, and judges again likewise.
+    pub fn place_directory(
+        &mut self,
+        store: &Store,
+        file: FileId,
+        entry: Entry,
+    ) -> Vec<(Event, Found)> {
+        if self.directories.place(file, entry) != Added::New {
+            return Vec::new();
+        }
+        self.judge_again(store)
+    }
+
+    /// Forgets where a directory was.
+    pub fn displace_directory(&mut self, file: FileId) {
+        self.directories.displace(file);
+    }
+
+    fn judge_again(&mut self, store: &Store) -> Vec<(Event, Found)> {
         let undecided = std::mem::take(&mut self.undecided);
         let mut all = Vec::new();
         for event in undecided {

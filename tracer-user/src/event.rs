@@ -537,7 +537,17 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         EventKind::Open | EventKind::Write | EventKind::Map | EventKind::Read => {
             let (body, mut tail): (FileBody, _) = body(rest, &header)?;
             let path = path(tail.take(body.path_len)?);
+            let name = text(tail.take(body.name_len)?);
             tail.end()?;
+            let path = if name.is_empty() {
+                path
+            } else {
+                // Relative to a directory that is not known, it may be anywhere.
+                if path.is_empty() && !name.starts_with(b"/") {
+                    meta.flags |= flag::PATH_TRUNCATED;
+                }
+                join(path, name)
+            };
             Payload::File(Box::new(FileAccess {
                 kind,
                 path,

@@ -116,6 +116,12 @@ impl Pipeline {
                     self.raise(&event, found);
                 }
             }
+            Input::DirectoryAt { file, entry } => {
+                for (event, found) in self.detector.place_directory(&self.store, file, entry) {
+                    self.raise(&event, found);
+                }
+            }
+            Input::DirectoryLeft(file) => self.detector.displace_directory(file),
             Input::Record(bytes) => match decode(&bytes) {
                 Ok(event) => {
                     if let Some(event) = self.order.push(event) {
@@ -186,6 +192,10 @@ impl Pipeline {
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
             ("directories", self.detector.directories().len() as u64),
+            (
+                "directories_by_identity",
+                self.detector.directories().placed() as u64,
+            ),
             ("directories_refused", self.detector.directories().refused()),
         ]
     }

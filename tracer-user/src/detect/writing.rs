@@ -11,7 +11,7 @@ use super::written::By;
 use super::{Detector, Found, is_exchange, rules};
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::docroot::{Kind, Match, path};
-use crate::event::{Change, Event, FileAccess};
+use crate::event::{Change, Event, FileAccess, FileId};
 use crate::lineage::Store;
 use crate::lineage::process::{Process, Server};
 
@@ -45,12 +45,46 @@ impl Aliases {
         self.0.push_back((target, link));
     }
 
-    /// The name by which a file is served.
-    fn served(&self, path: &[u8]) -> Option<Vec<u8>> {
-        self.0.iter().find_map(|(target, link)| {
+    /// Notes where a directory leads until [`Self::forget`].
+    pub(super) fn lend(&mut self, directory: Vec<u8>, real: Vec<u8>) {
+        self.0.push_front((directory, real));
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.0.pop_front();
+    }
+
+    /// Other names that a file may have.
+    fn leads(&self, path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        self.0.iter().filter_map(|(target, link)| {
             let rest = path.strip_prefix(target.as_slice())?;
             rest.starts_with(b"/").then(|| [link, rest].concat())
         })
+    }
+}
+
+/// A name as it is judged.
+#[derive(Clone, Copy)]
+struct Name<'a> {
+    path: &'a [u8],
+    mnt_ns: u32,
+    /// The nearest watched directory that the kernel found it in.
+    directory: Option<FileId>,
+}
+
+impl<'a> Name<'a> {
+    /// What is below it.
+    const fn below(self, path: &'a [u8]) -> Self {
+        Self { path, ..self }
+    }
+
+    /// The other of two names: of that the kernel did not tell the directory.
+    const fn named(self, path: &'a [u8]) -> Self {
+        Self {
+            path,
+            directory: None,
+            ..self
+        }
     }
 }
 
@@ -94,7 +128,12 @@ impl Detector {
             "opened for writing"
         };
         let who = Who::of(&nearest, event);
-        self.write(&who, event, file.mnt_ns, &file.path, verb)
+        let at = Name {
+            path: &file.path,
+            mnt_ns: file.mnt_ns,
+            directory: file.directory,
+        };
+        self.write(&who, event, at, verb)
     }
 
     /// A file that was given a name, or rights.
@@ -115,7 +154,11 @@ impl Detector {
         let mut found = self.names(&who, event, change, &change.old, &change.new);
         if let Some((old, new)) = &change.early {
             // Either pair may be the one that the kernel took.
-            found = found.or_else(|| self.names(&who, event, change, old, new));
+            let other = Change {
+                directory: None,
+                ..change.clone()
+            };
+            found = found.or_else(|| self.names(&who, event, &other, old, new));
             if let Some(found) = &mut found {
                 found
                     .reason
@@ -139,58 +182,56 @@ impl Detector {
         new: &[u8],
     ) -> Option<Found> {
         let is = |kind| change.kind == kind;
+        let at = Name {
+            path: new,
+            mnt_ns: change.mnt_ns,
+            directory: change.directory,
+        };
         let show = String::from_utf8_lossy;
         if is(EventKind::Rename) {
-            let found = self.renamed(who, event, change.mnt_ns, old, new);
+            let found = self.renamed(who, event, old, at);
             if !is_exchange(change) {
                 return found;
             }
-            let other = self.renamed(who, event, change.mnt_ns, new, old);
+            let other = self.renamed(who, event, new, at.named(old));
             return found.or(other);
         }
         if is(EventKind::Link) {
             let verb = format!("linked {}{} as", show(old), who.wrote);
-            return self.write(who, event, change.mnt_ns, new, &verb);
+            return self.write(who, event, at, &verb);
         }
         if is(EventKind::Symlink) {
-            return self.symlink(who, event, change, new);
+            return self.symlink(who, event, change, at);
         }
         if is(EventKind::Mknod) {
-            return self.write(who, event, change.mnt_ns, new, "created");
+            return self.write(who, event, at, "created");
         }
         if is(EventKind::Mount) {
-            return self.mount(who, event, change, new);
+            return self.mount(who, event, change, at);
         }
         if is(EventKind::Chmod) && makes_executable(change) {
-            return self.write(who, event, change.mnt_ns, new, "made executable");
+            return self.write(who, event, at, "made executable");
         }
         if is(EventKind::Setxattr) && gives_rights(change) {
-            return self.write(who, event, change.mnt_ns, new, "gave capabilities to");
+            return self.write(who, event, at, "gave capabilities to");
         }
         None
     }
 
-    fn renamed(
-        &mut self,
-        who: &Who<'_>,
-        event: &Event,
-        mnt_ns: u32,
-        old: &[u8],
-        new: &[u8],
-    ) -> Option<Found> {
+    fn renamed(&mut self, who: &Who<'_>, event: &Event, old: &[u8], at: Name<'_>) -> Option<Found> {
         let show = String::from_utf8_lossy;
         let verb = format!("renamed {}{} to", show(old), who.wrote);
         // A directory brings what was written in it.
-        let inside = match code(new) {
+        let inside = match code(at.path) {
             Some(_) => None,
-            None => self.written.code_below(new).map(<[u8]>::to_vec),
+            None => self.written.code_below(at.path).map(<[u8]>::to_vec),
         };
         match inside {
             Some(path) => {
-                let verb = format!("{verb} {} and with it", show(new));
-                self.write(who, event, mnt_ns, &path, &verb)
+                let verb = format!("{verb} {} and with it", show(at.path));
+                self.write(who, event, at.below(&path), &verb)
             }
-            None => self.write(who, event, mnt_ns, new, &verb),
+            None => self.write(who, event, at, &verb),
         }
     }
 
@@ -201,35 +242,34 @@ impl Detector {
         who: &Who<'_>,
         event: &Event,
         change: &Change,
-        new: &[u8],
+        at: Name<'_>,
     ) -> Option<Found> {
         let show = String::from_utf8_lossy;
-        let target = path::join(path::parent(new), &change.detail);
+        let target = path::join(path::parent(at.path), &change.detail);
         let target = path::normalise(&target).unwrap_or_default();
         let verb = format!("made a link to {}:", show(&change.detail));
-        if let Some(found) = self.write(who, event, change.mnt_ns, new, &verb) {
+        if let Some(found) = self.write(who, event, at, &verb) {
             return Some(found);
         }
         let inside = match code(&target) {
             Some(_) => Some(target.clone()),
             None => self.written.code_below(&target).map(<[u8]>::to_vec),
         };
-        let served = self.directories.lookup(change.mnt_ns, new).is_some();
-        if !served || target.is_empty() {
+        if target.is_empty() || self.place(at).is_none() {
             return None;
         }
         if let Some(inside) = inside {
             let rest = inside.strip_prefix(target.as_slice()).unwrap_or_default();
             let name = if rest.is_empty() {
                 // The name of what it points to says what it is.
-                [new, b"/", path::name(&target)].concat()
+                [at.path, b"/", path::name(&target)].concat()
             } else {
-                [new, rest].concat()
+                [at.path, rest].concat()
             };
             let verb = format!("made a link to {} and with it", show(&target));
-            return self.write(who, event, change.mnt_ns, &name, &verb);
+            return self.write(who, event, at.below(&name), &verb);
         }
-        self.aliases.insert(target, new.to_vec());
+        self.aliases.insert(target, at.path.to_vec());
         None
     }
 
@@ -239,14 +279,14 @@ impl Detector {
         who: &Who<'_>,
         event: &Event,
         change: &Change,
-        new: &[u8],
+        at: Name<'_>,
     ) -> Option<Found> {
         // On the root directory: a sandbox of its own begins so.
-        if change.number & MOUNT_SETTINGS != 0 || new == b"/" {
+        if change.number & MOUNT_SETTINGS != 0 || at.path == b"/" {
             return None;
         }
-        let found = self.directories.lookup(change.mnt_ns, new);
-        let found = found.or_else(|| self.directories.below(change.mnt_ns, new))?;
+        let found = self.place(at);
+        let found = found.or_else(|| self.directories.below(at.mnt_ns, at.path))?;
         let rule = match found.kind {
             Kind::Component => &rules::COMPONENT_WRITE,
             Kind::Served | Kind::Cgi => &rules::CODE_WRITE,
@@ -258,28 +298,33 @@ impl Detector {
         };
         let source = String::from_utf8_lossy(&change.detail);
         let verb = format!("mounted {source} on");
-        self.tell(who, event, new, &verb, matched)
+        self.tell(who, event, at.path, &verb, matched)
+    }
+
+    /// The watched directory that a name is in: by the identity that the kernel found, else by the
+    /// path, else by where a link leads.
+    fn place(&self, at: Name<'_>) -> Option<Match<'_>> {
+        let lookup = |path: &[u8]| self.directories.lookup(at.mnt_ns, path);
+        let by_path = lookup(at.path);
+        let by_file = at.directory.and_then(|file| self.directories.by_file(file));
+        match (by_file, by_path) {
+            // Of two in one tree the inner one decides; else the path says less than the kernel.
+            (Some(file), Some(path)) if path.path.starts_with(file.path) => Some(path),
+            (None, Some(path)) => Some(path),
+            (Some(file), _) => Some(file),
+            (None, None) => self.aliases.leads(at.path).find_map(|path| lookup(&path)),
+        }
     }
 
     /// Judges a name that a file has from now on.
-    fn write(
-        &mut self,
-        who: &Who<'_>,
-        event: &Event,
-        mnt_ns: u32,
-        path: &[u8],
-        verb: &str,
-    ) -> Option<Found> {
+    fn write(&mut self, who: &Who<'_>, event: &Event, at: Name<'_>, verb: &str) -> Option<Found> {
+        let path = at.path;
         // A path cut at its front may be anywhere: a deep directory must not hide a web shell. Nor
         // must a name that is cut at its end, or that could not be read.
         let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
         let unnamed = cut && event.meta.flags & flag::STRING_TRUNCATED != 0;
         let kind = code(path).or(unnamed.then_some(Code::Program));
-        let served = self.aliases.served(path);
-        let found = self.directories.lookup(mnt_ns, path).or_else(|| {
-            let served = served.as_ref()?;
-            self.directories.lookup(mnt_ns, served)
-        });
+        let found = self.place(at);
         let (rule, what) = match (&found, kind) {
             (Some(found), _) if found.kind == Kind::Component => (
                 &rules::COMPONENT_WRITE,
