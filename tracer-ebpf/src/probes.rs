@@ -2,5 +2,6 @@
 pub mod change;
 pub mod file;
 pub mod network;
+pub mod privilege;
 pub mod process;
 pub mod syscall;

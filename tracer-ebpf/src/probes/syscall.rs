@@ -11,8 +11,9 @@ use tracer_common::control::{Call, SyscallAbi};
 use tracer_common::event::flag;
 use tracer_common::limits::CALL_NUMBERS;
 use tracer_common::probe::{SLOT_SYS_EXIT, Tier};
+use tracer_common::tag::Tag;
 
-use super::{change, file};
+use super::{change, file, privilege, process};
 use crate::guard;
 use crate::kernel::{self, Registers, Task, control};
 use crate::output::Caller;
@@ -42,8 +43,8 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let tgid = ctx.tgid();
-    let tag = guard::tag(tgid);
-    if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
+    let tag = guard::entry(tgid);
+    if tag == Tag::ZERO || tgid == kernel::own_tgid() {
         return 0;
     }
     let Some(task) = Task::current() else {
@@ -65,7 +66,11 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         registers,
         result: ctx.arg(1),
     };
-    dispatch(&caller, &call);
+    if tag.is_server_lineage() {
+        dispatch(&caller, &call);
+    } else if call.is(Call::Open) && !call.failed() {
+        process::script(caller, tag, call.result as u32);
+    }
     0
 }
 
@@ -73,8 +78,10 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
 pub struct Syscall {
     /// [`Call::code`]
     pub code: u8,
-    abi: Abi,
-    registers: Registers,
+    /// How it came.
+    pub abi: Abi,
+    /// What it came with.
+    pub registers: Registers,
     /// What it returned: a negative error, else by call.
     pub result: i64,
 }
@@ -104,9 +111,14 @@ impl Syscall {
 #[inline(always)]
 fn dispatch(caller: &Caller, call: &Syscall) {
     if call.failed() {
+        if privilege::is_exec(call) {
+            privilege::exec_failed(caller, call);
+        }
         return;
     }
-    if file::is_use(call) {
+    if privilege::is_privilege(call) {
+        privilege::done(caller, call);
+    } else if file::is_use(call) {
         file::done(caller, call);
     } else if change::is_change(call) {
         change::done(caller, call);
@@ -122,18 +134,19 @@ fn of_interest(number: u32) -> bool {
 
 /// A convention: its index in [`Control::abi`](tracer_common::control::Control::abi), 0 or 1.
 #[derive(Clone, Copy)]
-struct Abi(usize);
+pub struct Abi(usize);
 
 impl Abi {
     /// The convention of the call that the task is in. The bit itself is the index, without a branch:
     /// the verifier then goes through what follows once, for any convention, and not once for each.
     #[inline(always)]
-    fn of(task: Task) -> Self {
+    pub fn of(task: Task) -> Self {
         Self((task.compat_word() >> control!(compat_shift)) as usize & 1)
     }
 
+    /// Flags of what came by it.
     #[inline(always)]
-    fn flags(self) -> u16 {
+    pub fn flags(self) -> u16 {
         (self.0 as u16) * flag::COMPAT
     }
 
