@@ -1,10 +1,15 @@
 //! Who and what is watched: the lineage tags, the executables that give them, the files that tagged
 //! processes wrote, the directories that matter.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap};
-use tracer_common::limits::{CALLS, DIRECTORIES, ROLE_INODES, SCRIPT_OPENS, TAGS, WRITTEN};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
+use tracer_common::limits::{
+    CALLS, DIRECTORIES, ROLE_INODES, SCRIPT_OPENS, STRING_BYTES, TAGS, WRITTEN,
+};
 use tracer_common::probe::Drop;
 use tracer_common::tag::{InodeKey, Tag, Writer, via};
 
@@ -31,6 +36,29 @@ static WRITTEN_MAP: LruHashMap<InodeKey, Writer> = LruHashMap::with_max_entries(
 /// knows the paths.
 #[map(name = "WRITTEN_NAMES")]
 static NAME_MAP: LruHashMap<u32, u32> = LruHashMap::with_max_entries(WRITTEN, 0);
+
+/// Calls with names that tagged threads are inside of, by thread group << 32 | thread.
+#[map(name = "CALLS")]
+static CALL_MAP: HashMap<u64, Begin> = HashMap::with_max_entries(CALLS, BPF_F_NO_PREALLOC);
+
+/// Where the strings of a call are read to before they go into [`CALL_MAP`].
+#[map(name = "BEGIN")]
+static BEGIN_MAP: PerCpuArray<Begin> = PerCpuArray::with_max_entries(1, 0);
+
+/// The names that a call began with; empty where there is none or it could not be read.
+#[repr(C)]
+struct Begin {
+    old: [u8; STRING_BYTES],
+    new: [u8; STRING_BYTES],
+}
+
+/// Those names, in the map.
+pub struct Begun {
+    /// The old one.
+    pub old: *const u8,
+    /// The new one, or the only one.
+    pub new: *const u8,
+}
 
 /// Served and component directories. Written by user space, which resolves their names in each mount
 /// namespace.
@@ -244,6 +272,52 @@ pub fn named(hash: u32) {
 pub fn is_written_name(hash: u32) -> bool {
     // SAFETY: the reference does not outlive the expression.
     unsafe { NAME_MAP.get(hash) }.is_some()
+}
+
+/// Keeps the names that a call begins with, at these addresses of the current process.
+#[inline(always)]
+pub fn begin(caller: &Caller, old: u64, new: u64) {
+    let Some(begin) = BEGIN_MAP.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's own, valid for the program's run; the helpers write no more than is said, check
+    // the source, and leave an empty string where they fail.
+    let begin = unsafe {
+        let (to_old, to_new) = (&raw mut (*begin).old, &raw mut (*begin).new);
+        to_old.cast::<u8>().write(0);
+        to_new.cast::<u8>().write(0);
+        bpf_probe_read_user_str(to_old.cast(), STRING_BYTES as u32, old as *const c_void);
+        bpf_probe_read_user_str(to_new.cast(), STRING_BYTES as u32, new as *const c_void);
+        &*begin
+    };
+    if CALL_MAP.insert(thread(caller), begin, 0).is_err() {
+        output::dropped(Drop::CallMapFull);
+    }
+}
+
+/// The names that the call of a thread began with.
+#[inline(always)]
+pub fn begun(caller: &Caller) -> Option<Begun> {
+    let begin = CALL_MAP.get_ptr(thread(caller))?;
+    // SAFETY: points into the map; the entry is the thread's own, which is here and not in another call.
+    unsafe {
+        Some(Begun {
+            old: (&raw const (*begin).old).cast(),
+            new: (&raw const (*begin).new).cast(),
+        })
+    }
+}
+
+/// Forgets them: the call is done, or the thread.
+#[inline(always)]
+pub fn end(caller: &Caller) {
+    // Absent where the call began before the tag came: not an error.
+    let _absent = CALL_MAP.remove(thread(caller));
+}
+
+#[inline(always)]
+fn thread(caller: &Caller) -> u64 {
+    u64::from(caller.tgid) << 32 | u64::from(caller.tid)
 }
 
 /// Whether a directory is a served or component directory.

@@ -16,7 +16,7 @@ use tracer_common::event::{
 };
 use tracer_common::limits::NAME_BYTES;
 use tracer_common::probe::{
-    Drop, SLOT_COMM, SLOT_COMMIT_CREDS, SLOT_COMPAT_EXECVE, SLOT_COMPAT_EXECVEAT, SLOT_EXECVE,
+    SLOT_COMM, SLOT_COMMIT_CREDS, SLOT_COMPAT_EXECVE, SLOT_COMPAT_EXECVEAT, SLOT_EXECVE,
     SLOT_EXECVEAT, SLOT_NAMESPACES, SLOT_PIVOT_ROOT, SLOT_PTRACE, SLOT_SET_FS_ROOT, Tier,
 };
 use tracer_common::tag::Tag;
@@ -335,7 +335,8 @@ fn namespace(caller: &Caller, call: u32, root: Option<Path>) {
 }
 
 /// The caller reached into another process, which from now on is of its lineage. Told again only where
-/// it attached again: a write is one of many. The agent itself is told and not tagged.
+/// it attached again: a write is one of many. The agent itself is told and not tagged; a target that is
+/// known by its number only is left to user space.
 #[inline(always)]
 fn trace(caller: &Caller, target: Option<Task>, number: u32, method: u32) {
     let tgid = target.and_then(Task::tgid).unwrap_or(0);
@@ -359,8 +360,4 @@ fn trace(caller: &Caller, target: Option<Task>, number: u32, method: u32) {
     body.pid_ns = caller.task.pid_in_namespace().map_or(0, |(_, ns)| ns);
     body.method = method;
     output::send(EventKind::Trace, caller, body);
-    if tgid == 0 {
-        // By its number user space may still know it.
-        output::dropped(Drop::TaskFault);
-    }
 }

@@ -11,7 +11,6 @@ use tracer_common::limits::{
 use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
-use super::file;
 use crate::guard;
 use crate::kernel::{self, Bprm, File, Task};
 use crate::output::{self, Caller, Record, Ring};
@@ -187,21 +186,21 @@ pub fn bprm_check(ctx: FExitContext) -> i32 {
 }
 
 /// A process without a tag that executes a script has opened a file. Where it is the script, and a server's
-/// lineage wrote it, the process has that one's tag from now on, and its first record tells so.
+/// lineage wrote it, the process has that one's tag from now on. Returns the tag that it has.
 ///
 /// The script's name is that of the exec, without its directory: the interpreter may have resolved
 /// the rest. It can be executed, or the kernel had not taken it for a script.
 #[inline(always)]
-pub fn script(caller: Caller, entry: Tag, fd: u32) {
-    let Some(file) = caller.task.file(fd) else {
-        return;
-    };
-    let writer = match writer_of_program(file) {
-        Some(writer) if is_named(&caller, file, entry.server) => writer,
-        _ => return guard::still_await(caller.tgid, entry),
-    };
-    let tag = guard::by_file(caller.tgid, &writer);
-    file::open(&Caller { tag, ..caller }, file);
+pub fn script(caller: &Caller, entry: Tag, fd: u32) -> Tag {
+    let file = caller.task.file(fd);
+    if let Some(file) = file
+        && let Some(writer) = writer_of_program(file)
+        && is_named(caller, file, entry.server)
+    {
+        return guard::by_file(caller.tgid, &writer);
+    }
+    guard::still_await(caller.tgid, entry);
+    Tag::ZERO
 }
 
 /// Who of a tagged lineage wrote a file that may be executed.

@@ -10,7 +10,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::control::{Call, SyscallAbi};
 use tracer_common::event::flag;
 use tracer_common::limits::CALL_NUMBERS;
-use tracer_common::probe::{SLOT_SYS_EXIT, Tier};
+use tracer_common::probe::{SLOT_SYS_ENTER, SLOT_SYS_EXIT, Tier};
 use tracer_common::tag::Tag;
 
 use super::{change, file, privilege, process};
@@ -28,6 +28,41 @@ macro_rules! setting {
     }};
 }
 
+/// `trace_sys_enter(regs, id)` (`syscall_trace_enter`, kernel/entry): ptrace(2) and seccomp(2) had
+/// their say, the call has not begun. For calls with names by server lineages: their strings are kept to
+/// be held against those after the call. The number is an argument, so that the cost to every other
+/// call is a look into the table.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
+    let number: u32 = ctx.arg(1);
+    let number = number & !control!(x32_mask);
+    if number >= CALL_NUMBERS as u32
+        || !(change::is_change(Abi(0).code(number)) || change::is_change(Abi(1).code(number)))
+    {
+        return 0;
+    }
+    let tgid = ctx.tgid();
+    let tag = guard::tag(tgid);
+    if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
+        return 0;
+    }
+    let Some(task) = Task::current() else {
+        return 0;
+    };
+    let abi = Abi::of(task);
+    let call = Syscall {
+        code: abi.code(number),
+        abi,
+        registers: Registers::new(ctx.arg(0)),
+        result: 0,
+    };
+    if change::is_change(call.code) {
+        let caller = caller(&ctx, task, tag, abi, SLOT_SYS_ENTER);
+        change::begins(&caller, &call);
+    }
+    0
+}
+
 /// `trace_sys_exit(regs, ret)` (`syscall_exit_work`, kernel/entry): the call is done, its result is
 /// known and a new descriptor is installed, but the caller has not seen it. The raw tracepoint
 /// fires for every convention, 32-bit and x32 included, which the per-call ones do not.
@@ -43,38 +78,63 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let tgid = ctx.tgid();
-    let tag = guard::entry(tgid);
-    if tag == Tag::ZERO || tgid == kernel::own_tgid() {
+    let entry = guard::entry(tgid);
+    let is_noted = entry != Tag::ZERO;
+    if !is_noted && !(of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number)))
+        || tgid == kernel::own_tgid()
+    {
         return 0;
     }
     let Some(task) = Task::current() else {
         return 0;
     };
     let abi = Abi::of(task);
-    let caller = Caller {
-        task,
-        tgid,
-        tid: ctx.pid(),
-        tag,
-        slot: SLOT_SYS_EXIT,
-        tier: Tier::Tracepoint,
-        flags: abi.flags(),
-    };
     let call = Syscall {
         code: abi.code(number),
         abi,
         registers,
         result: ctx.arg(1),
     };
-    if tag.is_server_lineage() {
+    let mut tag = Tag::ZERO;
+    if entry.is_server_lineage() {
+        tag = entry;
+    } else if is_noted && call.is(Call::Open) && !call.failed() {
+        let caller = caller(&ctx, task, tag, abi, SLOT_SYS_EXIT);
+        tag = process::script(&caller, entry, call.result as u32);
+    }
+    if tag.is_server_lineage() || of_anyone(call.code) {
+        let caller = caller(&ctx, task, tag, abi, SLOT_SYS_EXIT);
         dispatch(&caller, &call);
-    } else if call.is(Call::Open) && !call.failed() {
-        process::script(caller, tag, call.result as u32);
     }
     0
 }
 
-/// A call that is done.
+#[inline(always)]
+fn caller(ctx: &RawTracePointContext, task: Task, tag: Tag, abi: Abi, slot: u32) -> Caller {
+    let untagged = if tag.is_server_lineage() {
+        0
+    } else {
+        flag::UNTAGGED
+    };
+    Caller {
+        task,
+        tgid: ctx.tgid(),
+        tid: ctx.pid(),
+        tag,
+        slot,
+        tier: Tier::Tracepoint,
+        flags: abi.flags() | untagged,
+    }
+}
+
+/// Whether a call is looked at whoever makes it: it may be about a file that a server's lineage wrote
+/// or, where that was asked for, lie in a watched directory.
+#[inline(always)]
+fn of_anyone(code: u8) -> bool {
+    change::is_change(code) || control!(any_writer) != 0 && code == Call::Open.code()
+}
+
+/// A call that begins or is done.
 pub struct Syscall {
     /// [`Call::code`]
     pub code: u8,
@@ -91,6 +151,20 @@ impl Syscall {
     #[inline(always)]
     pub fn arg<const N: usize>(&self) -> u64 {
         self.registers.at(setting!(self.abi, arg[N])) & self.abi.mask()
+    }
+
+    /// The same by a number that is not known beforehand; zero where it has no such argument.
+    #[inline(always)]
+    pub fn arg_at(&self, at: u8) -> u64 {
+        if at >= 6 {
+            return 0;
+        }
+        let offsets = (&raw const kernel::CONTROL.abi).cast::<u32>();
+        let at = self.abi.0 * 6 + at as usize;
+        // SAFETY: the convention is 0 or 1 and the argument below 6, so the index lies in the two tables,
+        // which are contiguous; volatile as in `setting!`.
+        let offset = unsafe { read_volatile(offsets.add(at)) };
+        self.registers.at(offset) & self.abi.mask()
     }
 
     /// Whether it returned an error (`IS_ERR_VALUE`, include/linux/err.h): the address that an mmap(2)
@@ -113,6 +187,8 @@ fn dispatch(caller: &Caller, call: &Syscall) {
     if call.failed() {
         if privilege::is_exec(call) {
             privilege::exec_failed(caller, call);
+        } else if change::is_change(call.code) {
+            change::failed(caller);
         }
         return;
     }
@@ -120,7 +196,7 @@ fn dispatch(caller: &Caller, call: &Syscall) {
         privilege::done(caller, call);
     } else if file::is_use(call) {
         file::done(caller, call);
-    } else if change::is_change(call) {
+    } else if change::is_change(call.code) {
         change::done(caller, call);
     }
 }
