@@ -26,18 +26,23 @@ mod child;
 mod exec;
 mod exit;
 mod facts;
+mod failed;
 mod fork;
 mod helper;
+mod image;
 mod listen;
 mod loss;
 mod open;
+mod privilege;
 mod rename;
 mod runner;
 mod stage;
 mod stdio;
 mod storm;
 mod sys;
+mod trace;
 mod watch;
+mod written;
 
 use std::process::ExitCode;
 
@@ -47,7 +52,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 9] = [
+    let tests: [&[Test]; 14] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -57,6 +62,11 @@ fn main() -> ExitCode {
         rename::TESTS,
         listen::TESTS,
         loss::TESTS,
+        failed::TESTS,
+        image::TESTS,
+        privilege::TESTS,
+        trace::TESTS,
+        written::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }
