@@ -159,6 +159,14 @@ impl Detector {
         }
     }
 
+    /// Applies the rules to a process that was found running a program whose exec was lost.
+    pub fn found(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
+        let Payload::Observed(exec) = &event.payload else {
+            return None;
+        };
+        self.exec(store, event, exec)
+    }
+
     fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
         let subject = event.meta.subject;
         let written = is_written(&self.written, exec);

@@ -83,6 +83,8 @@ impl Docs {
     const OBSERVED: Self = Self::of(EventKind::Observed);
     const ALERT: Self = Self(1 << 0);
     const ALL: Self = Self(u64::MAX);
+    /// Neither an event nor an alert: a report of losses.
+    pub(super) const NONE: Self = Self(0);
     const IMAGE: Self = Self::EXEC.or(Self::OBSERVED);
     const CHANGE: Self = Self::of(EventKind::Rename)
         .or(Self::of(EventKind::Link))
@@ -460,7 +462,7 @@ pub(super) static FIELDS: &[Field] = &[
     list("tracer.rename.flags", Keyword, RENAME, "`no_replace`, `exchange` (both files changed places) or `whiteout`.", |s| words(rename_flags(renamed(s)?.flags))),
     one("tracer.exit.signal", Long, EXIT, "Signal that ended the process.", |s| number(ended_by(s)?)),
     one("tracer.exit.signal_name", Keyword, EXIT, "Its name.", |s| text(signal(ended_by(s)?)?)),
-    one("tracer.exit.core_dumped", Boolean, EXIT, "It left a core dump.", |s| only(Status(s.ended()?.1).dumped_core())),
+    one("tracer.exit.core_dumped", Boolean, EXIT, "It left a core dump.", |s| only(Status(s.ended()?.1?).dumped_core())),
     one("tracer.tier", Keyword, ALL, "Hooks that the event is from: `tracepoint`, `lsm`, or `snapshot` for /proc.", |s| text(s.document.event.event.meta.tier.name())),
     list("tracer.missing", Keyword, ALL, "Facts that are missing or cut short: `path_truncated`, `working_directory_truncated`, `args_truncated`, `args_unreadable`, `name_truncated`.", |s| words(missing(s.document.event.event.meta.flags))),
     one("tracer.integrity.state", Keyword, ALL, "`complete`, or `incomplete` where something was lost in the time that the lineage rests on.", |s| text(integrity(s))),
@@ -483,7 +485,7 @@ static PROCESS: &[Field] = &[
     one("working_directory", Keyword, ALL, "Working directory when it was executed.", |s| bytes(&s.exec()?.cwd)),
     one("start", Date, ALL, "When the process was created.", |s| time(s, s.process.start_boot_ns)),
     one("end", Date, ALL, "When it ended, where that was before or with this event.", |s| time(s, s.ended()?.0)),
-    one("exit_code", Long, ALL, "Exit code; for an end by signal 128 + its number, as shells have it.", |s| number(Status(s.ended()?.1).code())),
+    one("exit_code", Long, ALL, "Exit code; for an end by signal 128 + its number, as shells have it.", |s| number(Status(s.ended()?.1?).code())),
     one("interactive", Boolean, ALL, "Whether standard input and error are its controlling terminal.", |s| s.exec().map(|exec| Value::Bool(interactive(exec)))),
     one("tty.char_device.major", Long, ALL, "Controlling terminal, major number.", |s| number(s.exec()?.tty?.0)),
     one("tty.char_device.minor", Long, ALL, "Its minor number.", |s| number(s.exec()?.tty?.1)),
