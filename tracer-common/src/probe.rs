@@ -131,6 +131,9 @@ probes! {
         "files renamed, linked or removed through io_uring", "io_uring_submit_missed";
     SLOT_URING_COMPLETE = 4, "io_uring_complete", tracepoint, RawTracepoint ["io_uring_complete"], optional,
         "files opened through io_uring", "io_uring_complete_missed";
+    SLOT_URING_OVERFLOW = 5, "io_uring_overflow", tracepoint, RawTracepoint ["io_uring_cqe_overflow"], optional,
+        "files opened through a full io_uring (before Linux 5.17 io_uring_complete sees them)",
+        "io_uring_overflow_missed";
 
     SLOT_FILE_OPEN = 1, "file_open", lsm, Fexit ["security_file_open"], required,
         "files opened for writing or created by servers", "file_open_missed";

@@ -63,6 +63,7 @@ macro_rules! address {
 mod file;
 mod socket;
 mod task;
+mod uring;
 
 pub use file::Path;
 
@@ -90,6 +91,12 @@ fn read<T: Copy>(at: *const u8) -> Option<T> {
     } else {
         None
     }
+}
+
+/// Reads a byte of the kernel's; `None` where it is not mapped.
+#[inline(always)]
+pub fn byte(at: *const u8) -> Option<u8> {
+    read(at)
 }
 
 /// Reads a byte of the current process; `None` where its page is not there.
@@ -161,6 +168,10 @@ pointers! {
     Kernfs;
     /// `struct sock`
     Sock;
+    /// `struct io_kiocb`
+    Request;
+    /// `struct io_ring_ctx`
+    UringContext;
 }
 
 /// `pid_nr()`: the number of a `struct pid` in the initial namespace.

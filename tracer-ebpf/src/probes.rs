@@ -5,3 +5,4 @@ pub mod lsm;
 pub mod network;
 pub mod process;
 pub mod syscall;
+pub mod uring;

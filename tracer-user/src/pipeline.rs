@@ -15,12 +15,14 @@ use tracer_common::probe::Tier;
 
 use self::losses::Losses;
 pub use self::losses::SHED;
-use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView};
+use crate::alert::{
+    Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView,
+};
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Meta, Payload, ProcessKey, decode};
-use crate::lineage::process::{Image, Origin, Process, Server};
+use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
+use crate::lineage::process::{Image, Origin, Process, Server, Via};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
 use crate::source::{Input, Loss};
@@ -158,6 +160,12 @@ impl Pipeline {
                     self.raise(&event, found);
                 }
             }
+            Input::DirectoryAt { file, entry } => {
+                for (event, found) in self.detector.place_directory(&self.store, file, entry) {
+                    self.raise(&event, found);
+                }
+            }
+            Input::DirectoryLeft(file) => self.detector.displace_directory(file),
             Input::Record(bytes) => match decode(&bytes) {
                 Ok(event) => self.record(event),
                 Err(_) => self.totals.undecodable += 1,
@@ -249,6 +257,10 @@ impl Pipeline {
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
             ("directories", self.detector.directories().len() as u64),
+            (
+                "directories_by_identity",
+                self.detector.directories().placed() as u64,
+            ),
             ("directories_refused", self.detector.directories().refused()),
         ]
     }
@@ -359,7 +371,7 @@ impl Pipeline {
             self.raise(event, found);
         }
         if self.emit != Emit::Alerts {
-            let event = self.enrich(event);
+            let event = self.enrich(event, event.payload.writer());
             self.documents.push(Document { event, alert: None });
         }
     }
@@ -388,7 +400,7 @@ impl Pipeline {
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
         if self.emit != Emit::Events {
-            let event = self.enrich(event);
+            let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
             self.documents.push(Document { event, alert });
         }
@@ -437,7 +449,7 @@ impl Pipeline {
         }
     }
 
-    fn enrich(&self, event: &Event) -> EnrichedEvent {
+    fn enrich(&self, event: &Event, writer: Option<Writer>) -> EnrichedEvent {
         let mut chain = self.store.chain(event.meta.subject);
         let process = chain.next();
         let oldest = self.store.chain(event.meta.subject).last();
@@ -445,8 +457,9 @@ impl Pipeline {
         let integrity = self.integrity(process, oldest, event.meta.boot_ns);
         let lineage = chain.map(view).collect();
         let process = process.map_or_else(|| self.unknown(event), view);
-        let child = match &event.payload {
-            Payload::Fork(fork) => self.store.get(fork.child).map(view),
+        let (child, target) = match &event.payload {
+            Payload::Fork(fork) => (Some(fork.child), None),
+            Payload::Trace(trace) => (None, trace.target),
             Payload::Exec(_)
             | Payload::Exit(_)
             | Payload::File(_)
@@ -456,9 +469,10 @@ impl Pipeline {
             | Payload::ExecFailed(_)
             | Payload::Credentials(_)
             | Payload::Namespace(_)
-            | Payload::Trace(_)
-            | Payload::Comm(_) => None,
+            | Payload::Comm(_) => (None, None),
         };
+        let known = |key: Option<ProcessKey>| self.store.get(key?).map(view);
+        let (child, target) = (known(child), known(target));
         EnrichedEvent {
             event: event.clone(),
             id: self.event_id(event),
@@ -466,9 +480,45 @@ impl Pipeline {
             process,
             lineage,
             child,
+            target,
+            writer: writer.map(|writer| self.author(writer)),
+            link: self.link(event.meta.subject),
             integrity,
             host: Arc::clone(&self.host),
         }
+    }
+
+    /// Who wrote a file, and that process's lineage.
+    fn author(&self, writer: Writer) -> Author {
+        let mut chain = self
+            .store
+            .chain(writer.process)
+            .map(|process| self.view(process));
+        let process = chain.next().unwrap_or_else(|| {
+            let (key, tag) = (writer.process, writer.tag);
+            let start_boot_ns = key.start_ticks * TICK_NS;
+            self.view(&Process::new(key, start_boot_ns, Origin::Inferred, tag))
+        });
+        Author {
+            process,
+            lineage: chain.collect(),
+            boot_ns: writer.boot_ns,
+            tag: writer.tag,
+        }
+    }
+
+    /// Who a process came to its tag by, and that process's lineage.
+    fn link(&self, key: ProcessKey) -> Option<(Via, Author)> {
+        let link = self.store.link(key)?;
+        let mut chain = self.store.linked(key);
+        let from = chain.next()?;
+        let author = Author {
+            process: self.view(from),
+            lineage: chain.map(|process| self.view(process)).collect(),
+            boot_ns: link.boot_ns,
+            tag: from.tag,
+        };
+        Some((link.via, author))
     }
 
     /// What was lost since the oldest ancestor that the lineage rests on was seen to begin, up to the
@@ -595,6 +645,7 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         server_depth,
         server,
         directory,
+        writer: _,
     } = found;
     let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {

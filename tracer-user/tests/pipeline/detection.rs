@@ -61,7 +61,7 @@ fn reasons_are_sentences() {
     );
     assert_eq!(alerts(&documents).len(), 2);
     let depth = |index: usize| documents[index].alert.as_ref().unwrap().server_depth;
-    assert_eq!((depth(0), depth(1)), (1, 0));
+    assert_eq!((depth(0), depth(1)), (Some(1), Some(0)));
     let directory = documents[1]
         .alert
         .as_ref()

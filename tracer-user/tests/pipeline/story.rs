@@ -107,6 +107,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Clock(_)
             | Input::Name { .. }
             | Input::Directory(_)
+            | Input::DirectoryAt { .. }
+            | Input::DirectoryLeft(_)
             | Input::SnapshotEnd
             | Input::Watermark(_)
             | Input::Loss(_) => None,
