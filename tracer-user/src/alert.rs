@@ -216,6 +216,32 @@ pub struct Directory {
     pub source: String,
 }
 
+/// What was lost in some time. Written whatever documents are wanted: nothing is lost silently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LossReport {
+    /// UUIDv5 of boot and time: the same on replay.
+    pub id: Uuid,
+    /// The first of it happened after this time, nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// The last was noticed at this time.
+    pub until_boot_ns: u64,
+    /// Wall time of boot, nanoseconds since the Unix epoch.
+    pub boot_wall_ns: i128,
+    /// How many, by reason, in the order they were first noticed.
+    pub lost: Vec<(String, u64)>,
+    /// The host.
+    pub host: Arc<HostFacts>,
+}
+
+impl LossReport {
+    /// How many in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let counts = self.lost.iter().map(|(_, count)| *count);
+        counts.fold(0, u64::saturating_add)
+    }
+}
+
 /// What sinks write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {

@@ -177,6 +177,14 @@ impl Detector {
         }
     }
 
+    /// Applies the rules to a process that was found running a program whose exec was lost.
+    pub fn found(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
+        let Payload::Observed(exec) = &event.payload else {
+            return None;
+        };
+        self.exec(store, event, exec)
+    }
+
     fn remember_file(&mut self, store: &Store, event: &Event, file: &FileAccess) {
         // Those of /proc are no files that anybody could execute or serve.
         if file.path.starts_with(b"/proc/") {

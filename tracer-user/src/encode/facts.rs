@@ -472,7 +472,7 @@ pub(super) fn network_namespace(scope: Scope<'_>) -> Option<u32> {
 }
 
 pub(super) fn ended_by(scope: Scope<'_>) -> Option<u32> {
-    Status(scope.ended()?.1).signal()
+    Status(scope.ended()?.1?).signal()
 }
 
 pub(super) fn integrity(scope: Scope<'_>) -> &'static str {

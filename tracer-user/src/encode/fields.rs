@@ -103,6 +103,8 @@ impl Docs {
     const OBSERVED: Self = Self::of(EventKind::Observed);
     const ALERT: Self = Self(1 << 0);
     const ALL: Self = Self(u64::MAX);
+    /// Neither an event nor an alert: a report of losses.
+    pub(super) const NONE: Self = Self(0);
     const IMAGE: Self = Self::EXEC.or(Self::OBSERVED);
     const CHANGE: Self = Self::of(EventKind::Rename)
         .or(Self::of(EventKind::Link))
@@ -513,7 +515,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.comm.new", Keyword, Docs::COMM, "Its name from now on.", |s| bytes(ended_by_nul(&comm(s)?.new))),
     one("tracer.exit.signal", Long, EXIT, "Signal that ended the process.", |s| number(ended_by(s)?)),
     one("tracer.exit.signal_name", Keyword, EXIT, "Its name.", |s| text(signal(ended_by(s)?)?)),
-    one("tracer.exit.core_dumped", Boolean, EXIT, "It left a core dump.", |s| only(Status(s.ended()?.1).dumped_core())),
+    one("tracer.exit.core_dumped", Boolean, EXIT, "It left a core dump.", |s| only(Status(s.ended()?.1?).dumped_core())),
     one("tracer.tier", Keyword, ALL, "Hooks that the event is from: `tracepoint`, `lsm`, or `snapshot` for /proc.", |s| text(s.document.event.event.meta.tier.name())),
     one("tracer.untagged", Boolean, ALL, "The process descends from no server: told because of what the file is, or where it lies.", |s| only(has_flag(s, flag::UNTAGGED))),
     one("tracer.attempt", Boolean, ALL, "Told when it was permitted or handed in: whether it succeeded is not known.", |s| only(has_flag(s, flag::ATTEMPT))),
@@ -539,7 +541,7 @@ static PROCESS: &[Field] = &[
     one("working_directory", Keyword, ALL, "Working directory when it was executed.", |s| bytes(&s.exec()?.cwd)),
     one("start", Date, ALL, "When the process was created.", |s| time(s, s.process.start_boot_ns)),
     one("end", Date, ALL, "When it ended, where that was before or with this event.", |s| time(s, s.ended()?.0)),
-    one("exit_code", Long, ALL, "Exit code; for an end by signal 128 + its number, as shells have it.", |s| number(Status(s.ended()?.1).code())),
+    one("exit_code", Long, ALL, "Exit code; for an end by signal 128 + its number, as shells have it.", |s| number(Status(s.ended()?.1?).code())),
     one("interactive", Boolean, ALL, "Whether standard input and error are its controlling terminal.", |s| s.exec().map(|exec| Value::Bool(interactive(exec)))),
     one("tty.char_device.major", Long, ALL, "Controlling terminal, major number.", |s| number(s.exec()?.tty?.0)),
     one("tty.char_device.minor", Long, ALL, "Its minor number.", |s| number(s.exec()?.tty?.1)),

@@ -6,11 +6,12 @@
 use jiff::Timestamp;
 
 use super::facts::{peer, socket};
+use super::loss::{sentence as sentence_of_loss, timestamp};
 use super::scope::Scope;
 use super::summary::{change_phrase, command, file_verb, label, path, sentence};
 use super::text::{put, visible_prose};
 use super::words::{args_truncated, is_memfd};
-use crate::alert::{Alert, Document, Severity};
+use crate::alert::{Alert, Document, LossReport, Severity};
 use crate::event::{Payload, fd_type, missing};
 use crate::lineage::process::Via;
 
@@ -24,6 +25,16 @@ pub fn line(document: &Document, colour: bool, out: &mut Vec<u8>) {
         Some(alert) => page.alert(alert, out),
         None => page.event(out),
     }
+}
+
+/// Writes a report of losses as one line, its end included.
+pub fn loss(report: &LossReport, colour: bool, out: &mut Vec<u8>) {
+    let time = timestamp(report, report.until_boot_ns).map_or_else(
+        || report.until_boot_ns.to_string(),
+        |time| format!("{time:.3}"),
+    );
+    let (time, text) = (paint(colour, DIM, &time), sentence_of_loss(report));
+    put(out, format_args!("{time}  {}\n", paint(colour, RED, &text)));
 }
 
 const BOLD: &str = "1";
@@ -275,11 +286,15 @@ impl Page<'_> {
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        paint(self.colour, colour, text)
+    }
+}
+
+fn paint(wanted: bool, colour: &str, text: &str) -> String {
+    if wanted {
+        format!("\x1b[{colour}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
     }
 }
 

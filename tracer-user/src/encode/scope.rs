@@ -219,12 +219,12 @@ impl<'a> Scope<'a> {
         self.document.event.event.meta.tag
     }
 
-    /// When and how it ended, up to this event.
-    pub(super) fn ended(self) -> Option<(u64, u32)> {
+    /// When and how it ended, up to this event; how is not known where the end was not seen.
+    pub(super) fn ended(self) -> Option<(u64, Option<u32>)> {
         if let Payload::Exit(exit) = self.payload()
             && self.is_subject()
         {
-            return Some((self.document.event.event.meta.boot_ns, exit.status));
+            return Some((self.document.event.event.meta.boot_ns, Some(exit.status)));
         }
         let ended = self.process.ended?;
         Some((ended.boot_ns, ended.status))

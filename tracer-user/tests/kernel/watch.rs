@@ -55,6 +55,7 @@ impl Watch {
             tier: tier(),
             life_ring_bytes,
             file_ring_bytes,
+            quota_per_second,
         })?;
         let (life, files) = sensor.take_rings()?;
         Ok(Self {
