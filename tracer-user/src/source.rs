@@ -46,8 +46,13 @@ pub enum Input {
     SnapshotEnd,
     /// Every record up to this kernel time (nanoseconds since boot) has been given.
     Watermark(u64),
-    /// Something was lost.
+    /// Something was lost. Told before the records that follow the loss are.
     Loss(Loss),
+    /// `/proc` was read again from this kernel time on (nanoseconds since boot), as something had been
+    /// lost. What follows is the records of that, with the tags that the kernel holds.
+    HealBegin(u64),
+    /// Every process that runs has been given.
+    HealEnd,
 }
 
 /// A loss, as told by the part that lost.
@@ -57,6 +62,8 @@ pub struct Loss {
     pub reason: String,
     /// How many more since last told.
     pub count: u64,
-    /// When it was noticed, nanoseconds since boot.
+    /// It happened after this time, nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// And up to this: when it was noticed.
     pub boot_ns: u64,
 }

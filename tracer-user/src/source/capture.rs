@@ -31,6 +31,8 @@ const WATERMARK: u8 = 7;
 const LOSS: u8 = 8;
 const DIRECTORY_AT: u8 = 9;
 const DIRECTORY_LEFT: u8 = 10;
+const HEAL_BEGIN: u8 = 11;
+const HEAL_END: u8 = 12;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -167,13 +169,20 @@ impl<W: Write> Writer<W> {
             Input::Loss(Loss {
                 reason,
                 count,
+                since_boot_ns,
                 boot_ns,
             }) => {
                 payload.extend_from_slice(&count.to_le_bytes());
+                payload.extend_from_slice(&since_boot_ns.to_le_bytes());
                 payload.extend_from_slice(&boot_ns.to_le_bytes());
                 put_text(&mut payload, reason.as_bytes());
                 LOSS
             }
+            Input::HealBegin(boot_ns) => {
+                payload.extend_from_slice(&boot_ns.to_le_bytes());
+                HEAL_BEGIN
+            }
+            Input::HealEnd => HEAL_END,
         };
         self.frame(kind, &payload)
     }
@@ -350,9 +359,12 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         WATERMARK => Input::Watermark(u64::from_le_bytes(rest.array()?)),
         LOSS => Input::Loss(Loss {
             count: u64::from_le_bytes(rest.array()?),
+            since_boot_ns: u64::from_le_bytes(rest.array()?),
             boot_ns: u64::from_le_bytes(rest.array()?),
             reason: rest.string()?,
         }),
+        HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
+        HEAL_END => Input::HealEnd,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -457,8 +469,11 @@ mod tests {
             Input::Loss(Loss {
                 reason: "life_ring_full".into(),
                 count: 5,
+                since_boot_ns: 8,
                 boot_ns: 9,
             }),
+            Input::HealBegin(10),
+            Input::HealEnd,
         ]
     }
 

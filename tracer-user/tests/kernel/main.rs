@@ -26,20 +26,25 @@ mod child;
 mod exec;
 mod exit;
 mod facts;
+mod failed;
 mod fork;
 mod helper;
+mod image;
 mod listen;
 mod loss;
 mod open;
+mod privilege;
 mod rename;
 mod runner;
 mod stage;
 mod stdio;
 mod storm;
 mod sys;
+mod trace;
 mod uring;
 mod uring_ring;
 mod watch;
+mod written;
 
 use std::process::ExitCode;
 
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 10] = [
+    let tests: [&[Test]; 15] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -60,6 +65,11 @@ fn main() -> ExitCode {
         uring::TESTS,
         listen::TESTS,
         loss::TESTS,
+        failed::TESTS,
+        image::TESTS,
+        privilege::TESTS,
+        trace::TESTS,
+        written::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }

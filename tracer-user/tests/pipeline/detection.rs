@@ -5,6 +5,7 @@ use tracer::config::Emit;
 
 mod hosts;
 mod programs;
+mod reach;
 mod silent;
 mod writes;
 
@@ -32,11 +33,13 @@ fn check(rows: &[Row]) {
 fn rows_that_must_alert() {
     check(programs::MUST);
     check(writes::MUST);
+    check(reach::MUST);
 }
 
 #[test]
 fn rows_that_must_not_alert() {
     check(silent::MUST_NOT);
+    check(reach::MUST_NOT);
 }
 
 /// A reason names the server, what ran and what made it worse.
@@ -61,7 +64,7 @@ fn reasons_are_sentences() {
     );
     assert_eq!(alerts(&documents).len(), 2);
     let depth = |index: usize| documents[index].alert.as_ref().unwrap().server_depth;
-    assert_eq!((depth(0), depth(1)), (1, 0));
+    assert_eq!((depth(0), depth(1)), (Some(1), Some(0)));
     let directory = documents[1]
         .alert
         .as_ref()

@@ -25,6 +25,7 @@
 //! comm 20 sh kworker
 //! exit 20 256                               status as wait(2) gives it
 //! served|component|cgi /srv/www             a directory becomes known
+//! placed 5 served /srv/www                  the kernel knows it by inode 5
 //! wait 61s                                  time passes; also `ms`
 //! lost life_ring_full 3
 //! now                                       everything up to here has arrived
@@ -37,7 +38,7 @@ use tracer::alert::{Document, HostFacts};
 use tracer::config::Emit;
 use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
-use tracer::event::components;
+use tracer::event::{FileId, components};
 use tracer::pipeline::{Command, Pipeline};
 use tracer::source::{Input, Loss};
 use tracer_common::event::{
@@ -227,6 +228,21 @@ impl Teller {
             "served" => return directory(Kind::Served),
             "component" => return directory(Kind::Component),
             "cgi" => return directory(Kind::Cgi),
+            "placed" => {
+                let entry = Entry {
+                    pattern: line.word(3).into(),
+                    kind: match line.word(2) {
+                        "served" => Kind::Served,
+                        "component" => Kind::Component,
+                        other => panic!("no kind {other:?}"),
+                    },
+                    origin: Origin::Config,
+                    source: "tracer.yaml:1".into(),
+                    mnt_ns: None,
+                };
+                let file = FileId::from(on_disk(line.number(1)));
+                return Some(Input::DirectoryAt { file, entry });
+            }
             "wait" => {
                 let word = line.word(1);
                 self.now += match word.strip_suffix("ms") {
@@ -392,7 +408,9 @@ impl Teller {
             inode: self.inode(line, &exe),
             dev: 8 << 20 | 1,
             nlink: line.option("nlink").map_or(1, |n| n.parse().unwrap()),
-            mode: 0o100_755,
+            mode: line
+                .option("mode")
+                .map_or(0o100_755, |mode| u16::from_str_radix(mode, 8).unwrap()),
             parent_tgid: running.parent,
             old_pid: header.tid,
             loginuid: u32::MAX,
@@ -407,7 +425,9 @@ impl Teller {
         }
         body.ids = ids(running.uid);
         body.ns.vpid = pid;
-        body.ns.mnt = 4_026_531_841;
+        body.ns.mnt = line
+            .option("mnt")
+            .map_or(4_026_531_841, |ns| ns.parse().unwrap());
         for fd in &mut body.stdio {
             fd.kind = fd_kind::NULL;
         }
@@ -428,7 +448,11 @@ impl Teller {
         let sections: [&[u8]; 7] = [
             &components(exe.as_bytes()),
             &components(line.option("cwd").unwrap_or("/").as_bytes()),
-            &components(b"/system.slice/web.service"),
+            &components(
+                line.option("cgroup")
+                    .unwrap_or("/system.slice/web.service")
+                    .as_bytes(),
+            ),
             &[filename.as_bytes(), &[0]].concat(),
             &[exe.as_bytes(), &[0]].concat(),
             head,
