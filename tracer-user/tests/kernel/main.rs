@@ -28,6 +28,7 @@ mod exit;
 mod facts;
 mod fork;
 mod helper;
+mod ledger;
 mod listen;
 mod loss;
 mod open;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 9] = [
+    let tests: [&[Test]; 10] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         rename::TESTS,
         listen::TESTS,
         loss::TESTS,
+        ledger::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }
