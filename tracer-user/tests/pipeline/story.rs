@@ -26,6 +26,7 @@
 //! exit 20 256                               status as wait(2) gives it
 //! served|component|cgi /srv/www             a directory becomes known
 //! placed 5 served /srv/www                  the kernel knows it by inode 5
+//! leads /tmp/l /srv/www                     where a directory leads that was asked for
 //! wait 61s                                  time passes; also `ms`
 //! lost life_ring_full 3
 //! now                                       everything up to here has arrived
@@ -40,7 +41,7 @@ use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
 use tracer::event::{FileId, components};
 use tracer::pipeline::{Command, Pipeline};
-use tracer::source::{Input, Loss};
+use tracer::source::{Input, Loss, Resolved};
 use tracer_common::event::{
     EventHeader, EventKind, ExecBody, ExitBody, ForkBody, Ids, VERSION, fd_kind, flag,
 };
@@ -112,7 +113,10 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::DirectoryLeft(_)
             | Input::SnapshotEnd
             | Input::Watermark(_)
-            | Input::Loss(_) => None,
+            | Input::Loss(_)
+            | Input::HealBegin(_)
+            | Input::HealEnd
+            | Input::Resolved(_) => None,
         })
         .collect()
 }
@@ -139,7 +143,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
         .into_iter()
         .filter_map(|command| match command {
             Command::Tag(tgid, tag) => Some((tgid, tag)),
-            Command::Role(..) | Command::Discover(_) => None,
+            Command::Role(..) | Command::Discover(_) | Command::Heal | Command::Resolve(_) => None,
         })
         .collect()
 }
@@ -228,6 +232,13 @@ impl Teller {
             "served" => return directory(Kind::Served),
             "component" => return directory(Kind::Component),
             "cgi" => return directory(Kind::Cgi),
+            "leads" => {
+                return Some(Input::Resolved(Resolved {
+                    mnt_ns: 4_026_531_841,
+                    directory: line.word(1).into(),
+                    real: line.word(2).into(),
+                }));
+            }
             "placed" => {
                 let entry = Entry {
                     pattern: line.word(3).into(),
@@ -255,6 +266,7 @@ impl Teller {
                 return Some(Input::Loss(Loss {
                     reason: line.word(1).into(),
                     count: line.number(2),
+                    since_boot_ns: self.now - MS,
                     boot_ns: self.now,
                 }));
             }
