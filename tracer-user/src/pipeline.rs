@@ -206,12 +206,8 @@ impl Pipeline {
                 self.report(boot_ns);
             }
             Input::Loss(loss) => {
-                // What was lost before is told now where it is time; this waits for what is lost with it.
-                if self
-                    .losses
-                    .untold_until()
-                    .is_some_and(|until| until < loss.boot_ns)
-                {
+                // Where records never cease, no watermark comes.
+                if self.losses.is_overdue(loss.boot_ns) {
                     self.report(loss.boot_ns);
                 }
                 self.lose(loss);
