@@ -434,7 +434,8 @@ wire! {
     /// name as they were when the call began (bytes; empty where not read). What has one name has it
     /// as the new one. With [`flag::RESOLVED`] the directories are those that the kernel found and
     /// the names are single components, or empty where the directory's section is the whole path;
-    /// without, the names are the caller's, read after the call.
+    /// without, the names are the caller's, read after the call. An empty name whose reading did not
+    /// fail stands for the descriptor that the call had instead: the whole path is in the directory.
     pub struct ChangeBody {
         /// By kind: size (truncate), device (mknod), uid << 32 | gid with `u32::MAX` for unchanged
         /// (chown), flags (mount), length of the value (setxattr).

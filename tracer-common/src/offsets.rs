@@ -73,8 +73,7 @@ kernel_offsets! {
     // A bit field: the number of its bit, counted from the begin of the structure.
     optional task_in_execve: "bit task_struct.in_execve";
     optional task_comm: "task_struct.comm";
-    optional task_ptraced: "task_struct.ptraced";
-    optional task_ptrace_entry: "task_struct.ptrace_entry";
+    optional task_pid_links: "task_struct.pid_links";
     optional task_loginuid: "task_struct.loginuid";
     optional task_sessionid: "task_struct.sessionid";
     optional task_thread_pid: "task_struct.thread_pid";
@@ -86,6 +85,7 @@ kernel_offsets! {
 
     optional bprm_filename: "linux_binprm.filename";
     optional bprm_interp: "linux_binprm.interp";
+    optional bprm_file: "linux_binprm.file";
 
     required file_path: "file.f_path";
     required file_inode: "file.f_inode";
@@ -105,6 +105,7 @@ kernel_offsets! {
     required mount_mnt: "mount.mnt";
     required mount_parent: "mount.mnt_parent";
     required mount_mountpoint: "mount.mnt_mountpoint";
+    optional mount_ns: "mount.mnt_ns";
 
     required inode_ino: "inode.i_ino";
     required inode_mode: "inode.i_mode";
@@ -152,6 +153,7 @@ kernel_offsets! {
     optional tty_driver_minor_start: "tty_driver.minor_start";
 
     optional pid_level: "pid.level";
+    optional pid_tasks: "pid.tasks";
     optional pid_numbers: "pid.numbers";
     optional upid_nr: "upid.nr";
     optional upid_ns: "upid.ns";
@@ -165,6 +167,10 @@ kernel_offsets! {
     // mnt_namespace.ns.inum: every namespace embeds ns_common as `ns`; its place differs.
     required mnt_ns_inum: "mnt_namespace.ns.inum";
     optional pid_ns_inum: "pid_namespace.ns.inum";
+    // The tree of its numbers: struct idr around struct xarray (include/linux/idr.h).
+    optional pid_ns_numbers: "pid_namespace.idr.idr_rt.xa_head";
+    optional xa_node_shift: "xa_node.shift";
+    optional xa_node_slots: "xa_node.slots";
     optional net_ns_inum: "net.ns.inum";
     optional user_ns_inum: "user_namespace.ns.inum";
     optional uts_ns_inum: "uts_namespace.ns.inum";

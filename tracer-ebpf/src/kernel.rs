@@ -6,7 +6,9 @@
 use core::mem::size_of;
 use core::ptr::NonNull;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
+};
 use tracer_common::control::{ABSENT, Control};
 use tracer_common::offsets::KernelOffsets;
 
@@ -61,6 +63,7 @@ macro_rules! address {
 
 // After the macros, which they use.
 mod file;
+mod numbers;
 mod socket;
 mod task;
 mod uring;
@@ -118,6 +121,20 @@ pub fn user_word(at: u64) -> u32 {
     word
 }
 
+/// Whether a string of the kernel's begins with these bytes.
+#[inline(always)]
+pub fn begins_with(string: *const u8, start: [u8; 8]) -> bool {
+    !string.is_null() && read::<[u8; 8]>(string) == Some(start)
+}
+
+/// Reads a short name of the kernel's; what it does not fill stays as it is.
+#[inline(always)]
+pub fn kernel_name(name: *const u8, to: &mut [u8; 16]) {
+    // SAFETY: the destination is that many bytes; the helper checks the source and ends what it writes
+    // with NUL. Where it fails the name is not told.
+    unsafe { bpf_probe_read_kernel_str(to.as_mut_ptr().cast(), 16, name.cast()) };
+}
+
 #[inline(always)]
 fn non_null(pointer: *const u8) -> Option<*const u8> {
     if pointer.is_null() {
@@ -172,6 +189,10 @@ pointers! {
     Request;
     /// `struct io_ring_ctx`
     UringContext;
+    /// `struct cred`
+    Cred;
+    /// `struct pid`
+    Pid;
 }
 
 /// `pid_nr()`: the number of a `struct pid` in the initial namespace.
@@ -185,6 +206,18 @@ impl Bprm {
     #[inline(always)]
     pub fn filename(self) -> *const u8 {
         member!(self.ptr(), bprm_filename).unwrap_or(core::ptr::null())
+    }
+
+    /// `file`: what is looked at now, the script before its interpreter.
+    #[inline(always)]
+    pub fn file(self) -> Option<File> {
+        File::new(member!(self.ptr(), bprm_file)?)
+    }
+
+    /// Whether it is not what execve was given that runs: an interpreter's name has taken its place.
+    #[inline(always)]
+    pub fn is_interpreted(self) -> bool {
+        self.filename() != self.interp()
     }
 
     /// `interp`: what runs it.

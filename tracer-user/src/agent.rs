@@ -9,6 +9,7 @@
 mod healing;
 mod health;
 mod host;
+mod names;
 mod servers;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use tracer_common::probe::Drop;
 
 use self::healing::Healing;
 use self::health::{Counts, Health};
+use self::names::Names;
 use self::servers::Servers;
 use crate::config::Emit;
 use crate::encode;
@@ -157,6 +159,7 @@ pub async fn run(
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         pipeline: Pipeline::new(options.emit, options.max_processes),
         servers: Servers::new(),
+        names: Names::new(),
         users: UserFiles::new(Path::new("/")),
         nameless: false,
         record,
@@ -212,6 +215,7 @@ struct Agent {
     files: Ring,
     pipeline: Pipeline,
     servers: Servers,
+    names: Names,
     users: UserFiles,
     /// Said that the user database cannot be read.
     nameless: bool,
@@ -291,6 +295,7 @@ impl Agent {
                 ready = self.life.ready() => ready.map_err(ring)?,
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.give(Input::Directory(found)).map_err(record)?,
+                found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found).map_err(record)?,
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
@@ -413,6 +418,7 @@ impl Agent {
                     }
                 }
                 Command::Heal => self.healing.want(),
+                Command::Resolve(asked) => self.names.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();
@@ -460,6 +466,7 @@ impl Agent {
             now.push((reason, count, reason != SYSCALLS_MISSED));
         }
         now.push((SHED, self.shed, true));
+        now.push(("names_unasked", self.names.refused(), false));
         self.tell(now, before)
     }
 

@@ -721,9 +721,11 @@ fn change(
             begin(early_new, new_name, &new_dir),
         )
     });
-    // Where the directory's section is the whole path there is no name.
+    // Where the directory's section is the whole path there is no name, and one that could not be read
+    // is flagged.
+    let unread = header.flags & flag::STRING_TRUNCATED != 0;
     let whole = |dir: Vec<u8>, name: &[u8]| {
-        if resolved && name.is_empty() {
+        if name.is_empty() && (resolved || !unread) {
             dir
         } else {
             join(dir, name)

@@ -38,6 +38,19 @@ pub enum Command {
     Discover(ServerSeen),
     /// Read `/proc` again: records of process life were lost.
     Heal,
+    /// Look where a directory leads.
+    Resolve(NameAsked),
+}
+
+/// A directory that a process named, and a rule hangs on where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAsked {
+    /// The process and its creators: any of them that still lives and is in the mount namespace.
+    pub processes: Vec<ProcessKey>,
+    /// The mount namespace.
+    pub mnt_ns: u32,
+    /// The directory, absolute.
+    pub directory: Vec<u8>,
 }
 
 /// A server whose configuration may be read.
@@ -94,6 +107,9 @@ struct Healing {
     found: u64,
     ended: u64,
 }
+
+/// Processes that a name is looked up through: the one that used it, and some of those that made it.
+const ASKED: usize = 8;
 
 /// The namespace of every id: UUIDv5 of "tracer" in the DNS namespace would need a domain of ours,
 /// so a fixed random one.
@@ -162,6 +178,11 @@ impl Pipeline {
             }
             Input::DirectoryAt { file, entry } => {
                 for (event, found) in self.detector.place_directory(&self.store, file, entry) {
+                    self.raise(&event, found);
+                }
+            }
+            Input::Resolved(resolved) => {
+                for (event, found) in self.detector.resolved(&self.store, resolved) {
                     self.raise(&event, found);
                 }
             }
@@ -359,6 +380,7 @@ impl Pipeline {
         self.discover(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
+        self.ask(event);
     }
 
     /// What comes of an event that the store has taken in and the rules have judged.
@@ -415,6 +437,19 @@ impl Pipeline {
                     roles,
                 ),
             }));
+    }
+
+    /// Asks where directories lead that the detector could not judge by their names.
+    fn ask(&mut self, event: &Event) {
+        for (mnt_ns, directory) in self.detector.take_questions() {
+            let chain = self.store.chain(event.meta.subject);
+            let living = chain.filter(|process| process.ended.is_none());
+            self.commands.push(Command::Resolve(NameAsked {
+                processes: living.map(|process| process.key).take(ASKED).collect(),
+                mnt_ns,
+                directory,
+            }));
+        }
     }
 
     /// A process that has just become a server may serve directories nobody told us of.

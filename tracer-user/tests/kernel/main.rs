@@ -26,19 +26,24 @@ mod child;
 mod exec;
 mod exit;
 mod facts;
+mod failed;
 mod fork;
 mod helper;
+mod image;
 mod ledger;
 mod listen;
 mod loss;
 mod open;
+mod privilege;
 mod rename;
 mod runner;
 mod stage;
 mod stdio;
 mod storm;
 mod sys;
+mod trace;
 mod watch;
+mod written;
 
 use std::process::ExitCode;
 
@@ -48,7 +53,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 10] = [
+    let tests: [&[Test]; 15] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -59,6 +64,11 @@ fn main() -> ExitCode {
         listen::TESTS,
         loss::TESTS,
         ledger::TESTS,
+        failed::TESTS,
+        image::TESTS,
+        privilege::TESTS,
+        trace::TESTS,
+        written::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }

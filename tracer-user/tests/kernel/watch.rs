@@ -168,6 +168,14 @@ impl Watch {
         })
     }
 
+    /// The next process that `creator` makes.
+    pub(crate) fn forked(&mut self, creator: u32) -> (Meta, Fork) {
+        self.take("fork", creator, |payload| match payload {
+            Payload::Fork(fork) => Some(*fork),
+            _ => None,
+        })
+    }
+
     /// The next exec of a process.
     pub(crate) fn exec(&mut self, tgid: u32) -> (Meta, Exec) {
         self.take("exec", tgid, |payload| match payload {

@@ -25,6 +25,8 @@
 //! comm 20 sh kworker
 //! exit 20 256                               status as wait(2) gives it
 //! served|component|cgi /srv/www             a directory becomes known
+//! placed 5 served /srv/www                  the kernel knows it by inode 5
+//! leads /tmp/l /srv/www                     where a directory leads that was asked for
 //! wait 61s                                  time passes; also `ms`
 //! exit 20 :cpu=1 :seq=7 0                   the seventh record of its program on that CPU
 //! lost life_ring_full 3
@@ -41,9 +43,9 @@ use tracer::alert::{Document, HostFacts};
 use tracer::config::Emit;
 use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
-use tracer::event::components;
+use tracer::event::{FileId, components};
 use tracer::pipeline::{Command, Pipeline};
-use tracer::source::{Input, Loss};
+use tracer::source::{Input, Loss, Resolved};
 use tracer_common::event::{
     EventHeader, EventKind, ExecBody, ExitBody, ForkBody, Ids, VERSION, fd_kind, flag,
 };
@@ -117,7 +119,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Watermark(_)
             | Input::Loss(_)
             | Input::HealBegin(_)
-            | Input::HealEnd => None,
+            | Input::HealEnd
+            | Input::Resolved(_) => None,
         })
         .collect()
 }
@@ -144,7 +147,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
         .into_iter()
         .filter_map(|command| match command {
             Command::Tag(tgid, tag) => Some((tgid, tag)),
-            Command::Role(..) | Command::Discover(_) | Command::Heal => None,
+            Command::Role(..) | Command::Discover(_) | Command::Heal | Command::Resolve(_) => None,
         })
         .collect()
 }
@@ -241,6 +244,28 @@ impl Teller {
             "served" => return directory(Kind::Served),
             "component" => return directory(Kind::Component),
             "cgi" => return directory(Kind::Cgi),
+            "leads" => {
+                return Some(Input::Resolved(Resolved {
+                    mnt_ns: 4_026_531_841,
+                    directory: line.word(1).into(),
+                    real: line.word(2).into(),
+                }));
+            }
+            "placed" => {
+                let entry = Entry {
+                    pattern: line.word(3).into(),
+                    kind: match line.word(2) {
+                        "served" => Kind::Served,
+                        "component" => Kind::Component,
+                        other => panic!("no kind {other:?}"),
+                    },
+                    origin: Origin::Config,
+                    source: "tracer.yaml:1".into(),
+                    mnt_ns: None,
+                };
+                let file = FileId::from(on_disk(line.number(1)));
+                return Some(Input::DirectoryAt { file, entry });
+            }
             "wait" => {
                 let word = line.word(1);
                 self.now += match word.strip_suffix("ms") {
@@ -410,7 +435,9 @@ impl Teller {
             inode: self.inode(line, &exe),
             dev: 8 << 20 | 1,
             nlink: line.option("nlink").map_or(1, |n| n.parse().unwrap()),
-            mode: 0o100_755,
+            mode: line
+                .option("mode")
+                .map_or(0o100_755, |mode| u16::from_str_radix(mode, 8).unwrap()),
             parent_tgid: running.parent,
             old_pid: header.tid,
             loginuid: u32::MAX,
@@ -425,7 +452,9 @@ impl Teller {
         }
         body.ids = ids(running.uid);
         body.ns.vpid = pid;
-        body.ns.mnt = 4_026_531_841;
+        body.ns.mnt = line
+            .option("mnt")
+            .map_or(4_026_531_841, |ns| ns.parse().unwrap());
         for fd in &mut body.stdio {
             fd.kind = fd_kind::NULL;
         }
@@ -446,7 +475,11 @@ impl Teller {
         let sections: [&[u8]; 7] = [
             &components(exe.as_bytes()),
             &components(line.option("cwd").unwrap_or("/").as_bytes()),
-            &components(b"/system.slice/web.service"),
+            &components(
+                line.option("cgroup")
+                    .unwrap_or("/system.slice/web.service")
+                    .as_bytes(),
+            ),
             &[filename.as_bytes(), &[0]].concat(),
             &[exe.as_bytes(), &[0]].concat(),
             head,
