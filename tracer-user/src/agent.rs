@@ -9,6 +9,7 @@
 mod healing;
 mod health;
 mod host;
+mod names;
 mod places;
 mod servers;
 
@@ -22,6 +23,7 @@ use tracer_common::probe::Drop;
 
 use self::healing::Healing;
 use self::health::{Counts, Health};
+use self::names::Names;
 use self::places::Moved;
 use self::servers::{Found, Servers};
 use crate::config::Emit;
@@ -160,6 +162,7 @@ pub async fn run(
         pipeline: Pipeline::new(options.emit, options.max_processes),
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
+        names: Names::new(),
         users: UserFiles::new(Path::new("/")),
         nameless: false,
         record,
@@ -217,6 +220,7 @@ struct Agent {
     servers: Servers,
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
+    names: Names,
     users: UserFiles,
     /// Said that the user database cannot be read.
     nameless: bool,
@@ -296,6 +300,7 @@ impl Agent {
                 ready = self.life.ready() => ready.map_err(ring)?,
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
+                found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found).map_err(record)?,
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
@@ -442,6 +447,7 @@ impl Agent {
                 }
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
+                Command::Resolve(asked) => self.names.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();
@@ -489,6 +495,7 @@ impl Agent {
             now.push((reason, count, reason != SYSCALLS_MISSED));
         }
         now.push((SHED, self.shed, true));
+        now.push(("names_unasked", self.names.refused(), false));
         self.tell(now, before)
     }
 

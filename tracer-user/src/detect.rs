@@ -15,17 +15,18 @@ mod written;
 
 use std::collections::VecDeque;
 
-use tracer_common::event::{EventKind, access};
+use tracer_common::event::{EventKind, access, flag};
 
 use self::nearest::{nearest, server_of};
 use self::writing::Aliases;
 use self::written::{By, Written};
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::container::container_id;
-use crate::enrich::docroot::{Added, Directories, Entry};
+use crate::enrich::docroot::{Added, Directories, Entry, path};
 use crate::event::{Change, Event, FileAccess, FileId, Payload, ProcessKey, Writer};
 use crate::lineage::Store;
 use crate::lineage::process::{Process, Server};
+use crate::source::Resolved;
 
 /// How long a server's own start-up may take before it listens, nanoseconds.
 const START_UP_NS: u64 = 60_000_000_000;
@@ -73,6 +74,10 @@ pub struct Detector {
     written: Written,
     aliases: Aliases,
     recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
+    /// How many events were noted as undecided.
+    noted: u64,
+    /// Directories that callers named, and it would matter where they lead.
+    questions: Vec<(u32, Vec<u8>)>,
     suppressed: u64,
 }
 
@@ -116,6 +121,33 @@ impl Detector {
         self.directories.displace(file);
     }
 
+    /// Judges again what was given a name in a directory, now that it is known where that led.
+    pub fn resolved(&mut self, store: &Store, resolved: Resolved) -> Vec<(Event, Found)> {
+        let Resolved {
+            mnt_ns,
+            directory,
+            real,
+        } = resolved;
+        let (about, others): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.undecided)
+            .into_iter()
+            .partition(|event| {
+                by_name(event).any(|(ns, path)| ns == mnt_ns && path::parent(path) == directory)
+            });
+        self.undecided = about.into();
+        self.aliases.lend(directory, real);
+        let found = self.judge_again(store);
+        self.aliases.forget();
+        for event in others {
+            self.remember_undecided(&event);
+        }
+        found
+    }
+
+    /// Directories whose real place would decide, since last asked: mount namespace and name.
+    pub fn take_questions(&mut self) -> Vec<(u32, Vec<u8>)> {
+        std::mem::take(&mut self.questions)
+    }
+
     fn judge_again(&mut self, store: &Store) -> Vec<(Event, Found)> {
         let undecided = std::mem::take(&mut self.undecided);
         let mut all = Vec::new();
@@ -150,6 +182,7 @@ impl Detector {
             self.undecided.pop_front();
         }
         self.undecided.push_back(event.clone());
+        self.noted += 1;
     }
 
     /// Applies the rules to an event that the store has taken in.
@@ -163,7 +196,14 @@ impl Detector {
             Payload::File(file) => self.runs(store, event, file),
             Payload::Change(change) => {
                 self.follow(store, event, change);
-                self.change(store, event, change)
+                let noted = self.noted;
+                let found = self.change(store, event, change);
+                if self.noted > noted {
+                    let names = by_name(event);
+                    let parents = names.map(|(ns, path)| (ns, path::parent(path).to_vec()));
+                    self.questions.extend(parents);
+                }
+                found
             }
             Payload::Fork(_)
             | Payload::Exit(_)
@@ -275,6 +315,23 @@ fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
 /// Whether a file may have other content after it was used so.
 fn writes(file: &FileAccess) -> bool {
     [EventKind::Open, EventKind::Write].contains(&file.kind) || file.access & access::WRITE != 0
+}
+
+/// The names that an event gave a file, where they are the caller's words: links in them were not
+/// followed.
+fn by_name(event: &Event) -> impl Iterator<Item = (u32, &[u8])> {
+    let change = match &event.payload {
+        Payload::Change(change) if event.meta.flags & flag::RESOLVED == 0 => Some(change),
+        _ => None,
+    };
+    change.into_iter().flat_map(|change| {
+        let early = change.early.as_ref().map(|(_, new)| new);
+        let exchanged = is_exchange(change).then_some(&change.old);
+        let names = std::iter::once(&change.new).chain(early).chain(exchanged);
+        names
+            .filter(|name| !name.is_empty())
+            .map(|name| (change.mnt_ns, name.as_slice()))
+    })
 }
 
 /// Whether two names change places.

@@ -41,6 +41,19 @@ pub enum Command {
     Identify,
     /// Read `/proc` again: records of process life were lost.
     Heal,
+    /// Look where a directory leads.
+    Resolve(NameAsked),
+}
+
+/// A directory that a process named, and a rule hangs on where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAsked {
+    /// The process and its creators: any of them that still lives and is in the mount namespace.
+    pub processes: Vec<ProcessKey>,
+    /// The mount namespace.
+    pub mnt_ns: u32,
+    /// The directory, absolute.
+    pub directory: Vec<u8>,
 }
 
 /// A server whose configuration may be read.
@@ -97,6 +110,9 @@ struct Healing {
     found: u64,
     ended: u64,
 }
+
+/// Processes that a name is looked up through: the one that used it, and some of those that made it.
+const ASKED: usize = 8;
 
 /// The namespace of every id: UUIDv5 of "tracer" in the DNS namespace would need a domain of ours,
 /// so a fixed random one.
@@ -168,6 +184,11 @@ impl Pipeline {
                     self.raise(&event, found);
                 }
             }
+            Input::Resolved(resolved) => {
+                for (event, found) in self.detector.resolved(&self.store, resolved) {
+                    self.raise(&event, found);
+                }
+            }
             Input::DirectoryLeft(file) => self.detector.displace_directory(file),
             Input::Record(bytes) => match decode(&bytes) {
                 Ok(event) => self.record(event),
@@ -188,12 +209,8 @@ impl Pipeline {
                 self.report(boot_ns);
             }
             Input::Loss(loss) => {
-                // What was lost before is told now where it is time; this waits for what is lost with it.
-                if self
-                    .losses
-                    .untold_until()
-                    .is_some_and(|until| until < loss.boot_ns)
-                {
+                // Where records never cease, no watermark comes.
+                if self.losses.is_overdue(loss.boot_ns) {
                     self.report(loss.boot_ns);
                 }
                 self.lose(loss);
@@ -367,6 +384,7 @@ impl Pipeline {
         self.identify(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
+        self.ask(event);
     }
 
     /// A name that leads to directories may lead elsewhere from now on.
@@ -443,6 +461,19 @@ impl Pipeline {
                     roles,
                 ),
             }));
+    }
+
+    /// Asks where directories lead that the detector could not judge by their names.
+    fn ask(&mut self, event: &Event) {
+        for (mnt_ns, directory) in self.detector.take_questions() {
+            let chain = self.store.chain(event.meta.subject);
+            let living = chain.filter(|process| process.ended.is_none());
+            self.commands.push(Command::Resolve(NameAsked {
+                processes: living.map(|process| process.key).take(ASKED).collect(),
+                mnt_ns,
+                directory,
+            }));
+        }
     }
 
     /// A process that has just become a server may serve directories nobody told us of.

@@ -40,6 +40,8 @@ pub enum Input {
     },
     /// No entry leads to this directory any more.
     DirectoryLeft(FileId),
+    /// Where a directory leads that a caller named, see [`Resolved`].
+    Resolved(Resolved),
     /// A record of a ring or of the snapshot.
     Record(Bytes),
     /// Every process that ran at start-up has been given.
@@ -53,6 +55,17 @@ pub enum Input {
     HealBegin(u64),
     /// Every process that runs has been given.
     HealEnd,
+}
+
+/// A directory that was named by a string, and where that led when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The mount namespace that both names are of.
+    pub mnt_ns: u32,
+    /// As it was named: absolute, its links not followed.
+    pub directory: Vec<u8>,
+    /// With every link followed.
+    pub real: Vec<u8>,
 }
 
 /// A loss, as told by the part that lost.

@@ -29,6 +29,9 @@ const STREAMS: usize = 65_536;
 /// How long after a report the next one comes at the earliest, nanoseconds.
 const REPORT_NS: u64 = 10_000_000_000;
 
+/// Losses within this time are told together, nanoseconds.
+const ONE_LOSS_NS: u64 = 1_000_000_000;
+
 /// Losses of some time, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sum {
@@ -135,18 +138,14 @@ impl Losses {
         if !self.is_due(now_boot_ns) {
             return None;
         }
-        // The end of a run is later than any time.
-        self.told_boot_ns = Some(now_boot_ns.min(self.untold.until_boot_ns));
+        self.told_boot_ns = Some(now_boot_ns);
         Some(std::mem::take(&mut self.untold))
     }
 
-    /// The latest time of a loss that was not reported.
-    pub(super) const fn untold_until(&self) -> Option<u64> {
-        if self.untold.lost.is_empty() {
-            None
-        } else {
-            Some(self.untold.until_boot_ns)
-        }
+    /// Whether something waits so long to be reported that it cannot be part of what is being lost now.
+    pub(super) fn is_overdue(&self, now_boot_ns: u64) -> bool {
+        let since = self.untold.since_boot_ns;
+        self.is_due(now_boot_ns) && now_boot_ns >= since.saturating_add(ONE_LOSS_NS)
     }
 }
 

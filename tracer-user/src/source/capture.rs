@@ -13,7 +13,7 @@ use tracer_common::limits::SCRATCH_BYTES;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::event::FileId;
-use crate::source::{Input, Loss};
+use crate::source::{Input, Loss, Resolved};
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -33,6 +33,7 @@ const DIRECTORY_AT: u8 = 9;
 const DIRECTORY_LEFT: u8 = 10;
 const HEAL_BEGIN: u8 = 11;
 const HEAL_END: u8 = 12;
+const RESOLVED: u8 = 13;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -155,6 +156,16 @@ impl<W: Write> Writer<W> {
                 put_file(&mut payload, *file);
                 put_entry(&mut payload, entry);
                 DIRECTORY_AT
+            }
+            Input::Resolved(Resolved {
+                mnt_ns,
+                directory,
+                real,
+            }) => {
+                payload.extend_from_slice(&mnt_ns.to_le_bytes());
+                put_text(&mut payload, directory);
+                put_text(&mut payload, real);
+                RESOLVED
             }
             Input::DirectoryLeft(file) => {
                 put_file(&mut payload, *file);
@@ -355,6 +366,11 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             entry: rest.entry()?,
         },
         DIRECTORY_LEFT => Input::DirectoryLeft(rest.file()?),
+        RESOLVED => Input::Resolved(Resolved {
+            mnt_ns: u32::from_le_bytes(rest.array()?),
+            directory: rest.text()?.to_vec(),
+            real: rest.text()?.to_vec(),
+        }),
         SNAPSHOT_END => Input::SnapshotEnd,
         WATERMARK => Input::Watermark(u64::from_le_bytes(rest.array()?)),
         LOSS => Input::Loss(Loss {
@@ -463,6 +479,11 @@ mod tests {
                 },
             },
             Input::DirectoryLeft(FileId { dev: 1, inode: 2 }),
+            Input::Resolved(Resolved {
+                mnt_ns: 4_026_531_841,
+                directory: b"/tmp/\xff".to_vec(),
+                real: b"/srv/www".to_vec(),
+            }),
             Input::Record(Bytes::from_static(&[1, 2, 3])),
             Input::SnapshotEnd,
             Input::Watermark(u64::MAX),

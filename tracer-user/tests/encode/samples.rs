@@ -371,7 +371,7 @@ fn memfd() -> Sample {
     perl.vpid = 47;
     perl.ended = Some(Ended {
         boot_ns: 64 * SECOND,
-        status: 0,
+        status: Some(0),
     });
     let mut document = document(
         Payload::Exec(Box::new(payload)),

@@ -30,6 +30,7 @@ mod failed;
 mod fork;
 mod helper;
 mod image;
+mod ledger;
 mod listen;
 mod loss;
 mod open;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         uring::TESTS,
         listen::TESTS,
         loss::TESTS,
+        ledger::TESTS,
         failed::TESTS,
         image::TESTS,
         privilege::TESTS,

@@ -45,6 +45,11 @@ pub(super) const MUST: &[Row] = &[
     ("a directory by another way", HOST, "open 11 :directory=5 created /mnt/b/x.php", &["server-code-write high 11"]),
     ("a rename into it", HOST, "rename 11 :resolved :directory=5 /tmp/x /proc/1/root/srv/www/x.php", &["server-code-write high 11"]),
     ("a setting by another way", HOST, "open 11 :directory=6 created /srv/www/b/x", &["server-component-write high 11"]),
+    // By name only: where the directory leads is asked for.
+    ("a rename through a linked directory", FPM, "rename 11 /tmp/x /tmp/l/x.php;;now;;leads /tmp/l /srv/www/up", &["server-code-write high 11"]),
+    ("a hard link through one", FPM, "link 11 :dir=/tmp x l/x.php;;now;;leads /tmp/l /srv/www/up", &["server-code-write high 11"]),
+    ("names exchanged through one", FPM, "rename 11 :exchange /tmp/l/x.php /tmp/x;;now;;leads /tmp/l /srv/www", &["server-code-write high 11"]),
+    ("a name that was another", FPM, "rename 11 :early-new=/tmp/l/x.php /tmp/x /tmp/y;;now;;leads /tmp/l /srv/www", &["server-code-write high 11"]),
     // Two names at once.
     ("a name that was harmless when the call began", FPM, "rename 11 :early-new=/tmp/a /tmp/x /srv/www/x.php", &["server-code-write high 11"]),
     ("a name that was harmless when it ended", FPM, "rename 11 :early-new=/srv/www/x.php /tmp/x /tmp/a", &["server-code-write high 11"]),
@@ -90,6 +95,10 @@ pub(super) const MUST_NOT: &[Row] = &[
     ("an attribute", FPM, "setxattr 11 user.comment /srv/www/x.php", &[]),
     ("a mount elsewhere", FPM, "mount 11 tmpfs /var/cache/app", &[]),
     ("a mount made private, a sandbox's root", FPM, "mount 11 :number=278528 none /srv/www;;mount 11 tmpfs /", &[]),
+    ("a rename through a directory that leads elsewhere", FPM, "rename 11 /tmp/x /tmp/l/x.php;;now;;leads /tmp/l /var/cache", &[]),
+    ("where it leads later", FPM, "rename 11 /tmp/x /tmp/l/x.php;;wait 11s;;open 11 created /tmp/y.php;;now;;leads /tmp/l /srv/www", &[]),
+    ("where another directory leads", FPM, "rename 11 /tmp/x /tmp/l/x.php;;now;;leads /tmp/m /srv/www", &[]),
+    ("what the kernel resolved itself", FPM, "rename 11 :resolved /tmp/x /tmp/l/x.php;;now;;leads /tmp/l /srv/www", &[]),
     ("two harmless names", FPM, "rename 11 :early-new=/tmp/b /tmp/x /tmp/a", &[]),
     ("a program loaded by its loader", FPM, "fork 11>30;;exec 30 /lib64/ld-linux-x86-64.so.2 ld /tmp/c;;map 30 exec /usr/bin/convert", &[]),
     ("a program maps another", FPM, "fork 11>30;;exec 30 /usr/bin/convert convert;;map 30 exec /usr/bin/dash", &[]),
