@@ -23,6 +23,7 @@
 
 mod arguments;
 mod child;
+mod directory;
 mod exec;
 mod exit;
 mod facts;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 15] = [
+    let tests: [&[Test]; 17] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        directory::TESTS,
         uring::TESTS,
         listen::TESTS,
         loss::TESTS,
