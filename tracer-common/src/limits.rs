@@ -58,6 +58,10 @@ pub const DIRECTORIES: u32 = 16_384;
 /// Threads that are inside a call whose names or paths were noted at its begin.
 pub const CALLS: u32 = 4096;
 
+/// Files that an interpreter opens before its script, at most: PHP with every extension there is opens
+/// some two hundred.
+pub const SCRIPT_OPENS: u16 = 512;
+
 /// Requests of io_uring that were handed in and are not done.
 pub const REQUESTS: u32 = 8192;
 

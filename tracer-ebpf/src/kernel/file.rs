@@ -17,8 +17,9 @@ pub struct Path {
 }
 
 impl Path {
+    /// From the address of a `struct path`.
     #[inline(always)]
-    pub(super) fn at(path: *const u8) -> Option<Self> {
+    pub fn at(path: *const u8) -> Option<Self> {
         let dentry = Dentry::new(member!(path, path_dentry)?)?;
         let mount = Mount::around(member!(path, path_mnt)?)?;
         Some(Self { dentry, mount })
@@ -67,6 +68,12 @@ impl Mount {
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
         Self::new(member!(self.ptr(), mount_parent)?)
+    }
+
+    /// `mnt_ns`: the mount namespace that it is in.
+    #[inline(always)]
+    pub fn ns(self) -> Option<*const u8> {
+        non_null(member!(self.ptr(), mount_ns)?)
     }
 
     /// `mnt_mountpoint`
@@ -162,6 +169,12 @@ const S_IFCHR: u16 = 0o020_000;
 const S_IFIFO: u16 = 0o010_000;
 
 impl File {
+    /// Its address, to be kept in a map.
+    #[inline(always)]
+    pub fn address(self) -> *const u8 {
+        self.ptr()
+    }
+
     /// `f_path`
     #[inline(always)]
     pub fn path(self) -> Option<Path> {

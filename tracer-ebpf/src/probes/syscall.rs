@@ -13,7 +13,7 @@ use tracer_common::limits::CALL_NUMBERS;
 use tracer_common::probe::{SLOT_SYS_ENTER, SLOT_SYS_EXIT, Tier};
 use tracer_common::tag::Tag;
 
-use super::{change, file};
+use super::{change, file, privilege, process};
 use crate::guard;
 use crate::kernel::{self, Registers, Task, control};
 use crate::output::Caller;
@@ -79,9 +79,9 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let tgid = ctx.tgid();
-    let tag = guard::tag(tgid);
-    let is_tagged = tag.is_server_lineage();
-    if !is_tagged && !(of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number)))
+    let entry = guard::entry(tgid);
+    let is_noted = entry != Tag::ZERO;
+    if !is_noted && !(of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number)))
         || tgid == kernel::own_tgid()
     {
         return 0;
@@ -96,7 +96,14 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         registers,
         result: ctx.arg(1),
     };
-    if is_tagged || of_anyone(call.code) {
+    let mut tag = Tag::ZERO;
+    if entry.is_server_lineage() {
+        tag = entry;
+    } else if is_noted && call.is(Call::Open) && !call.failed() {
+        let caller = caller(&ctx, task, tag, abi, SLOT_SYS_EXIT);
+        tag = process::script(&caller, entry, call.result as u32);
+    }
+    if tag.is_server_lineage() || of_anyone(call.code) {
         let caller = caller(&ctx, task, tag, abi, SLOT_SYS_EXIT);
         dispatch(&caller, &call);
     }
@@ -129,8 +136,10 @@ fn of_anyone(code: u8) -> bool {
 pub struct Syscall {
     /// [`Call::code`]
     pub code: u8,
-    abi: Abi,
-    registers: Registers,
+    /// How it came.
+    pub abi: Abi,
+    /// What it came with.
+    pub registers: Registers,
     /// What it returned: a negative error, else by call.
     pub result: i64,
 }
@@ -174,12 +183,16 @@ impl Syscall {
 #[inline(always)]
 fn dispatch(caller: &Caller, call: &Syscall) {
     if call.failed() {
-        if change::is_change(call.code) {
+        if privilege::is_exec(call) {
+            privilege::exec_failed(caller, call);
+        } else if change::is_change(call.code) {
             change::failed(caller);
         }
         return;
     }
-    if file::is_use(call) {
+    if privilege::is_privilege(call) {
+        privilege::done(caller, call);
+    } else if file::is_use(call) {
         file::done(caller, call);
     } else if change::is_change(call.code) {
         change::done(caller, call);
@@ -195,18 +208,19 @@ fn of_interest(number: u32) -> bool {
 
 /// A convention: its index in [`Control::abi`](tracer_common::control::Control::abi), 0 or 1.
 #[derive(Clone, Copy)]
-struct Abi(usize);
+pub struct Abi(usize);
 
 impl Abi {
     /// The convention of the call that the task is in. The bit itself is the index, without a branch:
     /// the verifier then goes through what follows once, for any convention, and not once for each.
     #[inline(always)]
-    fn of(task: Task) -> Self {
+    pub fn of(task: Task) -> Self {
         Self((task.compat_word() >> control!(compat_shift)) as usize & 1)
     }
 
+    /// Flags of what came by it.
     #[inline(always)]
-    fn flags(self) -> u16 {
+    pub fn flags(self) -> u16 {
         (self.0 as u16) * flag::COMPAT
     }
 

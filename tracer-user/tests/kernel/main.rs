@@ -23,21 +23,30 @@
 
 mod arguments;
 mod child;
+mod directory;
 mod exec;
 mod exit;
 mod facts;
+mod failed;
 mod fork;
 mod helper;
+mod image;
+mod ledger;
 mod listen;
 mod loss;
 mod open;
+mod privilege;
 mod rename;
 mod runner;
 mod stage;
 mod stdio;
 mod storm;
 mod sys;
+mod trace;
+mod uring;
+mod uring_ring;
 mod watch;
+mod written;
 
 use std::process::ExitCode;
 
@@ -47,7 +56,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 9] = [
+    let tests: [&[Test]; 17] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -55,8 +64,16 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        directory::TESTS,
+        uring::TESTS,
         listen::TESTS,
         loss::TESTS,
+        ledger::TESTS,
+        failed::TESTS,
+        image::TESTS,
+        privilege::TESTS,
+        trace::TESTS,
+        written::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }
