@@ -167,6 +167,12 @@ macro_rules! pointers {
                 NonNull::new(address.cast_mut()).map(Self)
             }
 
+            /// The address, to be kept in a map.
+            #[inline(always)]
+            pub fn raw(self) -> *const u8 {
+                self.ptr()
+            }
+
             #[inline(always)]
             fn ptr(self) -> *const u8 {
                 self.0.as_ptr()

@@ -15,6 +15,7 @@ use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use tracer_common::event::{EventHeader, EventKind, VERSION};
 use tracer_common::limits::{
     FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
+    STRING_BYTES,
 };
 use tracer_common::probe::{DROPS, Drop, SCRATCHES, SLOTS, Tier};
 use tracer_common::tag::{InodeKey, Tag};
@@ -57,11 +58,18 @@ struct Scratch {
     watch: u64,
     /// The nearest one that the last walk met.
     directory: InodeKey,
+    /// Where the next walk begins: addresses of an entry and its mount.
+    dentry: u64,
+    mount: u64,
     /// Bytes of the first name that the last walk wrote, and where it begins.
     leaf: u64,
     leaf_at: u64,
-    /// What the last look at a name found.
+    /// What the last look at a name found, and the bytes that it is at.
     base: Base,
+    three: u64,
+    /// The descriptor that [`Record::descriptor_of`] found, and the number as far as it is read.
+    number: u64,
+    digits: u64,
 }
 
 /// What is known of the last component of a name.
@@ -70,7 +78,7 @@ struct Scratch {
 pub struct Base {
     /// A hash of it.
     pub hash: u32,
-    /// The name has a component before it.
+    /// The name has a component before it, or is too long to know.
     pub slash: u16,
     /// It has `.so` in it, as libraries have.
     pub library: u16,
@@ -237,17 +245,24 @@ impl Record {
         Some((record, body))
     }
 
-    /// Starts over with nothing in the scratch space of the caller's program, to look at names before it
-    /// is known whether there will be a record.
+    /// The last component of a name, to be looked at before it is known whether there will be a record:
+    /// one of the kernel's or of the current process. `None` where it cannot be read.
     #[inline(always)]
-    pub fn blank(caller: &Caller) -> Option<Self> {
+    pub fn glance(caller: &Caller, name: *const u8, user: bool) -> Option<Base> {
         let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
         };
         let record = Self(scratch);
-        record.set_len(0);
-        Some(record)
+        glance(record, name, user);
+        // SAFETY: as in `len`.
+        unsafe {
+            if read_volatile(&raw const (*scratch).complete) == 0 {
+                None
+            } else {
+                Some(read_volatile(&raw const (*scratch).base))
+            }
+        }
     }
 
     /// Whether the walks that follow look for watched directories.
@@ -385,7 +400,12 @@ impl Record {
             };
         };
         let start = self.len();
-        walk(self, path.dentry, path.mount);
+        // SAFETY: as in `len`.
+        unsafe {
+            write_volatile(&raw mut (*self.0).dentry, path.dentry.raw() as u64);
+            write_volatile(&raw mut (*self.0).mount, path.mount.raw() as u64);
+        }
+        walk(self);
         let complete = self.complete();
         if !complete {
             dropped(Drop::PathFault);
@@ -446,10 +466,12 @@ impl Record {
     }
 
     /// The descriptor of the caller that a path of the current process names, as in
-    /// `/proc/self/fd/7`; negative where it names none so. Appends nothing.
+    /// `/proc/self/fd/7`; the highest number where it names none so. Appends nothing.
     #[inline(always)]
-    pub fn descriptor_of(self, name: *const u8) -> i64 {
-        number_of(self, name)
+    pub fn descriptor_of(self, name: *const u8) -> u64 {
+        number_of(self, name);
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).number) }
     }
 
     /// Appends one name of the kernel's.
@@ -539,12 +561,22 @@ impl Record {
     }
 }
 
-/// The walk of [`Record::path`], a function of its own so that its stack is its own. What it found
-/// is in the scratch slot: see [`Scratch`].
+/// The walk of [`Record::path`], a function of its own so that its stack is its own. Where it begins
+/// and what it found is in the scratch slot: see [`Scratch`].
 #[inline(never)]
-fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
+fn walk(record: Record) {
     let start = record.len();
     record.set_complete(false);
+    // SAFETY: as in `Record::len`.
+    let (dentry, mount) = unsafe {
+        (
+            read_volatile(&raw const (*record.0).dentry) as *const u8,
+            read_volatile(&raw const (*record.0).mount) as *const u8,
+        )
+    };
+    let (Some(mut dentry), Some(mut mount)) = (Dentry::new(dentry), Mount::new(mount)) else {
+        return;
+    };
     // SAFETY: as in `Record::len`.
     unsafe {
         write_volatile(&raw mut (*record.0).leaf, 0);
@@ -591,19 +623,37 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
     }
 }
 
+/// What [`Record::glance`] does, a function of its own as [`walk`] is: the verifier of 5.10 loses the
+/// bounds of what the compiler keeps on the stack, which it does in large functions.
+#[inline(never)]
+fn glance(record: Record, name: *const u8, user: bool) {
+    record.set_len(0);
+    let name = if user {
+        record.user_string::<STRING_BYTES>(name)
+    } else {
+        record.kernel_string::<NAME_BYTES>(name)
+    };
+    record.set_complete(name.len > 0);
+    look(record, 0, name.len.into());
+}
+
+/// Bytes of a name that are looked at, from its end. A component that is longer is known by so many, and
+/// may have another before it.
+const LOOK: u64 = 64;
+
 /// Looks at a name from its end, `len` bytes with its NUL at `at` of the scratch slot, as far as its
 /// last component goes. A function of its own as [`walk`] is, and what it found is in the slot.
 #[inline(never)]
 fn look(record: Record, at: u64, len: u64) {
     // FNV-1a, over the bytes from the last to the first.
     let mut hash: u32 = 0x811c_9dc5;
-    let mut three: u32 = 0;
     // SAFETY: as in `Record::len`.
     unsafe {
-        write_volatile(&raw mut (*record.0).base.slash, 0);
+        write_volatile(&raw mut (*record.0).three, 0);
+        write_volatile(&raw mut (*record.0).base.slash, (len > LOOK).into());
         write_volatile(&raw mut (*record.0).base.library, 0);
     }
-    for back in 0..NAME_BYTES as u64 {
+    for back in 0..LOOK {
         // The NUL is not looked at.
         if back + 2 > len {
             break;
@@ -620,56 +670,77 @@ fn look(record: Record, at: u64, len: u64) {
             break;
         }
         hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        three = (three << 8 | u32::from(byte)) & 0xff_ffff;
-        if three == u32::from_be_bytes([0, b'o', b's', b'.']) {
-            // SAFETY: as in `Record::len`.
-            unsafe { write_volatile(&raw mut (*record.0).base.library, 1) };
+        // SAFETY: as in `Record::len`.
+        unsafe {
+            let three = read_volatile(&raw const (*record.0).three) << 8 | u64::from(byte);
+            write_volatile(&raw mut (*record.0).three, three);
+            if three & 0xff_ffff == u32::from_be_bytes([0, b'o', b's', b'.']).into() {
+                write_volatile(&raw mut (*record.0).base.library, 1);
+            }
         }
     }
     // SAFETY: as in `Record::len`.
     unsafe { write_volatile(&raw mut (*record.0).base.hash, hash) };
 }
 
-/// The directories of a process's own descriptors, by name.
-const OWN_DESCRIPTORS: [&[u8]; 3] = [b"/proc/self/fd/", b"/proc/thread-self/fd/", b"/dev/fd/"];
-
-/// The number that [`Record::descriptor_of`] is asked for.
+/// The number that [`Record::descriptor_of`] is asked for. What it found is in the slot, as of
+/// [`walk`].
 #[inline(never)]
-fn number_of(record: Record, name: *const u8) -> i64 {
-    // The longest of them, and a number of ten digits.
+fn number_of(record: Record, name: *const u8) {
+    // The longest of the names below, and a number of ten digits.
     const MOST: usize = 32;
-    let Some((at, to)) = record.room(MOST) else {
-        return -1;
+    // SAFETY: as in `Record::len`.
+    unsafe {
+        write_volatile(&raw mut (*record.0).number, u64::MAX);
+        write_volatile(&raw mut (*record.0).digits, 0);
+    }
+    let Some((_, to)) = record.room(MOST) else {
+        return;
     };
+    let text = to.cast::<u8>();
     // SAFETY: `room` gave that many bytes; the helper checks the source.
     let written = unsafe { bpf_probe_read_user_str(to, MOST as u32, name.cast()) };
-    if written <= 0 || at > SCRATCH_BYTES - MOST {
-        return -1;
+    if written <= 0 {
+        return;
     }
-    // SAFETY: as just checked, that many bytes lie in the slot.
-    let text = unsafe { &*record.0.cast::<u8>().add(at).cast::<[u8; MOST]>() };
-    let [own, thread, device] = OWN_DESCRIPTORS;
-    let begin = if text.starts_with(own) {
-        own.len()
-    } else if text.starts_with(thread) {
-        thread.len()
-    } else if text.starts_with(device) {
-        device.len()
+    let begin = if is_at(text, b"/proc/self/fd/") {
+        b"/proc/self/fd/".len()
+    } else if is_at(text, b"/proc/thread-self/fd/") {
+        b"/proc/thread-self/fd/".len()
+    } else if is_at(text, b"/dev/fd/") {
+        b"/dev/fd/".len()
     } else {
-        return -1;
+        return;
     };
-    let mut number = 0_u64;
-    for digit in 0..10 {
-        let Some(&byte) = text.get(begin + digit) else {
-            return -1;
-        };
-        if byte == 0 {
-            return if digit == 0 { -1 } else { number as i64 };
+    for digit in begin..MOST {
+        // SAFETY: below the number of bytes that `room` gave.
+        let byte = unsafe { read_volatile(text.add(digit)) };
+        // SAFETY: as in `Record::len`.
+        unsafe {
+            let number = read_volatile(&raw const (*record.0).digits);
+            if byte == 0 {
+                if digit > begin {
+                    write_volatile(&raw mut (*record.0).number, number);
+                }
+                return;
+            }
+            if !byte.is_ascii_digit() || number > u32::MAX.into() {
+                return;
+            }
+            let number = number * 10 + u64::from(byte - b'0');
+            write_volatile(&raw mut (*record.0).digits, number);
         }
-        if !byte.is_ascii_digit() {
-            return -1;
-        }
-        number = number * 10 + u64::from(byte - b'0');
     }
-    -1
+}
+
+/// Whether a text begins with these bytes. Without a branch, and without a call to memcmp: what the
+/// verifier sees is one way through.
+#[inline(always)]
+fn is_at<const N: usize>(text: *const u8, begin: &[u8; N]) -> bool {
+    let mut differs = 0;
+    for (at, byte) in begin.iter().enumerate() {
+        // SAFETY: the caller has at least `N` bytes there.
+        differs |= unsafe { read_volatile(text.add(at)) } ^ byte;
+    }
+    differs == 0
 }

@@ -27,12 +27,6 @@ impl Path {
 }
 
 impl Dentry {
-    /// Its address, to be kept in a map.
-    #[inline(always)]
-    pub fn address(self) -> *const u8 {
-        self.ptr()
-    }
-
     /// `d_parent`: itself at a root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {

@@ -199,11 +199,8 @@ fn is_program(caller: &Caller, file: File, key: &InodeKey) -> bool {
         return false;
     }
     let name = file.path().and_then(|path| path.dentry.name());
-    let (Some(name), Some(record)) = (name, Record::blank(caller)) else {
-        return true;
-    };
-    match record.name(name) {
-        Some(written) => record.last(written).library == 0,
+    match name.and_then(|name| Record::glance(caller, name, false)) {
+        Some(base) => base.library == 0,
         None => true,
     }
 }
@@ -231,7 +228,6 @@ fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     let inode = file.inode()?;
     let key = inode.key()?;
     let f_mode = file.mode();
-    let is_tagged = caller.tag.is_server_lineage();
     let (record, body) = Record::start::<FileBody>(told.kind, caller)?;
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
@@ -249,13 +245,14 @@ fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     body.mode = inode.mode();
     caller.task.ids(&mut body.ids);
     body.writer = guard::writer(&key, inode);
+    record.flag_if(!caller.tag.is_server_lineage(), flag::UNTAGGED);
     record.flag_if(f_mode & fmode::CREATED != 0, flag::CREATED);
     record.watch(true);
     let path = record.path(file.path());
     body.path_len = path.len;
     body.directory = record.directory();
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
-    if !is_tagged {
+    if !caller.tag.is_server_lineage() {
         if body.directory == InodeKey::ZERO {
             return Some(());
         }
