@@ -368,7 +368,17 @@ impl Record {
         }
     }
 
-    /// Room for `bytes` more, if there is.
+    /// Sets the subject's tag, where it is found after the record was begun.
+    #[inline(always)]
+    pub fn set_tag(self, tag: Tag) {
+        let header = self.0.cast::<EventHeader>();
+        // SAFETY: a slot begins with the header; otherwise as in `len`.
+        unsafe { write_volatile(&raw mut (*header).tag, tag) };
+    }
+
+    /// Room for `bytes` more, if there is, and where it begins. Nobody may use the latter after a helper
+    /// call: a number that lives through one is kept on the stack, and from there the verifier of 5.10
+    /// reads it back without its bounds, for this very check too.
     #[inline(always)]
     fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
         let at = self.len();
@@ -377,6 +387,12 @@ impl Record {
         }
         // SAFETY: `at + bytes` lies in the slot, as just checked.
         Some((at, unsafe { self.0.cast::<u8>().add(at) }.cast()))
+    }
+
+    /// What was written to the room belongs to the record.
+    #[inline(always)]
+    fn grow(self, bytes: usize) {
+        self.set_len(self.len() + bytes);
     }
 
     /// Makes it a record of another kind with the same body.
@@ -509,25 +525,25 @@ impl Record {
     /// Appends one name of the kernel's.
     #[inline(always)]
     pub fn name(self, name: *const u8) -> Option<u16> {
-        let (at, to) = self.room(NAME_BYTES)?;
+        let (_, to) = self.room(NAME_BYTES)?;
         // SAFETY: `room` gave that many bytes; the helper checks the source.
         let written = unsafe { bpf_probe_read_kernel_str(to, NAME_BYTES as u32, name.cast()) };
         if written <= 0 || written > NAME_BYTES as i64 {
             return None;
         }
-        self.set_len(at + written as usize);
+        self.grow(written as usize);
         Some(written as u16)
     }
 
     /// Appends what stands for a root directory, whose path has no component.
     #[inline(always)]
     pub fn root(self) -> u16 {
-        let Some((at, to)) = self.room(2) else {
+        let Some((_, to)) = self.room(2) else {
             return 0;
         };
         // SAFETY: `room` gave two bytes.
         unsafe { to.cast::<[u8; 2]>().write_unaligned(*b"/\0") };
-        self.set_len(at + 2);
+        self.grow(2);
         2
     }
 
@@ -551,7 +567,7 @@ impl Record {
                 truncated: false,
             };
         }
-        let Some((at, to)) = self.room(MAX) else {
+        let Some((_, to)) = self.room(MAX) else {
             return Section {
                 len: 0,
                 truncated: true,
@@ -571,7 +587,7 @@ impl Record {
                 truncated: true,
             };
         }
-        self.set_len(at + written as usize);
+        self.grow(written as usize);
         Section {
             len: written as u16,
             truncated: written == MAX as i64,
@@ -581,14 +597,14 @@ impl Record {
     /// Appends `len` bytes of the current process, at most `MAX`; `None` where they fault.
     #[inline(always)]
     pub fn user_bytes<const MAX: usize>(self, from: u64, len: u64) -> Option<u16> {
-        let (at, to) = self.room(MAX)?;
+        let (_, to) = self.room(MAX)?;
         let len = if len > MAX as u64 { MAX as u64 } else { len };
         // SAFETY: `room` gave `MAX` bytes and `len` is not above it; the helper checks the source.
         let failed = unsafe { bpf_probe_read_user(to, len as u32, from as *const _) };
         if failed != 0 {
             return None;
         }
-        self.set_len(at + len as usize);
+        self.grow(len as usize);
         Some(len as u16)
     }
 }

@@ -63,6 +63,7 @@ pub fn done(caller: &Caller, call: &Syscall) {
         return;
     };
     let told = if call.is(Call::Open) {
+        privilege::memory(caller, file);
         opening(caller, file)
     } else if mapped {
         mapping(caller, file, protection, flags)
@@ -88,6 +89,7 @@ pub fn opened(caller: &Caller, fd: u32) {
 /// server's lineage wrote it.
 #[inline(always)]
 pub fn open(caller: &Caller, file: File) {
+    privilege::memory(caller, file);
     say(caller, file, opening(caller, file));
 }
 
@@ -216,7 +218,6 @@ fn say(caller: &Caller, file: File, told: Option<Use>) {
         if tell(caller, told, file).is_none() {
             output::dropped(Drop::FileFault);
         }
-        privilege::memory(caller, file);
     }
 }
 
