@@ -687,7 +687,7 @@ extern "C" fn glance(slot: u64, name: u64, user: u64) -> u64 {
     let name = if user != 0 {
         record.user_string::<STRING_BYTES>(name)
     } else {
-        record.kernel_string::<NAME_BYTES>(name)
+        record.kernel_string::<STRING_BYTES>(name)
     };
     record.set_complete(name.len > 0);
     look(slot, 0, name.len.into());
