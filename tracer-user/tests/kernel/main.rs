@@ -21,7 +21,9 @@
     reason = "these are tests: a panic is how they fail"
 )]
 
+mod anyone;
 mod arguments;
+mod change;
 mod child;
 mod directory;
 mod exec;
@@ -36,6 +38,7 @@ mod listen;
 mod loss;
 mod open;
 mod privilege;
+mod race;
 mod rename;
 mod runner;
 mod stage;
@@ -45,6 +48,7 @@ mod sys;
 mod trace;
 mod uring;
 mod uring_ring;
+mod use_of_files;
 mod watch;
 mod written;
 
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 17] = [
+    let tests: [&[Test]; 21] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -64,6 +68,10 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        change::TESTS,
+        use_of_files::TESTS,
+        anyone::TESTS,
+        race::TESTS,
         directory::TESTS,
         uring::TESTS,
         listen::TESTS,

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use libc::{c_char, c_int, c_long, c_void};
 
+pub(crate) mod files;
+
 type Result<T> = io::Result<T>;
 
 /// A path or word as the kernel takes it.
@@ -370,7 +372,7 @@ pub(crate) fn bind_mount(from: &CStr, to: &CStr) -> Result<()> {
     mount(from, to, libc::MS_BIND)
 }
 
-fn mount(from: &CStr, to: &CStr, flags: libc::c_ulong) -> Result<()> {
+pub(crate) fn mount(from: &CStr, to: &CStr, flags: libc::c_ulong) -> Result<()> {
     // SAFETY: strings that live through the call; no options.
     nothing(unsafe { libc::mount(from.as_ptr(), to.as_ptr(), ptr::null(), flags, ptr::null()) })
 }
@@ -572,6 +574,28 @@ pub(crate) mod compat {
                 in("rdx") u64::from(c),
                 in("rsi") u64::from(d),
                 in("rdi") u64::from(e),
+                out("r8") _,
+                out("r9") _,
+                out("r10") _,
+                out("r11") _,
+            );
+        }
+        let result = result as u32 as c_int;
+        u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+    }
+
+    /// `int 0x80` with two arguments, the first of which has more bits than the convention.
+    pub(crate) fn call_wide(number: u32, first: u64, second: u32) -> Result<u32> {
+        let result: u64;
+        // SAFETY: as in `call`.
+        unsafe {
+            std::arch::asm!(
+                "xchg {a}, rbx",
+                "int 0x80",
+                "xchg {a}, rbx",
+                a = inout(reg) first => _,
+                inlateout("rax") u64::from(number) => result,
+                in("rcx") u64::from(second),
                 out("r8") _,
                 out("r9") _,
                 out("r10") _,

@@ -61,13 +61,30 @@ impl Watch {
         file_ring_bytes: u32,
         quota_per_second: u32,
     ) -> Result<Self, SensorError> {
-        let mut sensor = Sensor::load(&SensorOptions {
+        Self::with(&SensorOptions {
             btf: None,
             tier: tier(),
             life_ring_bytes,
             file_ring_bytes,
             quota_per_second,
-        })?;
+            any_writer: false,
+        })
+    }
+
+    /// Loads to tell what any process writes in watched directories.
+    pub(crate) fn of_any_writer() -> Result<Self, SensorError> {
+        Self::with(&SensorOptions {
+            btf: None,
+            tier: tier(),
+            life_ring_bytes: LIFE_RING_BYTES,
+            file_ring_bytes: FILE_RING_BYTES,
+            quota_per_second: 0,
+            any_writer: true,
+        })
+    }
+
+    fn with(options: &SensorOptions) -> Result<Self, SensorError> {
+        let mut sensor = Sensor::load(options)?;
         let (life, files) = sensor.take_rings()?;
         Ok(Self {
             sensor,
