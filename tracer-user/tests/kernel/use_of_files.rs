@@ -265,8 +265,6 @@ fn executable_mappings(stage: &mut Stage) -> Outcome {
         ["libx.so.1", "program", "dropped.so"].map(|name| folder.join(name));
     fs::write(&library, "x").unwrap();
     fs::write(&program, "x").unwrap();
-    let image = stage.helper("pause");
-    drop(image);
     let mut child = stage.tagged(|talk| {
         let map = |path: &Path| {
             let file = sys::open(&sys::c(path), O_RDONLY, 0).unwrap();

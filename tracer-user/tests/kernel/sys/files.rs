@@ -157,8 +157,10 @@ impl LatePage {
         const API: u64 = 0xc018_aa3f;
         const REGISTER: u64 = 0xc020_aa00;
         let size = super::page_size() as usize;
+        // Only what does not block can be waited for.
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         // SAFETY: takes numbers only.
-        let faults = descriptor(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) })?;
+        let faults = descriptor(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })?;
         let (protection, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
