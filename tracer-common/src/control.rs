@@ -93,12 +93,20 @@ calls! {
     Accept = 43;
     /// Sends through its first argument: sendto
     Sendto = 44;
-    /// The same: sendmsg, sendmmsg
+    /// The same: sendmsg
     Sendmsg = 45;
-    /// Gives a descriptor that may be 0, 1 or 2: dup, dup2, dup3, fcntl, socket
+    /// The same, of several messages: sendmmsg
+    Sendmmsg = 37;
+    /// Gives a descriptor that may be 0, 1 or 2: dup, dup2, dup3, socket
     Descriptor = 46;
     /// socketcall(call, arguments) of 32-bit x86
     Socketcall = 47;
+    /// send(descriptor, buffer, length, flags) of 32-bit ARM
+    Send = 48;
+    /// fcntl(descriptor, command, argument), fcntl64: gives a descriptor with `F_DUPFD`
+    Fcntl = 49;
+    /// May give descriptors that another process sent: recvmsg
+    Recvmsg = 38;
     /// execve(name, arguments, environment)
     Execve = 50;
     /// execveat(dir, name, arguments, environment, flags)

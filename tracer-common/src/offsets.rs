@@ -184,6 +184,7 @@ kernel_offsets! {
 
     optional socket_sk: "socket.sk";
     optional socket_state: "socket.state";
+    optional socket_file: "socket.file";
     optional sk_family: "sock_common.skc_family";
     optional sk_state: "sock_common.skc_state";
     optional sk_rport: "sock_common.skc_dport";
@@ -194,6 +195,14 @@ kernel_offsets! {
     optional sk_laddr6: "sock_common.skc_v6_rcv_saddr";
     optional sk_peer_pid: "sock.sk_peer_pid";
     optional sk_type: "sock.sk_type";
+    optional sk_socket: "sock.sk_socket";
+    optional unix_addr: "unix_sock.addr";
+    optional unix_peer: "unix_sock.peer";
+    optional unix_address_len: "unix_address.len";
+    optional unix_address_name: "unix_address.name";
+    optional msg_name: "msghdr.msg_name";
+    optional msg_namelen: "msghdr.msg_namelen";
+    optional msg_flags: "msghdr.msg_flags";
 }
 
 const _: () = {

@@ -65,7 +65,7 @@ mod socket;
 mod task;
 
 pub use file::Path;
-
+pub use socket::{AF_UNIX, Address, Endpoint, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
 
 #[inline(always)]
 fn read_at<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
@@ -87,6 +87,21 @@ fn read<T: Copy>(at: *const u8) -> Option<T> {
     };
     if failed == 0 {
         // SAFETY: the helper filled it; `T` is an integer, an array of them or a pointer here.
+        Some(unsafe { value.assume_init() })
+    } else {
+        None
+    }
+}
+
+/// Reads a value of the current process; `None` where its page is not there.
+#[inline(always)]
+pub fn user<T: Copy>(at: *const u8) -> Option<T> {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: as in `read`.
+    let failed =
+        unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, at.cast()) };
+    if failed == 0 {
+        // SAFETY: as in `read`.
         Some(unsafe { value.assume_init() })
     } else {
         None
@@ -150,8 +165,12 @@ pointers! {
     Cgroup;
     /// `struct kernfs_node`
     Kernfs;
-    /// `struct sock`
+    /// `struct socket`: what a descriptor holds
+    Socket;
+    /// `struct sock`: what the protocol holds
     Sock;
+    /// `struct msghdr`, the kernel's own
+    Message;
 }
 
 /// `pid_nr()`: the number of a `struct pid` in the initial namespace.

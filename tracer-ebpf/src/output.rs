@@ -64,7 +64,7 @@ struct Scratch {
 pub enum Ring {
     /// Fork, exec, exit, listen.
     Life,
-    /// Open, rename.
+    /// Files and connections.
     Files,
 }
 
@@ -180,6 +180,37 @@ pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
             entry.submit(wake_up(&LIFE, header.tag));
         }
         None => dropped(Drop::LifeRingFull),
+    }
+}
+
+/// Sends a record of fixed size that is filled where it will be read, so that a large body is not on
+/// the stack. The body that `fill` is given is zero.
+#[inline(always)]
+pub fn send_filled<B: Wire>(
+    ring: Ring,
+    kind: EventKind,
+    caller: &Caller,
+    fill: impl FnOnce(&mut B),
+) {
+    let (map, reason) = match ring {
+        Ring::Life => (&LIFE, Drop::LifeRingFull),
+        Ring::Files => (&FILES, Drop::FileRingFull),
+    };
+    let mut header = header(kind, caller);
+    header.seq = number(caller.slot);
+    match map.reserve::<Fixed<B>>(0) {
+        Some(mut entry) => {
+            let at = entry.as_mut_ptr();
+            // SAFETY: the entry is ours until it is submitted, and large enough; a body of zeroes is
+            // valid, as it is for every bit pattern (`Wire`).
+            unsafe {
+                (&raw mut (*at).header).write(header);
+                (&raw mut (*at).body).write_bytes(0, 1);
+                fill(&mut (*at).body);
+            }
+            entry.submit(wake_up(map, header.tag));
+        }
+        None => dropped(reason),
     }
 }
 

@@ -5,7 +5,7 @@ use core::ptr::read_volatile;
 use tracer_common::event::{FdInfo, fd_kind};
 use tracer_common::tag::InodeKey;
 
-use super::{ABSENT, Dentry, File, Inode, Mount, OFFSETS, Sock, non_null};
+use super::{ABSENT, Dentry, File, Inode, Mount, OFFSETS, Socket, non_null};
 
 /// Where a name is: `struct path`.
 #[derive(Clone, Copy)]
@@ -86,6 +86,12 @@ impl Inode {
             dev: member!(sb, sb_dev)?,
             reserved: 0,
         })
+    }
+
+    /// `i_ino`
+    #[inline(always)]
+    pub fn number(self) -> u64 {
+        member!(self.ptr(), inode_ino).unwrap_or(0)
     }
 
     /// `i_mode`
@@ -171,11 +177,21 @@ impl File {
         }
     }
 
+    /// The socket that it is, if it is one. A file of type socket may have none: the name of a unix
+    /// socket, opened with `O_PATH`.
+    #[inline(always)]
+    pub fn socket(self) -> Option<Socket> {
+        if self.inode()?.mode() & S_IFMT != S_IFSOCK {
+            return None;
+        }
+        Socket::new(member!(self.ptr(), file_private_data)?)
+    }
+
     /// Writes what the descriptor is into `info`, which must be zero.
     #[inline(always)]
     pub(super) fn describe(self, info: &mut FdInfo) {
         let Some(inode) = self.inode() else { return };
-        info.inode = member!(inode.ptr(), inode_ino).unwrap_or(0);
+        info.inode = inode.number();
         match inode.mode() & S_IFMT {
             S_IFREG => info.kind = fd_kind::FILE,
             S_IFIFO => info.kind = fd_kind::PIPE,
@@ -191,12 +207,10 @@ impl File {
             }
             S_IFSOCK => {
                 info.kind = fd_kind::SOCKET;
-                let socket: Option<*const u8> = member!(self.ptr(), file_private_data);
-                if let Some(sock) = socket
-                    .and_then(non_null)
-                    .and_then(|socket| member!(socket, socket_sk))
-                    .and_then(Sock::new)
-                {
+                let socket = Socket::new(
+                    member!(self.ptr(), file_private_data).unwrap_or(core::ptr::null()),
+                );
+                if let Some(sock) = socket.and_then(|socket| socket.sock()) {
                     sock.describe(info);
                 }
             }

@@ -12,6 +12,7 @@ use tracer_common::event::flag;
 use tracer_common::limits::CALL_NUMBERS;
 use tracer_common::probe::{SLOT_SYS_EXIT, Tier};
 
+use super::network::call as network;
 use super::{change, file};
 use crate::guard;
 use crate::kernel::{self, Registers, Task, control};
@@ -96,6 +97,11 @@ impl Syscall {
 /// Each family is asked once and knows its own calls, so that its body is there once.
 #[inline(always)]
 fn dispatch(caller: &Caller, call: &Syscall) {
+    if network::is_network(call) {
+        // A connection that has begun is an error too.
+        network::done(caller, call);
+        return;
+    }
     if call.result < 0 {
         return;
     }
