@@ -68,6 +68,17 @@ pub struct Probe {
     pub missed: &'static str,
 }
 
+impl Probe {
+    /// The word of its tier in output; `every` for a program of every tier.
+    #[must_use]
+    pub const fn tier_name(&self) -> &'static str {
+        match self.tier {
+            Some(tier) => tier.name(),
+            None => "every",
+        }
+    }
+}
+
 /// Scratch spaces: one a program that builds records of variable length, so that a program
 /// interrupted by another on the same CPU keeps its record.
 pub const SCRATCHES: u32 = 24;
@@ -254,10 +265,7 @@ macro_rules! drops {
             /// sum of these.
             #[must_use]
             pub const fn loses_record(self) -> bool {
-                matches!(
-                    self,
-                    Self::LifeRingFull | Self::FileRingFull | Self::FileQuota
-                )
+                crate::ledger::column(self).is_some()
             }
 
             /// Whether an event or a tag was lost, rather than one fact of an event.

@@ -1,6 +1,7 @@
 //! One module per family of hooks.
 pub mod change;
 pub mod file;
+pub mod lsm;
 pub mod network;
 pub mod process;
 pub mod syscall;

@@ -20,6 +20,7 @@ use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
 };
+use crate::sensor::TierChoice;
 
 mod explain;
 
@@ -80,6 +81,8 @@ pub struct FileConfig {
     pub output: Option<Spanned<PathBuf>>,
     /// Kernel type information instead of `/sys/kernel/btf/vmlinux`.
     pub btf: Option<Spanned<PathBuf>>,
+    /// Family of hooks: `auto` (default), `lsm`, `tracepoint`.
+    pub tier: Option<TierChoice>,
     /// Buffers between the kernel and the agent.
     pub rings: Option<FileRings>,
     /// The process store.
@@ -134,6 +137,8 @@ pub struct Flags {
     pub output: Option<PathBuf>,
     /// `--btf`
     pub btf: Option<PathBuf>,
+    /// `--tier`
+    pub tier: Option<TierChoice>,
 }
 
 /// What the agent runs with.
@@ -147,6 +152,8 @@ pub struct Config {
     pub output: Option<PathBuf>,
     /// Kernel type information; `None` for the running kernel's own.
     pub btf: Option<PathBuf>,
+    /// Family of hooks.
+    pub tier: TierChoice,
     /// Ring of process life, bytes.
     pub life_ring_bytes: u32,
     /// Ring of file events, bytes.
@@ -179,6 +186,7 @@ impl Default for Config {
             format: Format::default(),
             output: None,
             btf: None,
+            tier: TierChoice::default(),
             life_ring_bytes: LIFE_RING_BYTES,
             file_ring_bytes: FILE_RING_BYTES,
             max_processes: 65_536,
@@ -223,6 +231,7 @@ impl Config {
             format,
             output,
             btf,
+            tier,
             rings,
             processes,
             order_window_ms,
@@ -241,6 +250,7 @@ impl Config {
             format: flags.format.or(format).unwrap_or(default.format),
             output: flags.output.or(output.map(|output| output.value)),
             btf: flags.btf.or(btf.map(|btf| btf.value)),
+            tier: flags.tier.or(tier).unwrap_or(default.tier),
             life_ring_bytes: number(life_bytes, default.life_ring_bytes),
             file_ring_bytes: number(file_bytes, default.file_ring_bytes),
             max_processes: max

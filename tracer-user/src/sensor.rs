@@ -4,24 +4,25 @@
 //! each probe is loaded and attached for itself, and one that the kernel refuses is reported with
 //! the reason and what is lost with it.
 
+pub mod attach;
 pub mod btf;
 pub mod calls;
 pub mod offsets;
 
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_common::control::Control;
-use tracer_common::probe::{Drop as Lost, PROBES, Probe, Tier};
+use tracer_common::probe::{Drop as Lost, Probe, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
 
+pub use self::attach::{ProbeReport, TierChoice};
+use self::attach::{Attached, is_refusal};
 use self::btf::Btf;
 
 /// Where the kernel gives its own types.
@@ -47,6 +48,13 @@ pub enum SensorError {
     Unsupported(String),
     /// The kernel refuses BPF to this process.
     Refused(String),
+    /// The tier that was asked for does not load here.
+    Tier {
+        /// The tier.
+        tier: Tier,
+        /// What does not load, and why.
+        why: String,
+    },
     /// Anything else: a fault of this program or its build.
     Object(String),
 }
@@ -72,6 +80,12 @@ impl fmt::Display for SensorError {
                  CAP_BPF and CAP_PERFMON (a container also needs a seccomp profile that allows \
                  bpf(2)); `tracer doctor` tells more"
             ),
+            Self::Tier { tier, why } => write!(
+                f,
+                "tier {} does not load on this kernel: {why}; use --tier auto, which takes the best \
+                 tier that loads",
+                tier.name()
+            ),
             Self::Object(what) => write!(f, "cannot load the eBPF object: {what}"),
         }
     }
@@ -79,30 +93,38 @@ impl fmt::Display for SensorError {
 
 impl std::error::Error for SensorError {}
 
-/// What became of one probe.
-#[derive(Debug)]
-pub struct ProbeReport {
-    /// The probe.
-    pub probe: &'static Probe,
-    /// Why it is not attached; `None` where it is.
-    pub failure: Option<String>,
-}
-
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct SensorOptions {
     /// BTF of the running kernel; [`KERNEL_BTF`] where `None`.
     pub btf: Option<PathBuf>,
+    /// Which family of hooks.
+    pub tier: TierChoice,
     /// Size of the life ring, bytes: a power of two, a multiple of the page size.
     pub life_ring_bytes: u32,
     /// Size of the file ring, the same way.
     pub file_ring_bytes: u32,
 }
 
+/// What a probe has cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// How often it ran.
+    pub runs: u64,
+    /// How long that took.
+    pub nanoseconds: u64,
+}
+
+/// What `/proc/self/fdinfo` says of a program.
+struct ProgramInfo {
+    misses: Option<u64>,
+    cost: Cost,
+}
+
 /// The loaded programs. Dropping it detaches them all: nothing is pinned.
 pub struct Sensor {
     ebpf: Ebpf,
-    reports: Vec<ProbeReport>,
+    attached: Attached,
     tags: HashMap<MapData, u32, Plain<Tag>>,
     roles: HashMap<MapData, Plain<InodeKey>, u32>,
     drops: PerCpuArray<MapData, u64>,
@@ -170,17 +192,7 @@ impl Sensor {
             .map_max_entries("LIFE", options.life_ring_bytes)
             .map_max_entries("FILES", options.file_ring_bytes);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
-        let mut reports = Vec::with_capacity(PROBES.len());
-        for probe in PROBES.iter().filter(|probe| probe.tier != Some(Tier::Lsm)) {
-            let failure = attach(&mut ebpf, probe).err();
-            if let (true, Some(error)) = (probe.required, &failure) {
-                return Err(required(probe, error));
-            }
-            reports.push(ProbeReport {
-                probe,
-                failure: failure.map(|error| describe(&error)),
-            });
-        }
+        let attached = attach::attach(&mut ebpf, types.bytes(), options.tier)?;
         // Absent unless the object was built with them.
         let diagnostics = EbpfLogger::init_with_logger(&mut ebpf, StderrLog).ok();
         let tags = take(&mut ebpf, "TAGS")?
@@ -194,7 +206,7 @@ impl Sensor {
             .map_err(|error| map_error(&error))?;
         Ok(Self {
             ebpf,
-            reports,
+            attached,
             tags,
             roles,
             drops,
@@ -206,7 +218,19 @@ impl Sensor {
     /// What became of each probe.
     #[must_use]
     pub fn reports(&self) -> &[ProbeReport] {
-        &self.reports
+        &self.attached.reports
+    }
+
+    /// The tier in use.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.attached.tier
+    }
+
+    /// Why the preferred tier is not in use, where it was tried.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.attached.refusal.as_deref()
     }
 
     /// Optional kernel members that this kernel lacks: the facts read from them are absent.
@@ -272,29 +296,51 @@ impl Sensor {
     }
 
     /// How often the kernel left a probe out, by probe, since load: a program that is running on a
-    /// CPU is not run there again. That happens where tracepoints can be preempted, on kernels
-    /// newer than 6.18 (`recursion_misses` of `bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, 5.12
-    /// and later; older kernels do not tell).
+    /// CPU is not run there again. That happens where programs can be preempted: those of functions on
+    /// preemptible kernels, those of tracepoints on kernels newer than 6.18 (`recursion_misses` of
+    /// `bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, 5.12 and later; older kernels do not tell).
     #[must_use]
     pub fn misses(&self) -> Vec<(&'static str, u64)> {
-        let misses = |probe: &Probe| {
-            let fd = self
-                .ebpf
-                .program(probe.name)?
-                .fd()
-                .ok()?
-                .as_fd()
-                .as_raw_fd();
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let count = info
-                .lines()
-                .find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            count.trim().parse().ok()
-        };
-        PROBES
-            .iter()
-            .filter_map(|probe| Some((probe.missed, misses(probe)?)))
+        self.probes()
+            .filter_map(|probe| Some((probe.missed, self.info(probe)?.misses?)))
             .collect()
+    }
+
+    /// What each probe has cost since load, where the kernel keeps account of it
+    /// (`kernel.bpf_stats_enabled`).
+    #[must_use]
+    pub fn costs(&self) -> Vec<(&'static Probe, Cost)> {
+        self.probes()
+            .filter_map(|probe| Some((probe, self.info(probe)?.cost)))
+            .filter(|(_, cost)| cost.runs > 0)
+            .collect()
+    }
+
+    fn probes(&self) -> impl Iterator<Item = &'static Probe> {
+        self.reports().iter().map(|report| report.probe)
+    }
+
+    /// What the kernel says of a program that is loaded.
+    fn info(&self, probe: &Probe) -> Option<ProgramInfo> {
+        let fd = self
+            .ebpf
+            .program(probe.name)?
+            .fd()
+            .ok()?
+            .as_fd()
+            .as_raw_fd();
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let number = |key: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+            value.trim().parse().ok()
+        };
+        Some(ProgramInfo {
+            misses: number("recursion_misses:"),
+            cost: Cost {
+                runs: number("run_cnt:").unwrap_or(0),
+                nanoseconds: number("run_time_ns:").unwrap_or(0),
+            },
+        })
     }
 
     /// How often the kernel side lost something, by reason, since load.
@@ -328,18 +374,6 @@ pub fn read_btf(path: Option<&Path>) -> Result<Btf, SensorError> {
     Btf::parse(bytes).map_err(|error| fail(error.to_string()))
 }
 
-fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), ProgramError> {
-    let program: &mut RawTracePoint = ebpf
-        .program_mut(probe.name)
-        .ok_or(ProgramError::UnexpectedProgramType)?
-        .try_into()?;
-    program.load()?;
-    for hook in probe.hooks {
-        program.attach(hook)?;
-    }
-    Ok(())
-}
-
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, SensorError> {
     ebpf.take_map(name)
         .ok_or_else(|| SensorError::Object(format!("no map {name}")))
@@ -366,56 +400,6 @@ fn load_error(error: &EbpfError) -> SensorError {
     } else {
         SensorError::Object(chain(error))
     }
-}
-
-fn required(probe: &Probe, error: &ProgramError) -> SensorError {
-    let what = format!("{}: {}", probe.name, describe(error));
-    if is_refusal(error) {
-        SensorError::Refused(what)
-    } else {
-        SensorError::Unsupported(format!("{what}; without it there is no {}", probe.lost))
-    }
-}
-
-/// Whether the kernel said EPERM or EACCES, somewhere down the chain. A verifier rejection is
-/// EACCES too, but carries a log.
-fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
-            && !verifier_log.to_string().trim().is_empty()
-        {
-            return false;
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::PermissionDenied;
-        }
-        next = error.source();
-    }
-    false
-}
-
-/// A probe's error in one line: a verifier log keeps its last lines, which hold the reason.
-fn describe(error: &ProgramError) -> String {
-    if let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    {
-        let log = verifier_log.to_string();
-        if std::env::var_os("TRACER_VERIFIER_LOG").is_some() {
-            return format!("{io_error}\n{log}");
-        }
-        let mut last: Vec<&str> = log
-            .lines()
-            .rev()
-            .filter(|l| !l.is_empty())
-            .take(3)
-            .collect();
-        last.reverse();
-        return format!("{io_error}; verifier: {}", last.join(" | "));
-    }
-    chain(error)
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

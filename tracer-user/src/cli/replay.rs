@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, OutputArgs};
+use super::{Failure, OutputArgs, SensorArgs};
 use crate::pipeline::Pipeline;
 use crate::sink::Sink;
 use crate::source::Input;
@@ -23,7 +23,7 @@ pub(super) struct ReplayArgs {
 
 pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file: path, output } = args;
-    let config = output.load(None)?;
+    let config = output.load(SensorArgs::default())?;
     let broken = |error: CaptureError| Failure::usage(format!("{}: {error}", path.display()));
     let file = File::open(&path).map_err(|error| broken(CaptureError::Io(error)))?;
     let reader = Reader::new(BufReader::new(file)).map_err(broken)?;

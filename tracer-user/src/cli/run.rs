@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, OutputArgs};
+use super::{Failure, OutputArgs, SensorArgs};
 use crate::agent::{self, AgentOptions, Summary};
 use crate::config::{Config, Flags};
 use crate::sensor::{Sensor, SensorOptions};
@@ -19,9 +19,8 @@ use crate::sink::Sink;
 pub(super) struct RunArgs {
     #[command(flatten)]
     output: OutputArgs,
-    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE")]
-    btf: Option<PathBuf>,
+    #[command(flatten)]
+    sensor: SensorArgs,
 }
 
 #[derive(Args)]
@@ -34,13 +33,12 @@ pub(super) struct RecordArgs {
     /// Configuration file [default: /etc/tracer/tracer.yaml, where there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE")]
-    btf: Option<PathBuf>,
+    #[command(flatten)]
+    sensor: SensorArgs,
 }
 
 pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
-    let config = args.output.load(args.btf)?;
+    let config = args.output.load(args.sensor)?;
     let sink = super::sink(&config)?;
     watch(options(config, None), Some(sink), None)
 }
@@ -50,7 +48,8 @@ pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
     let config = Config::merge(
         file,
         Flags {
-            btf: args.btf,
+            btf: args.sensor.btf,
+            tier: args.sensor.tier,
             ..Flags::default()
         },
     );
@@ -86,6 +85,7 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
         directories: config.directories(),
         sensor: SensorOptions {
             btf: config.btf,
+            tier: config.tier,
             life_ring_bytes: config.life_ring_bytes,
             file_ring_bytes: config.file_ring_bytes,
         },
@@ -132,8 +132,9 @@ fn announce(sensor: &Sensor, processes: usize) {
         }
     }
     eprintln!(
-        "tracer ready: {attached} of {} probes, tier tracepoint, {processes} processes",
+        "tracer ready: {attached} of {} probes, tier {}, {processes} processes",
         sensor.reports().len(),
+        sensor.tier().name(),
     );
 }
 

@@ -97,6 +97,7 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
     let base = Control {
         own_tgid,
         quota_per_second: QUOTA_PER_SECOND,
+        notify_dentry: btf.parameter("notify_change", "dentry").unwrap_or(ABSENT),
         ..Control::ZERO
     };
     match arch {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use tracer::event::{Change, Event, Exec, Exit, FileAccess, Fork, Meta, Payload, Socket, decode};
-use tracer::sensor::{Sensor, SensorError, SensorOptions};
+use tracer::sensor::{Sensor, SensorError, SensorOptions, TierChoice};
 use tracer_common::event::EventKind;
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
 use tracer_common::probe::Drop as Lost;
@@ -20,6 +20,15 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The kernel wakes a reader only for server lineages: for the rest this is how often we look.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The tier that the tests are for: `TRACER_TIER`, in the words of `--tier`.
+fn tier() -> TierChoice {
+    let Ok(word) = std::env::var("TRACER_TIER") else {
+        return TierChoice::Auto;
+    };
+    <TierChoice as clap::ValueEnum>::from_str(&word, false)
+        .unwrap_or_else(|_| panic!("TRACER_TIER={word}: it can be auto, lsm or tracepoint"))
+}
 
 /// A sensor, its rings, and the records since the test began that nobody has taken yet.
 pub(crate) struct Watch {
@@ -43,6 +52,7 @@ impl Watch {
     ) -> Result<Self, SensorError> {
         let mut sensor = Sensor::load(&SensorOptions {
             btf: None,
+            tier: tier(),
             life_ring_bytes,
             file_ring_bytes,
         })?;
