@@ -110,7 +110,7 @@ calls! {
     /// The same: sendmsg
     Sendmsg = 45;
     /// The same, of several messages: sendmmsg
-    Sendmmsg = 37;
+    Sendmmsg = 70;
     /// Gives a descriptor that may be 0, 1 or 2: dup, dup2, dup3, socket
     Descriptor = 46;
     /// socketcall(call, arguments) of 32-bit x86
@@ -120,7 +120,7 @@ calls! {
     /// fcntl(descriptor, command, argument), fcntl64: gives a descriptor with `F_DUPFD`
     Fcntl = 49;
     /// May give descriptors that another process sent: recvmsg
-    Recvmsg = 38;
+    Recvmsg = 71;
     /// execve(name, arguments, environment)
     Execve = 50;
     /// execveat(dir, name, arguments, environment, flags)

@@ -138,6 +138,11 @@ pub fn now() -> u64 {
 /// A header for an event of the caller, now.
 #[inline(always)]
 pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
+    numbered(kind.raw(), caller)
+}
+
+#[inline(always)]
+fn numbered(kind: u16, caller: &Caller) -> EventHeader {
     EventHeader {
         boot_ns: now(),
         start_boot_ns: caller.task.start_boot_ns(),
@@ -148,7 +153,7 @@ pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
         tail_len: 0,
         // SAFETY: takes no argument.
         cpu: unsafe { bpf_get_smp_processor_id() } as u32,
-        kind: kind.raw(),
+        kind,
         flags: caller.flags,
         tier: caller.tier as u8,
         version: VERSION,
@@ -230,19 +235,14 @@ pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
 }
 
 /// Sends a record of fixed size that is filled where it will be read, so that a large body is not on
-/// the stack. The body that `fill` is given is zero.
+/// the stack. The body that `fill` is given is zero; the kind is its wire number.
 #[inline(always)]
-pub fn send_filled<B: Wire>(
-    ring: Ring,
-    kind: EventKind,
-    caller: &Caller,
-    fill: impl FnOnce(&mut B),
-) {
+pub fn send_filled<B: Wire>(ring: Ring, kind: u16, caller: &Caller, fill: impl FnOnce(&mut B)) {
     let (map, reason) = match ring {
         Ring::Life => (&LIFE, Drop::LifeRingFull),
         Ring::Files => (&FILES, Drop::FileRingFull),
     };
-    let mut header = header(kind, caller);
+    let mut header = numbered(kind, caller);
     header.seq = number(caller.slot);
     if matches!(ring, Ring::Files) && !quota::allows(header.tag.server, header.boot_ns) {
         lost(caller.slot, Drop::FileQuota);
@@ -255,12 +255,47 @@ pub fn send_filled<B: Wire>(
             // valid, as it is for every bit pattern (`Wire`).
             unsafe {
                 (&raw mut (*at).header).write(header);
-                (&raw mut (*at).body).write_bytes(0, 1);
+                zero(&raw mut (*at).body);
                 fill(&mut (*at).body);
             }
             entry.submit(wake_up(map, header.tag));
         }
         None => lost(caller.slot, reason),
+    }
+}
+
+/// Zeroes a value word by word. What the compiler makes of a large `write_bytes` is a loop over bytes,
+/// which costs a thousand instructions of the verifier each time it comes by.
+///
+/// # Safety
+///
+/// As for [`core::ptr::write_bytes`] of one `T`, at an address that is a multiple of eight.
+#[inline(always)]
+pub unsafe fn zero<T>(at: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>())) };
+    for word in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: a word of the value. Volatile, so that it is not made a loop over bytes again.
+        unsafe { write_volatile(at.cast::<u64>().add(word), 0) };
+    }
+}
+
+/// Copies a value word by word, for the same reason.
+///
+/// # Safety
+///
+/// As for [`core::ptr::copy_nonoverlapping`] of one `T`, between addresses that are multiples of
+/// eight.
+#[inline(always)]
+pub unsafe fn copy<T>(from: *const T, to: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>())) };
+    for word in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: a word of each value, volatile as in `zero`.
+        unsafe {
+            write_volatile(
+                to.cast::<u64>().add(word),
+                read_volatile(from.cast::<u64>().add(word)),
+            );
+        }
     }
 }
 
@@ -297,7 +332,7 @@ impl Record {
         let body = unsafe {
             at.write(header(kind, caller));
             let body = at.add(1).cast::<B>();
-            body.write_bytes(0, 1);
+            zero(body);
             body
         };
         Some((record, body))

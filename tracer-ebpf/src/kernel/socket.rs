@@ -1,6 +1,7 @@
 //! Sockets and the addresses that calls name.
 
-use core::mem::size_of;
+use core::mem::{offset_of, size_of};
+use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
@@ -8,6 +9,7 @@ use aya_ebpf::helpers::generated::{
 use tracer_common::event::{FdInfo, SocketBody, fd_kind};
 
 use super::{File, Message, Sock, Socket, global_nr, non_null, read, user};
+use crate::output;
 
 /// `AF_UNSPEC`
 const AF_UNSPEC: u16 = 0;
@@ -151,24 +153,21 @@ impl Sock {
         body.socket.kind = fd_kind::SOCKET;
         body.socket.inode = self.socket().map_or(0, |socket| socket.inode());
         body.socket_type = self.socket_type();
-        if body.socket.family == AF_UNIX {
-            body.name_len = self.name(&mut body.name);
+        if body.socket.family == AF_UNIX
+            && let Some(address) = self.name()
+        {
+            address.name(&mut body.name_len, &mut body.name);
         }
     }
 
-    /// The name of a unix socket; its length.
+    /// The name of a unix socket, which most have none of.
     #[inline(always)]
-    fn name(self, name: &mut [u8; NAME]) -> u16 {
-        let Some(address) = member!(self.ptr(), unix_addr).and_then(non_null) else {
-            return 0;
-        };
-        let Some(len) = member!(address, unix_address_len) else {
-            return 0;
-        };
-        match address!(address, unix_address_name).and_then(|at| Address::<false>::new(at, len)) {
-            Some(address) => address.name(name),
-            None => 0,
-        }
+    fn name(self) -> Option<Address<false>> {
+        let address = non_null(member!(self.ptr(), unix_addr)?)?;
+        Address::new(
+            address!(address, unix_address_name)?,
+            member!(address, unix_address_len)?,
+        )
     }
 
     /// The other end of a unix socket.
@@ -207,42 +206,36 @@ impl<const USER: bool> Address<USER> {
         if USER { user(at) } else { read(at) }
     }
 
-    /// `sun_path`: a path up to its NUL, an abstract name, which begins with one, to its end.
+    /// `sun_path`: a path up to its NUL, an abstract name, which begins with one, to its end. The length
+    /// goes through memory, so that the verifier finds its bound where it is used: on the way there
+    /// the compiler may compare one copy and use another.
     #[inline(always)]
-    fn name(self, name: &mut [u8; NAME]) -> u16 {
-        let len = self.len.wrapping_sub(size_of::<u16>() as u32);
-        let len = if len > SUN_PATH as u32 {
-            SUN_PATH as u32
-        } else {
-            len
+    fn name(self, len: &mut u16, name: &mut [u8; NAME]) {
+        let first = self.member::<u8>(size_of::<u16>());
+        // SAFETY: a live reference. At least two, as `new` says.
+        let size = unsafe {
+            write_volatile(len, self.len.wrapping_sub(size_of::<u16>() as u32) as u16);
+            read_volatile(len)
         };
-        if len == 0 {
-            return 0;
+        *len = 0;
+        let size = u32::from(size);
+        if size == 0 || size > SUN_PATH as u32 {
+            return;
         }
         let at = self.at.wrapping_add(size_of::<u16>()).cast();
         let to = name.as_mut_ptr().cast();
-        if self.member::<u8>(size_of::<u16>()) == Some(0) {
-            let failed = if USER {
-                // SAFETY: the destination has more than `len` bytes; the helper checks the source.
-                unsafe { bpf_probe_read_user(to, len, at) }
-            } else {
-                // SAFETY: as above.
-                unsafe { bpf_probe_read_kernel(to, len, at) }
-            };
-            if failed == 0 { len as u16 } else { 0 }
-        } else {
-            let written = if USER {
-                // SAFETY: as above, with room for a NUL.
-                unsafe { bpf_probe_read_user_str(to, len + 1, at) }
-            } else {
-                // SAFETY: as above, with room for a NUL.
-                unsafe { bpf_probe_read_kernel_str(to, len + 1, at) }
-            };
-            if written > 0 && written <= NAME as i64 {
-                (written - 1) as u16
-            } else {
-                0
-            }
+        let written = match (first == Some(0), USER) {
+            // SAFETY: the destination has more than `size` bytes; the helper checks the source.
+            (true, true) => unsafe { bpf_probe_read_user(to, size, at) + i64::from(size) },
+            // SAFETY: as above.
+            (true, false) => unsafe { bpf_probe_read_kernel(to, size, at) + i64::from(size) },
+            // SAFETY: as above, with room for a NUL.
+            (false, true) => unsafe { bpf_probe_read_user_str(to, size + 1, at) - 1 },
+            // SAFETY: as above, with room for a NUL.
+            (false, false) => unsafe { bpf_probe_read_kernel_str(to, size + 1, at) - 1 },
+        };
+        if written > 0 && written <= SUN_PATH as i64 {
+            *len = written as u16;
         }
     }
 }
@@ -254,6 +247,7 @@ pub struct Endpoint {
     family: u16,
     /// Host order; of a unix socket the length of its name.
     port: u16,
+    reserved: u32,
     /// IPv4 in the first four bytes, IPv6 in the first sixteen, or a name.
     address: [u8; NAME],
 }
@@ -289,7 +283,7 @@ impl Endpoint {
                 self.set_inet(address.member(8).unwrap_or([0; 16]));
             }
             AF_UNIX if own == AF_UNIX => {
-                self.port = address.name(&mut self.address);
+                address.name(&mut self.port, &mut self.address);
                 if self.port == 0 {
                     return false;
                 }
@@ -314,10 +308,10 @@ impl Endpoint {
                 self.set_inet(address);
             }
             AF_UNIX => {
-                let Some(peer) = sock.peer() else {
+                let Some(address) = sock.peer().and_then(Sock::name) else {
                     return false;
                 };
-                self.port = peer.name(&mut self.address);
+                address.name(&mut self.port, &mut self.address);
                 if self.port == 0 {
                     return false;
                 }
@@ -345,12 +339,19 @@ impl Endpoint {
         unsafe { self.address.as_ptr().cast::<[u8; 16]>().read_unaligned() }
     }
 
+    #[inline(always)]
+    fn name(&self, body: &mut SocketBody) {
+        body.name_len = self.port;
+        // SAFETY: both are of the same length and lie at multiples of eight, as what they are in does
+        // (asserted below).
+        unsafe { output::copy(&raw const self.address, &raw mut body.name) };
+    }
+
     /// Writes it as the other end.
     #[inline(always)]
     pub fn remote(&self, body: &mut SocketBody) {
         if self.family == AF_UNIX {
-            body.name_len = self.port;
-            body.name = self.address;
+            self.name(body);
             return;
         }
         if body.socket.family != self.family {
@@ -366,11 +367,15 @@ impl Endpoint {
     #[inline(always)]
     pub fn local(&self, body: &mut SocketBody) {
         if body.socket.family == AF_UNIX {
-            body.name_len = self.port;
-            body.name = self.address;
+            self.name(body);
             return;
         }
         body.socket.local_port = self.port;
         body.socket.local_addr = self.inet();
     }
 }
+
+const _: () = assert!(
+    offset_of!(Endpoint, address).is_multiple_of(8)
+        && offset_of!(SocketBody, name).is_multiple_of(8)
+);

@@ -23,7 +23,15 @@ pub fn file_open(ctx: FExitContext) -> i32 {
     if result != 0 {
         return 0;
     }
-    let caller = Caller { task, tgid, tid: ctx.pid(), tag, slot: SLOT_FILE_OPEN, tier: Tier::Lsm, flags: 0 };
+    let caller = Caller {
+        task,
+        tgid,
+        tid: ctx.pid(),
+        tag,
+        slot: SLOT_FILE_OPEN,
+        tier: Tier::Lsm,
+        flags: 0,
+    };
     file::open(&caller, file);
     0
 }

@@ -7,6 +7,8 @@
 pub mod call;
 pub mod lsm;
 
+use core::ptr::{read_volatile, write_volatile};
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{LruHashMap, PerCpuArray};
@@ -18,6 +20,7 @@ use tracer_common::probe::{Drop, SLOT_LISTEN, SLOTS, Tier};
 use crate::guard;
 use crate::kernel::{Address, Endpoint, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Sock, Task};
 use crate::output::{self, Caller, Ring};
+use call::{Fresh, Operation};
 
 /// Whom a process sent datagrams to. The least recently used goes first, and is told again when it
 /// is sent to again.
@@ -28,34 +31,110 @@ static PEER_MAP: LruHashMap<Peer, u64> = LruHashMap::with_max_entries(PEERS, 0);
 #[map(name = "PORTLESS")]
 static PORTLESS_MAP: LruHashMap<u32, u64> = LruHashMap::with_max_entries(CALLS, 0);
 
-/// Room to put an address together, one a program, as for [`output::Record`]: it is too large for the
-/// stack.
-#[map(name = "PEER")]
-static SCRATCH_MAP: PerCpuArray<Peer> = PerCpuArray::with_max_entries(SLOTS, 0);
+/// Room to put together what is told, one a program, as for [`output::Record`]. What is in a map is any
+/// number to the verifier: a value that may be missing, kept in a register or on the stack, would have
+/// it walk all that follows twice.
+#[map(name = "ROOM")]
+static ROOM_MAP: PerCpuArray<Room> = PerCpuArray::with_max_entries(SLOTS, 0);
+
+/// See [`ROOM_MAP`].
+#[repr(C)]
+struct Room {
+    operation: Operation,
+    more: More,
+    peer: Peer,
+    fresh: Fresh,
+}
 
 /// A process and one end of a socket, mostly the other.
+#[derive(Clone, Copy)]
 #[repr(C)]
 struct Peer {
     start_boot_ns: u64,
     tgid: u32,
+    reserved: u32,
     to: Endpoint,
 }
 
-impl Peer {
-    /// Nobody yet, in the program's own room.
+/// What is told beyond what the socket itself says.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct More {
+    /// Inode number, where the socket does not know its file yet.
+    inode: u64,
+    /// [`EventKind`]
+    kind: u16,
+    /// Bits of [`flag`].
+    flags: u16,
+    /// Which end of the socket the room's peer is: [`NO_END`] …
+    end: u32,
+    /// Descriptor that it became.
+    fd: u32,
+    /// Result of the call.
+    result: u32,
+}
+
+/// Values of [`More::end`].
+const NO_END: u32 = 0;
+const LOCAL_END: u32 = 1;
+const REMOTE_END: u32 = 2;
+
+impl More {
     #[inline(always)]
-    fn of(caller: &Caller) -> Option<&'static mut Self> {
-        let Some(room) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
-            output::dropped(Drop::NoScratch);
-            return None;
-        };
-        // SAFETY: the map's value, valid for the program's run; a program is not run twice at once on
-        // one CPU (see `output::SCRATCH_MAP`), and takes this once at a time. Zero is a valid value.
+    const fn of(kind: EventKind) -> Self {
+        Self {
+            inode: 0,
+            kind: kind.raw(),
+            flags: flag::RESOLVED,
+            end: NO_END,
+            fd: u32::MAX,
+            result: 0,
+        }
+    }
+}
+
+/// The room of a program: valid for the program's run, and written by it alone, as a program is not run
+/// twice at once on one CPU (see `output::SCRATCH_MAP`).
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Desk(*mut Room);
+
+impl Desk {
+    #[inline(always)]
+    fn of(caller: &Caller) -> Option<Self> {
+        match ROOM_MAP.get_ptr_mut(caller.slot) {
+            Some(room) => Some(Self(room)),
+            None => {
+                output::dropped(Drop::NoScratch);
+                None
+            }
+        }
+    }
+
+    /// Notes what is told next.
+    #[inline(always)]
+    fn note(self, more: More) {
+        // SAFETY: a part of the room (see `Desk`). Volatile, so that it stays out of registers (see
+        // `ROOM_MAP`).
+        unsafe { write_volatile(&raw mut (*self.0).more, more) };
+    }
+
+    #[inline(always)]
+    fn more(self) -> More {
+        // SAFETY: as in `note`.
+        unsafe { read_volatile(&raw const (*self.0).more) }
+    }
+
+    /// The caller and nobody yet.
+    #[inline(always)]
+    fn peer(self, caller: &Caller) -> &'static mut Peer {
+        // SAFETY: a part of the room (see `Desk`), asked for once at a time. Zero is a valid value.
         unsafe {
-            room.write_bytes(0, 1);
-            (*room).start_boot_ns = caller.task.start_boot_ns();
-            (*room).tgid = caller.tgid;
-            Some(&mut *room)
+            let peer = &raw mut (*self.0).peer;
+            output::zero(peer);
+            (*peer).start_boot_ns = caller.task.start_boot_ns();
+            (*peer).tgid = caller.tgid;
+            &mut *peer
         }
     }
 }
@@ -99,7 +178,7 @@ fn listen(ctx: &RawTracePointContext) -> Option<()> {
         // Only to tell it with its port too: where it cannot be noted, nothing is lost but that.
         let _told_once = PORTLESS_MAP.insert(caller.tid, output::now(), 0);
     }
-    tell(&caller, sock, &More::of(EventKind::Listen));
+    tell_listening(&caller, sock, Desk::of(&caller)?);
     Some(())
 }
 
@@ -109,53 +188,28 @@ fn was_portless(caller: &Caller) -> bool {
     PORTLESS_MAP.remove(caller.tid).is_ok()
 }
 
-/// What is told beyond what the socket itself says.
-#[derive(Clone, Copy)]
-struct More {
-    kind: EventKind,
-    /// Bits of [`flag`].
-    flags: u16,
-    /// Whether the program's [`Peer`] is an end of the socket, and which.
-    end: End,
-    /// Descriptor that it became.
-    fd: u32,
-    /// Result of the call.
-    result: u32,
-    /// Inode number, where the socket does not know its file yet.
-    inode: u64,
-}
-
-/// See [`More::end`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    No,
-    Local,
-    Remote,
-}
-
-impl More {
-    #[inline(always)]
-    const fn of(kind: EventKind) -> Self {
-        Self {
-            kind,
-            flags: flag::RESOLVED,
-            end: End::No,
-            fd: u32::MAX,
-            result: 0,
-            inode: 0,
-        }
-    }
-}
-
-/// Tells of a socket. Listening goes with process life, as it may make a server. A function of its
-/// own, as there are many ways to it.
+/// Tells of a socket what the socket says and what was noted. A function of its own, as there are many
+/// ways to it.
 #[inline(never)]
-fn tell(caller: &Caller, sock: Sock, more: &More) {
+fn tell(caller: &Caller, sock: Sock, desk: Desk) {
+    send(caller, sock, desk, Ring::Files);
+}
+
+/// The same of listening, which goes with process life, as it may make a server.
+#[inline(never)]
+fn tell_listening(caller: &Caller, sock: Sock, desk: Desk) {
+    desk.note(More::of(EventKind::Listen));
+    send(caller, sock, desk, Ring::Life);
+}
+
+#[inline(always)]
+fn send(caller: &Caller, sock: Sock, desk: Desk, ring: Ring) {
+    let more = desk.more();
     let caller = Caller {
         flags: caller.flags | more.flags,
         ..*caller
     };
-    let fill = |body: &mut SocketBody| {
+    output::send_filled(ring, more.kind, &caller, |body: &mut SocketBody| {
         sock.fill(body);
         caller.task.ids(&mut body.ids);
         body.net_ns = caller.task.net_ns();
@@ -164,79 +218,72 @@ fn tell(caller: &Caller, sock: Sock, more: &More) {
         if more.inode != 0 {
             body.socket.inode = more.inode;
         }
-        if more.end != End::No
-            && let Some(peer) = SCRATCH_MAP.get_ptr(caller.slot)
-        {
-            // SAFETY: as in `Peer::of`; who asks for it has set it.
-            let end = unsafe { &(*peer).to };
-            if more.end == End::Local {
-                end.local(body);
-            } else {
-                end.remote(body);
-            }
+        // SAFETY: a part of the room (see `Desk`); who notes an end has put it there.
+        let end = unsafe { &(*desk.0).peer.to };
+        if more.end == LOCAL_END {
+            end.local(body);
+        } else if more.end == REMOTE_END {
+            end.remote(body);
         }
-    };
-    let ring = match more.kind {
-        EventKind::Listen => Ring::Life,
-        _ => Ring::Files,
-    };
-    output::send_filled(ring, more.kind, &caller, fill);
+    });
 }
 
-/// Tells that a standard descriptor became a socket.
+/// Notes that the socket of the caller became a standard descriptor.
 #[inline(always)]
-fn redirected(caller: &Caller, sock: Sock, fd: u32) {
-    tell(
-        caller,
-        sock,
-        &More {
-            fd,
-            ..More::of(EventKind::Redirect)
-        },
-    );
+fn note_redirect(desk: Desk, fd: u32) {
+    desk.note(More {
+        fd,
+        ..More::of(EventKind::Redirect)
+    });
 }
 
-/// A message that was sent or is about to be: tells the peer of a datagram that the process has not
-/// sent to, and a connection that was made by sending. A function of its own, which a call that
-/// sends several messages comes to several times.
+/// Whether a message that was sent or is about to be is told: the first datagram of the process to its
+/// peer, and a connection that is made by sending. If so, it is noted.
 #[inline(always)]
-fn message<const USER: bool>(
+fn note_message<const USER: bool>(
     caller: &Caller,
     sock: Sock,
+    desk: Desk,
     address: Option<Address<USER>>,
     flags: u32,
-) {
+) -> bool {
     let kind = match sock.socket_type() {
         SOCK_DGRAM | SOCK_RAW => EventKind::Send,
         SOCK_STREAM if flags & MSG_FASTOPEN != 0 && address.is_some() => EventKind::Connect,
-        _ => return,
+        _ => return false,
     };
-    let Some(peer) = Peer::of(caller) else {
-        return;
-    };
+    let peer = desk.peer(caller);
     let named = match address {
         Some(address) => peer.to.set_address(sock, address, true),
         None => false,
     };
     if !named && !peer.to.set_remote(sock) {
-        return;
+        return false;
     }
-    if matches!(kind, EventKind::Send) {
-        // SAFETY: only whether there is one is asked.
-        if unsafe { PEER_MAP.get(&*peer) }.is_some() {
-            return;
-        }
-        // Where it cannot be noted it is told again.
-        let _told_again = PEER_MAP.insert(&*peer, 0, 0);
+    let caller_says = named && USER;
+    desk.note(More {
+        flags: if caller_says { 0 } else { flag::RESOLVED },
+        end: REMOTE_END,
+        ..More::of(kind)
+    });
+    // Connections are told each time.
+    !matches!(kind, EventKind::Send) || is_fresh(peer)
+}
+
+/// Whether the process has not sent to this peer yet. From now on it has.
+#[inline(always)]
+fn is_fresh(peer: &Peer) -> bool {
+    // SAFETY: only whether there is one is asked.
+    if unsafe { PEER_MAP.get(peer) }.is_some() {
+        return false;
     }
-    let resolved = !(named && USER);
-    tell(
-        caller,
-        sock,
-        &More {
-            flags: if resolved { flag::RESOLVED } else { 0 },
-            end: End::Remote,
-            ..More::of(kind)
-        },
-    );
+    // Where it cannot be noted it is told again.
+    let _told_again = PEER_MAP.insert(peer, 0, 0);
+    true
+}
+
+/// Takes back what [`is_fresh`] noted.
+#[inline(always)]
+fn forget(peer: &Peer) {
+    let _not_there = PEER_MAP.remove(peer);
 }

@@ -1,12 +1,17 @@
 //! The tracepoint tier: system calls that are done. Facts are the socket's own, found by the call's
 //! descriptor; only the target of a datagram, which no socket keeps, is the caller's string, read
-//! after the call. Another thread that replaced the descriptor meanwhile has another socket told.
+//! after the call. Where another thread replaced the descriptor meanwhile, another socket is told.
+
+use core::ptr::{read_volatile, write_volatile};
 
 use tracer_common::control::Call;
 use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Drop;
 
-use super::{End, More, Peer, message, redirected, tell, was_portless};
+use super::{
+    Desk, More, Peer, REMOTE_END, forget, note_message, note_redirect, tell, tell_listening,
+    was_portless,
+};
 use crate::kernel::{self, AF_UNIX, Address, Sock};
 use crate::output::{self, Caller};
 use crate::probes::syscall::Syscall;
@@ -18,94 +23,191 @@ const EINPROGRESS: i64 = 115;
 const ERESTARTSYS: i64 = 512;
 
 /// Messages of one sendmmsg(2) that are looked at. More are counted as a loss.
-const MESSAGES: u32 = 64;
+const MESSAGES: u32 = 4;
+
+/// New peers of one sendmmsg(2) that are told. More are counted as a loss, and stay new.
+const FRESH: usize = 4;
 
 /// Headers of control messages that are looked at. The kernel writes four kinds at most to the reader
-/// of a unix socket (`scm_recv_unix`, net/core/scm.c).
-const CONTROLS: usize = 4;
+/// of a unix socket (`scm_recv_unix`, include/net/scm.h).
+const CONTROLS: u32 = 4;
 
 /// `F_DUPFD` and `F_DUPFD_CLOEXEC`, include/uapi/linux/fcntl.h
-const F_DUPFD: u64 = 0;
-const F_DUPFD_CLOEXEC: u64 = 1030;
+const F_DUPFD: u32 = 0;
+const F_DUPFD_CLOEXEC: u32 = 1030;
 
 /// `SOL_SOCKET` and `SCM_RIGHTS`: level and type of a control message that holds descriptors.
 const SOL_SOCKET: u32 = 1;
 const SCM_RIGHTS: u32 = 1;
 
 /// Standard input, output and error.
-const STANDARD: i64 = 3;
+const STANDARD: u32 = 3;
+
+/// A call, by whatever convention it came, and how far we are with it, in the program's room.
+#[repr(C)]
+pub(super) struct Operation {
+    code: u64,
+    result: i64,
+    arg: [u64; 6],
+    /// Standard descriptors that it gave, a bit each.
+    given: u64,
+    /// The control message that is looked at, and the end of them all.
+    at: u64,
+    end: u64,
+}
+
+/// New peers of several messages.
+#[repr(C)]
+pub(super) struct Fresh {
+    count: u64,
+    peers: [Peer; FRESH],
+}
 
 /// Whether a call is one of those below.
 #[inline(always)]
 pub fn is_network(call: &Syscall) -> bool {
-    call.code >= Call::Sendmmsg.code() && call.code <= Call::Fcntl.code()
+    (call.code >= Call::Connect.code() && call.code <= Call::Fcntl.code())
+        || call.is(Call::Sendmmsg)
+        || call.is(Call::Recvmsg)
 }
 
-/// A call, by whatever convention it came.
-struct Operation {
-    code: u8,
-    result: i64,
-    arg: [u64; 6],
-}
-
-impl Operation {
-    #[inline(always)]
-    fn of(call: &Syscall) -> Option<Self> {
-        if !call.is(Call::Socketcall) {
-            return Some(Self {
-                code: call.code,
-                result: call.result,
-                arg: [
-                    call.arg::<0>(),
-                    call.arg::<1>(),
-                    call.arg::<2>(),
-                    call.arg::<3>(),
-                    call.arg::<4>(),
-                    call.arg::<5>(),
-                ],
-            });
+/// Tells what a call did. A function of its own, so that its stack is its own.
+#[inline(never)]
+pub fn done(caller: &Caller, call: &Syscall) {
+    let Some(desk) = Desk::of(caller) else {
+        return;
+    };
+    desk.take(call);
+    if desk.failed() {
+        return;
+    }
+    if desk.is(Call::Recvmsg) {
+        received(caller, desk);
+    } else if desk.is(Call::Descriptor) {
+        desk.give(desk.result());
+    } else if desk.is(Call::Fcntl) {
+        if matches!(desk.arg::<1>() as u32, F_DUPFD | F_DUPFD_CLOEXEC) {
+            desk.give(desk.result());
         }
-        // `SYS_SOCKET` …, include/uapi/linux/net.h; the arguments are words in memory
-        // (`__sys_socketcall`, net/socket.c).
-        let code = match call.arg::<0>() as u32 {
-            1 => Call::Descriptor,
-            2 => Call::Bind,
-            3 => Call::Connect,
-            4 => Call::Listen,
-            5 | 18 => Call::Accept,
-            9 => Call::Send,
-            11 => Call::Sendto,
-            16 => Call::Sendmsg,
-            17 => Call::Recvmsg,
-            20 => Call::Sendmmsg,
-            _ => return None,
+    } else {
+        used(caller, desk);
+    }
+    standard(caller, desk);
+}
+
+/// Reads or writes a part of the operation.
+macro_rules! operation {
+    ($desk:expr, $($field:tt)+) => {{
+        // SAFETY: a part of the room (see `Desk`). Volatile, so that it stays out of registers (see
+        // `ROOM_MAP`).
+        unsafe { read_volatile(&raw const (*$desk.0).operation.$($field)+) }
+    }};
+}
+macro_rules! set_operation {
+    ($desk:expr, $value:expr, $($field:tt)+) => {{
+        let value = $value;
+        // SAFETY: as in `operation!`.
+        unsafe { write_volatile(&raw mut (*$desk.0).operation.$($field)+, value) }
+    }};
+}
+
+impl Desk {
+    /// Puts a call there.
+    #[inline(always)]
+    fn take(self, call: &Syscall) {
+        let code = if call.is(Call::Socketcall) {
+            let words = call.arg::<1>() as u32 as u64 as *const u32;
+            set_operation!(self, word(words, 0), arg[0]);
+            set_operation!(self, word(words, 1), arg[1]);
+            set_operation!(self, word(words, 2), arg[2]);
+            set_operation!(self, word(words, 3), arg[3]);
+            set_operation!(self, word(words, 4), arg[4]);
+            set_operation!(self, word(words, 5), arg[5]);
+            multiplexed(call.arg::<0>() as u32)
+        } else {
+            set_operation!(self, call.arg::<0>(), arg[0]);
+            set_operation!(self, call.arg::<1>(), arg[1]);
+            set_operation!(self, call.arg::<2>(), arg[2]);
+            set_operation!(self, call.arg::<3>(), arg[3]);
+            set_operation!(self, call.arg::<4>(), arg[4]);
+            set_operation!(self, call.arg::<5>(), arg[5]);
+            call.code
         };
-        let words = call.arg::<1>() as u32 as u64 as *const u32;
-        Some(Self {
-            code: code.code(),
-            result: call.result,
-            arg: [
-                word(words, 0),
-                word(words, 1),
-                word(words, 2),
-                word(words, 3),
-                word(words, 4),
-                word(words, 5),
-            ],
-        })
+        set_operation!(self, code.into(), code);
+        set_operation!(self, call.result, result);
+        set_operation!(self, 0, given);
     }
 
     #[inline(always)]
-    fn is(&self, call: Call) -> bool {
-        self.code == call.code()
+    fn arg<const N: usize>(self) -> u64 {
+        operation!(self, arg[N])
     }
 
-    /// Whether the call that failed has begun a connection all the same.
     #[inline(always)]
-    fn goes_on(&self) -> bool {
-        (self.is(Call::Connect) || self.is(Call::Sendto) || self.is(Call::Sendmsg))
-            && matches!(-self.result, EINTR | EINPROGRESS | ERESTARTSYS)
+    fn result(self) -> i64 {
+        operation!(self, result)
     }
+
+    #[inline(always)]
+    fn is(self, call: Call) -> bool {
+        operation!(self, code) == u64::from(call.code())
+    }
+
+    /// Whether it failed, and has not begun a connection all the same.
+    #[inline(always)]
+    fn failed(self) -> bool {
+        let result = self.result();
+        result < 0
+            && !(matches!(-result, EINTR | EINPROGRESS | ERESTARTSYS)
+                && (self.is(Call::Connect) || self.is(Call::Sendto) || self.is(Call::Sendmsg)))
+    }
+
+    /// Notes a descriptor that the call gave, if it is a standard one.
+    #[inline(always)]
+    fn give(self, fd: i64) {
+        if (0..STANDARD.into()).contains(&fd) {
+            set_operation!(self, operation!(self, given) | 1 << fd, given);
+        }
+    }
+
+    /// The socket that a descriptor is; `None` where it is one of a family that is not told. A call that
+    /// went well had a socket: where there is none now, another thread took it away.
+    #[inline(always)]
+    fn socket(self, caller: &Caller, fd: u32) -> Option<Sock> {
+        let sock = caller
+            .task
+            .file(fd)
+            .and_then(|file| file.socket())
+            .and_then(|socket| socket.sock());
+        match sock {
+            Some(sock) if sock.is_told() => Some(sock),
+            Some(_) => None,
+            None => {
+                output::dropped(Drop::SocketFault);
+                None
+            }
+        }
+    }
+}
+
+/// The call that a socketcall(2) is (`SYS_SOCKET` …, include/uapi/linux/net.h). Its arguments are words
+/// in memory (`__sys_socketcall`, net/socket.c).
+#[inline(always)]
+fn multiplexed(number: u32) -> u8 {
+    let call = match number {
+        1 => Call::Descriptor,
+        2 => Call::Bind,
+        3 => Call::Connect,
+        4 => Call::Listen,
+        5 | 18 => Call::Accept,
+        9 => Call::Send,
+        11 => Call::Sendto,
+        16 => Call::Sendmsg,
+        17 => Call::Recvmsg,
+        20 => Call::Sendmmsg,
+        _ => return 0,
+    };
+    call.code()
 }
 
 /// A word of the caller's; zero where it is not there.
@@ -116,233 +218,227 @@ fn word(words: *const u32, at: usize) -> u64 {
         .into()
 }
 
-/// Tells what a call did.
+/// What was done with a socket.
 #[inline(always)]
-pub fn done(caller: &Caller, call: &Syscall) {
-    let Some(call) = Operation::of(call) else {
+fn used(caller: &Caller, desk: Desk) {
+    let fd = if desk.is(Call::Accept) {
+        desk.give(desk.result());
+        desk.result() as u32
+    } else {
+        desk.arg::<0>() as u32
+    };
+    let Some(sock) = desk.socket(caller, fd) else {
         return;
     };
-    if call.result < 0 && !call.goes_on() {
-        return;
-    }
-    if call.is(Call::Descriptor) || (call.is(Call::Fcntl) && duplicates(&call)) {
-        standard(caller, call.result);
-    } else if call.is(Call::Fcntl) {
-        // Any other of its commands.
-    } else if call.is(Call::Recvmsg) {
-        received(caller, &call);
-    } else if call.is(Call::Accept) {
-        if let Some(sock) = socket(caller, call.result as u32) {
-            tell(caller, sock, &More::of(EventKind::Accept));
-        }
-        standard(caller, call.result);
-    } else if let Some(sock) = socket(caller, call.arg[0] as u32) {
-        used(caller, &call, sock);
-    }
-}
-
-#[inline(always)]
-fn duplicates(call: &Operation) -> bool {
-    let command = call.arg[1] as u32;
-    command == F_DUPFD as u32 || command == F_DUPFD_CLOEXEC as u32
-}
-
-/// The socket that a descriptor is; `None` where it is one of a family that is not told. A call that
-/// went well had a socket: where there is none now, another thread took it away.
-#[inline(always)]
-fn socket(caller: &Caller, fd: u32) -> Option<Sock> {
-    let sock = caller
-        .task
-        .file(fd)
-        .and_then(|file| file.socket())
-        .and_then(|socket| socket.sock());
-    match sock {
-        Some(sock) if sock.is_told() => Some(sock),
-        Some(_) => None,
-        None => {
-            output::dropped(Drop::SocketFault);
-            None
-        }
-    }
-}
-
-/// What was done with a socket that the caller had.
-#[inline(always)]
-fn used(caller: &Caller, call: &Operation, sock: Sock) {
-    if call.is(Call::Connect) {
-        connected(caller, call, sock);
-    } else if call.is(Call::Bind) {
-        tell(caller, sock, &More::of(EventKind::Bind));
-    } else if call.is(Call::Listen) {
+    let told = if desk.is(Call::Connect) {
+        note_connect(caller, sock, desk)
+    } else if desk.is(Call::Bind) {
+        desk.note(More::of(EventKind::Bind));
+        true
+    } else if desk.is(Call::Accept) {
+        desk.note(More::of(EventKind::Accept));
+        true
+    } else if desk.is(Call::Listen) {
         // `inet_sock_set_state` has told the others.
         if sock.family() == AF_UNIX || was_portless(caller) {
-            tell(caller, sock, &More::of(EventKind::Listen));
+            tell_listening(caller, sock, desk);
         }
+        false
+    } else if desk.is(Call::Sendto) {
+        let address = Address::<true>::new(desk.arg::<4>() as *const u8, desk.arg::<5>() as u32);
+        note_message(caller, sock, desk, address, desk.arg::<3>() as u32)
+    } else if desk.is(Call::Send) {
+        note_message::<true>(caller, sock, desk, None, 0)
     } else {
-        sent(caller, call, sock);
+        sent(caller, sock, desk);
+        false
+    };
+    if told {
+        tell(caller, sock, desk);
     }
 }
 
 /// A connection, to the end that the socket has now. One that has none was given up (`AF_UNSPEC`), or
 /// its protocol keeps it elsewhere; then the caller's address is what is known.
 #[inline(always)]
-fn connected(caller: &Caller, call: &Operation, sock: Sock) {
-    let Some(Peer { to, .. }) = Peer::of(caller) else {
-        return;
-    };
-    let resolved = to.set_remote(sock);
-    if !resolved {
-        let address = Address::<true>::new(call.arg[1] as *const u8, call.arg[2] as u32);
+fn note_connect(caller: &Caller, sock: Sock, desk: Desk) -> bool {
+    let to = &mut desk.peer(caller).to;
+    let mut flags = flag::RESOLVED;
+    if !to.set_remote(sock) {
+        let address = Address::<true>::new(desk.arg::<1>() as *const u8, desk.arg::<2>() as u32);
         let known = match address {
             Some(address) => to.set_address(sock, address, false),
             None => false,
         };
         if !known {
-            return;
+            return false;
         }
+        flags = 0;
     }
-    let begun = call.result < 0;
-    tell(
-        caller,
-        sock,
-        &More {
-            flags: if resolved { flag::RESOLVED } else { 0 }
-                | if begun { flag::ATTEMPT } else { 0 },
-            end: End::Remote,
-            result: call.result as u32,
-            ..More::of(EventKind::Connect)
-        },
-    );
+    let result = desk.result();
+    if result < 0 {
+        flags |= flag::ATTEMPT;
+    }
+    desk.note(More {
+        flags,
+        end: REMOTE_END,
+        result: result as u32,
+        ..More::of(EventKind::Connect)
+    });
+    true
 }
 
-/// Where the next message of a call has its address. In memory, not in registers, so that the
-/// verifier sees the loop's body alike each time.
-struct Messages {
-    /// `struct msghdr` of the first; zero where the address is an argument of the call.
-    header: u64,
-    /// Bytes from one to the next.
-    stride: u64,
-    count: u32,
-    flags: u32,
-}
-
-/// One or more messages that were sent.
+/// One or more messages that were sent: first all are looked at, then the new peers are told.
 #[inline(always)]
-fn sent(caller: &Caller, call: &Operation, sock: Sock) {
-    let compat = caller.flags & flag::COMPAT != 0;
-    if call.is(Call::Sendto) || call.is(Call::Send) {
-        let (at, len) = if call.is(Call::Sendto) {
-            (call.arg[4], call.arg[5])
-        } else {
-            (0, 0)
-        };
-        one(caller, sock, at, len as u32, call.arg[3] as u32);
-        return;
-    }
-    let several = call.is(Call::Sendmmsg);
-    let messages = Messages {
-        header: call.arg[1],
-        // `struct mmsghdr`, `struct compat_mmsghdr`: a header and how much of it was sent.
-        stride: if compat { 32 } else { 64 },
-        count: if several { call.result as u32 } else { 1 },
-        flags: if several { call.arg[3] } else { call.arg[2] } as u32,
+fn sent(caller: &Caller, sock: Sock, desk: Desk) {
+    let count = if desk.is(Call::Sendmmsg) {
+        desk.result() as u64
+    } else {
+        1
     };
-    if messages.count > MESSAGES {
+    if count > MESSAGES.into() {
         output::dropped(Drop::SocketFault);
     }
+    // SAFETY: a part of the room (see `Desk`), and so in what follows.
+    let fresh = unsafe { &raw mut (*desk.0).fresh };
+    // SAFETY: as above.
+    unsafe { write_volatile(&raw mut (*fresh).count, 0) };
     for index in 0..MESSAGES {
-        if index >= messages.count {
+        if u64::from(index) >= count {
             break;
         }
-        let header = messages.header + u64::from(index) * messages.stride;
-        let (at, len) = name_of(header, compat);
-        one(caller, sock, at, len, messages.flags);
+        look(caller, sock, desk, index);
+    }
+    for index in 0..FRESH {
+        // SAFETY: as above, and the index is one of the array. From one place of the map to another, as a
+        // peer is too large for the stack.
+        unsafe {
+            if read_volatile(&raw const (*fresh).count) <= index as u64 {
+                break;
+            }
+            let from = (&raw const (*fresh).peers).cast::<Peer>().add(index);
+            output::copy(from, &raw mut (*desk.0).peer);
+        }
+        tell(caller, sock, desk);
+    }
+}
+
+/// Looks at one message. A function of its own, so that its stack is its own.
+#[inline(never)]
+fn look(caller: &Caller, sock: Sock, desk: Desk, index: u32) {
+    let compat = caller.flags & flag::COMPAT != 0;
+    let several = desk.is(Call::Sendmmsg);
+    // `struct mmsghdr`, `struct compat_mmsghdr`: a header and how much of it was sent.
+    let stride = if compat { 32 } else { 64 };
+    let header = desk.arg::<1>() + u64::from(index) * stride;
+    let flags = if several {
+        desk.arg::<3>()
+    } else {
+        desk.arg::<2>()
+    };
+    if !note_message(caller, sock, desk, name_of(header, compat), flags as u32) {
+        return;
+    }
+    // SAFETY: a part of the room (see `Desk`), and the masked index is one of the array.
+    unsafe {
+        let fresh = &raw mut (*desk.0).fresh;
+        let count = read_volatile(&raw const (*fresh).count);
+        if count >= FRESH as u64 {
+            forget(&(*desk.0).peer);
+            output::dropped(Drop::SocketFault);
+            return;
+        }
+        let to = (&raw mut (*fresh).peers)
+            .cast::<Peer>()
+            .add(count as usize & (FRESH - 1));
+        output::copy(&raw const (*desk.0).peer, to);
+        write_volatile(&raw mut (*fresh).count, count + 1);
     }
 }
 
 /// `msg_name` and `msg_namelen` of a `struct user_msghdr` or `struct compat_msghdr`.
 #[inline(always)]
-fn name_of(header: u64, compat: bool) -> (u64, u32) {
+fn name_of(header: u64, compat: bool) -> Option<Address<true>> {
     let header = header as *const u8;
     if compat {
-        let [at, len] = kernel::user::<[u32; 2]>(header).unwrap_or([0; 2]);
-        (at.into(), len)
+        let [at, len] = kernel::user::<[u32; 2]>(header)?;
+        Address::new(u64::from(at) as *const u8, len)
     } else {
-        let [at, len] = kernel::user::<[u64; 2]>(header).unwrap_or([0; 2]);
-        (at, len as u32)
+        let [at, len] = kernel::user::<[u64; 2]>(header)?;
+        Address::new(at as *const u8, len as u32)
     }
-}
-
-/// One message, in a function of its own, as there are two ways to it.
-#[inline(never)]
-fn one(caller: &Caller, sock: Sock, at: u64, len: u32, flags: u32) {
-    message(
-        caller,
-        sock,
-        Address::<true>::new(at as *const u8, len),
-        flags,
-    );
 }
 
 /// Descriptors that came with a message: of the control messages that the kernel has written, the
 /// one that holds descriptors, and of these the lowest, which the kernel gives first.
 #[inline(always)]
-fn received(caller: &Caller, call: &Operation) {
+fn received(caller: &Caller, desk: Desk) {
     let compat = caller.flags & flag::COMPAT != 0;
-    let (mut at, len) = controls_of(call.arg[1] as *const u8, compat);
-    let end = at.wrapping_add(len);
+    controls(desk, compat);
     // `struct cmsghdr`: length, level, type; the length is a word of the convention.
     let (word, header) = if compat { (4, 12) } else { (8, 16) };
     for _ in 0..CONTROLS {
-        if at.wrapping_add(header) > end {
+        let at = operation!(desk, at);
+        if at.wrapping_add(header) > operation!(desk, end) {
             return;
         }
-        let size: u64 = kernel::user::<u32>(at as *const u8).unwrap_or(0).into();
-        let [level, kind] =
-            kernel::user::<[u32; 2]>(at.wrapping_add(word) as *const u8).unwrap_or([0; 2]);
-        if level == SOL_SOCKET && kind == SCM_RIGHTS {
-            for index in 0..STANDARD as u64 {
+        let Some(size) = kernel::user::<u32>(at as *const u8) else {
+            return;
+        };
+        let size = u64::from(size);
+        if size < header {
+            return;
+        }
+        let kind = kernel::user::<[u32; 2]>(at.wrapping_add(word) as *const u8);
+        if kind == Some([SOL_SOCKET, SCM_RIGHTS]) {
+            for index in 0..u64::from(STANDARD) {
                 let from = header + index * size_of::<u32>() as u64;
                 if from + size_of::<u32>() as u64 > size {
                     return;
                 }
-                let fd = kernel::user::<i32>(at.wrapping_add(from) as *const u8);
-                standard(caller, fd.map_or(-1, Into::into));
+                if let Some(fd) = kernel::user::<i32>(at.wrapping_add(from) as *const u8) {
+                    desk.give(fd.into());
+                }
             }
             return;
         }
-        if size < header {
-            return;
-        }
-        at = at.wrapping_add((size + word - 1) & !(word - 1));
+        set_operation!(desk, at.wrapping_add((size + word - 1) & !(word - 1)), at);
     }
 }
 
-/// `msg_control` and `msg_controllen`, as the kernel left them.
+/// Notes `msg_control` and `msg_controllen`, as the kernel left them.
 #[inline(always)]
-fn controls_of(header: *const u8, compat: bool) -> (u64, u64) {
+fn controls(desk: Desk, compat: bool) {
+    let message = desk.arg::<1>() as *const u8;
+    set_operation!(desk, 0, at);
+    set_operation!(desk, 0, end);
     if compat {
-        let [at, len] = kernel::user::<[u32; 2]>(header.wrapping_add(16)).unwrap_or([0; 2]);
-        (at.into(), len.into())
-    } else {
-        let [at, len] = kernel::user::<[u64; 2]>(header.wrapping_add(32)).unwrap_or([0; 2]);
-        (at, len)
+        if let Some([at, len]) = kernel::user::<[u32; 2]>(message.wrapping_add(16)) {
+            set_operation!(desk, at.into(), at);
+            set_operation!(desk, u64::from(at) + u64::from(len), end);
+        }
+    } else if let Some([at, len]) = kernel::user::<[u64; 2]>(message.wrapping_add(32)) {
+        set_operation!(desk, at, at);
+        set_operation!(desk, at.wrapping_add(len), end);
     }
 }
 
-/// Tells a standard descriptor that is a socket now. Most are none.
-#[inline(never)]
-fn standard(caller: &Caller, fd: i64) {
-    if !(0..STANDARD).contains(&fd) {
-        return;
-    }
-    if let Some(sock) = caller
-        .task
-        .file(fd as u32)
-        .and_then(|file| file.socket())
-        .and_then(|socket| socket.sock())
-        .filter(|sock| sock.is_told())
-    {
-        redirected(caller, sock, fd as u32);
+/// Tells the standard descriptors that the call gave and that are sockets. Most calls gave none.
+#[inline(always)]
+fn standard(caller: &Caller, desk: Desk) {
+    for fd in 0..STANDARD {
+        if operation!(desk, given) & 1 << fd == 0 {
+            continue;
+        }
+        if let Some(sock) = caller
+            .task
+            .file(fd)
+            .and_then(|file| file.socket())
+            .and_then(|socket| socket.sock())
+            .filter(|sock| sock.is_told())
+        {
+            note_redirect(desk, fd);
+            tell(caller, sock, desk);
+        }
     }
 }

@@ -10,7 +10,7 @@ use tracer_common::probe::{
     SLOT_SOCKET_BIND, SLOT_SOCKET_CONNECT, SLOT_SOCKET_LISTEN, Tier,
 };
 
-use super::{End, More, Peer, message, redirected, tell};
+use super::{Desk, LOCAL_END, More, REMOTE_END, note_message, note_redirect, tell, tell_listening};
 use crate::guard;
 use crate::kernel::{self, AF_UNIX, Address, File, Message, Sock, Socket, Task};
 use crate::output::Caller;
@@ -63,13 +63,14 @@ pub fn socket_connect(ctx: FExitContext) -> i32 {
 fn connect(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_CONNECT, flag::ATTEMPT)?;
     let sock = first(ctx)?;
-    let to = &mut Peer::of(&caller)?.to;
+    let desk = Desk::of(&caller)?;
+    let to = &mut desk.peer(&caller).to;
     if to.set_address(sock, address(ctx)?, false) {
-        let more = More {
-            end: End::Remote,
+        desk.note(More {
+            end: REMOTE_END,
             ..More::of(EventKind::Connect)
-        };
-        tell(&caller, sock, &more);
+        });
+        tell(&caller, sock, desk);
     }
     Some(())
 }
@@ -89,14 +90,15 @@ pub fn socket_bind(ctx: FExitContext) -> i32 {
 fn bind(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_BIND, flag::ATTEMPT)?;
     let sock = first(ctx)?;
-    let to = &mut Peer::of(&caller)?.to;
+    let desk = Desk::of(&caller)?;
+    let to = &mut desk.peer(&caller).to;
     // A unix socket that asks the kernel for a name has none here.
     if to.set_address(sock, address(ctx)?, true) || sock.family() == AF_UNIX {
-        let more = More {
-            end: End::Local,
+        desk.note(More {
+            end: LOCAL_END,
             ..More::of(EventKind::Bind)
-        };
-        tell(&caller, sock, &more);
+        });
+        tell(&caller, sock, desk);
     }
     Some(())
 }
@@ -117,7 +119,7 @@ fn listen(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_LISTEN, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     if sock.family() == AF_UNIX {
-        tell(&caller, sock, &More::of(EventKind::Listen));
+        tell_listening(&caller, sock, Desk::of(&caller)?);
     }
     Some(())
 }
@@ -137,11 +139,12 @@ fn graft(ctx: &FEntryContext) -> Option<()> {
     let sock = Sock::new(ctx.arg(0))?;
     let parent = Socket::new(ctx.arg(1))?;
     if sock.is_told() {
-        let more = More {
+        let desk = Desk::of(&caller)?;
+        desk.note(More {
             inode: parent.inode(),
             ..More::of(EventKind::Accept)
-        };
-        tell(&caller, sock, &more);
+        });
+        tell(&caller, sock, desk);
     }
     Some(())
 }
@@ -163,7 +166,10 @@ fn send(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SENDMSG, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     let sent = Message::new(ctx.arg(1))?;
-    message(&caller, sock, sent.address(), sent.flags());
+    let desk = Desk::of(&caller)?;
+    if note_message(&caller, sock, desk, sent.address(), sent.flags()) {
+        tell(&caller, sock, desk);
+    }
     Some(())
 }
 
@@ -219,7 +225,9 @@ fn duplicated(ctx: &FExitContext, slot: u32, flags: u16) -> i32 {
 fn standard(caller: &Caller, file: File, fd: u32) -> Option<()> {
     let sock = file.socket()?.sock()?;
     if sock.is_told() {
-        redirected(caller, sock, fd);
+        let desk = Desk::of(caller)?;
+        note_redirect(desk, fd);
+        tell(caller, sock, desk);
     }
     Some(())
 }
