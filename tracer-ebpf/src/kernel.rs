@@ -150,6 +150,12 @@ macro_rules! pointers {
                 NonNull::new(address.cast_mut()).map(Self)
             }
 
+            /// As a number, for a function that takes no pointers.
+            #[inline(always)]
+            pub fn number(self) -> u64 {
+                self.ptr() as u64
+            }
+
             #[inline(always)]
             fn ptr(self) -> *const u8 {
                 self.0.as_ptr()

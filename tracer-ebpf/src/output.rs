@@ -375,6 +375,13 @@ impl Record {
         unsafe { read_volatile(&raw const (*self.0).watched) != 0 }
     }
 
+    /// The slot of the program, and so of the scratch space.
+    #[inline(always)]
+    fn slot(self) -> u64 {
+        // SAFETY: a slot begins with the header; otherwise as in `len`.
+        unsafe { read_volatile(&raw const (*self.0.cast::<EventHeader>()).slot).into() }
+    }
+
     #[inline(always)]
     fn len(self) -> usize {
         // SAFETY: the pointer is a slot of this program, valid for its run. Volatile, so that the
@@ -474,7 +481,7 @@ impl Record {
             };
         };
         let start = self.len();
-        walk(self, path.dentry, path.mount);
+        walk(self.slot(), path.dentry.number(), path.mount.number());
         let complete = self.complete();
         if !complete {
             dropped(Drop::PathFault);
@@ -530,7 +537,7 @@ impl Record {
 
     #[inline(always)]
     fn base(self, at: u64, len: u64) -> Base {
-        look(self, at, len);
+        look(self.slot(), at, len);
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).base) }
     }
@@ -622,10 +629,22 @@ impl Record {
     }
 }
 
-/// The walk of [`Record::path`], a function of its own so that its stack is its own. What it found
-/// is in the scratch slot: see [`Scratch`].
+/// The walk of [`Record::path`]. What it found is in the scratch slot: see [`Scratch`].
+///
+/// A global function (`BTF_FUNC_GLOBAL`): the verifier goes through it once for each program, for any
+/// arguments, and not once more wherever it is called (`do_check_subprogs`, kernel/bpf/verifier.c).
+/// Its arguments can therefore be numbers only: the slot, and the addresses of a dentry and a mount.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
+extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
+    let (Some(scratch), Some(mut dentry), Some(mut mount)) = (
+        SCRATCH_MAP.get_ptr_mut(slot as u32),
+        Dentry::new(dentry as *const u8),
+        Mount::new(mount as *const u8),
+    ) else {
+        return 0;
+    };
+    let record = Record(scratch);
     let start = record.len();
     record.set_complete(false);
     // SAFETY: as in `Record::len`.
@@ -672,12 +691,18 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
     if record.len() == start && record.complete() {
         record.root();
     }
+    0
 }
 
 /// Looks at a name from its end, `len` bytes with its NUL at `at` of the scratch slot, as far as its
-/// last component goes. A function of its own as [`walk`] is, and what it found is in the slot.
+/// last component goes. A global function as [`walk`] is, and what it found is in the slot.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn look(record: Record, at: u64, len: u64) {
+extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
     // FNV-1a, over the bytes from the last to the first.
     let mut hash: u32 = 0x811c_9dc5;
     let mut three: u32 = 0;
@@ -711,4 +736,5 @@ fn look(record: Record, at: u64, len: u64) {
     }
     // SAFETY: as in `Record::len`.
     unsafe { write_volatile(&raw mut (*record.0).base.hash, hash) };
+    0
 }
