@@ -90,7 +90,7 @@ impl Inode {
 
     /// `i_ino`
     #[inline(always)]
-    pub fn number(self) -> u64 {
+    pub fn ino(self) -> u64 {
         member!(self.ptr(), inode_ino).unwrap_or(0)
     }
 
@@ -215,7 +215,7 @@ impl File {
     #[inline(always)]
     pub(super) fn describe(self, info: &mut FdInfo) {
         let Some(inode) = self.inode() else { return };
-        info.inode = inode.number();
+        info.inode = inode.ino();
         match inode.mode() & S_IFMT {
             S_IFREG => info.kind = fd_kind::FILE,
             S_IFIFO => info.kind = fd_kind::PIPE,

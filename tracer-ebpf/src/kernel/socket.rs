@@ -45,7 +45,7 @@ impl Socket {
     pub fn inode(self) -> u64 {
         File::new(member!(self.ptr(), socket_file).unwrap_or(core::ptr::null()))
             .and_then(|file| file.inode())
-            .map_or(0, |inode| inode.number())
+            .map_or(0, |inode| inode.ino())
     }
 }
 

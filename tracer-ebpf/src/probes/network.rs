@@ -40,11 +40,15 @@ static ROOM_MAP: PerCpuArray<Room> = PerCpuArray::with_max_entries(SLOTS, 0);
 /// See [`ROOM_MAP`].
 #[repr(C)]
 struct Room {
+    caller: Caller,
     operation: Operation,
     more: More,
     peer: Peer,
     fresh: Fresh,
 }
+
+// SAFETY: each CPU has its own, and a kernel address is the same number everywhere.
+unsafe impl Sync for Room {}
 
 /// A process and one end of a socket, mostly the other.
 #[derive(Clone, Copy)]
@@ -100,15 +104,32 @@ impl More {
 struct Desk(*mut Room);
 
 impl Desk {
+    /// The room of the caller's program, for the caller.
     #[inline(always)]
     fn of(caller: &Caller) -> Option<Self> {
-        match ROOM_MAP.get_ptr_mut(caller.slot) {
+        let desk = Self::at(caller.slot.into())?;
+        // SAFETY: a part of the room (see `Desk`).
+        unsafe { (&raw mut (*desk.0).caller).write(*caller) };
+        Some(desk)
+    }
+
+    /// The room of a program, in a function that takes no pointers.
+    #[inline(always)]
+    fn at(slot: u64) -> Option<Self> {
+        match ROOM_MAP.get_ptr_mut(slot as u32) {
             Some(room) => Some(Self(room)),
             None => {
                 output::dropped(Drop::NoScratch);
                 None
             }
         }
+    }
+
+    /// Whom [`Desk::of`] put there, before anything else is asked.
+    #[inline(always)]
+    fn caller(self) -> &'static Caller {
+        // SAFETY: a part of the room (see `Desk`), which nobody writes to from then on.
+        unsafe { &(*self.0).caller }
     }
 
     /// Notes what is told next.
@@ -127,7 +148,8 @@ impl Desk {
 
     /// The caller and nobody yet.
     #[inline(always)]
-    fn peer(self, caller: &Caller) -> &'static mut Peer {
+    fn peer(self) -> &'static mut Peer {
+        let caller = self.caller();
         // SAFETY: a part of the room (see `Desk`), asked for once at a time. Zero is a valid value.
         unsafe {
             let peer = &raw mut (*self.0).peer;
@@ -178,54 +200,78 @@ fn listen(ctx: &RawTracePointContext) -> Option<()> {
         // Only to tell it with its port too: where it cannot be noted, nothing is lost but that.
         let _told_once = PORTLESS_MAP.insert(caller.tid, output::now(), 0);
     }
-    tell_listening(&caller, sock, Desk::of(&caller)?);
+    Desk::of(&caller)?.tell_listening(sock);
     Some(())
 }
 
 /// Whether a thread's listen(2) was told without a port.
 #[inline(always)]
 fn was_portless(caller: &Caller) -> bool {
-    PORTLESS_MAP.remove(caller.tid).is_ok()
+    PORTLESS_MAP.remove(&caller.tid).is_ok()
 }
 
-/// Tells of a socket what the socket says and what was noted. A function of its own, as there are many
-/// ways to it.
+impl Desk {
+    /// Tells of a socket what the socket says and what was noted.
+    #[inline(always)]
+    fn tell(self, sock: Sock) {
+        let slot = self.caller().slot;
+        tell_socket(slot.into(), sock.number());
+    }
+
+    /// Tells of listening, which goes with process life, as it may make a server.
+    #[inline(always)]
+    fn tell_listening(self, sock: Sock) {
+        self.note(More::of(EventKind::Listen));
+        let slot = self.caller().slot;
+        tell_listener(slot.into(), sock.number());
+    }
+
+    #[inline(always)]
+    fn send(self, sock: Sock, ring: Ring) {
+        let more = self.more();
+        let caller = Caller {
+            flags: self.caller().flags | more.flags,
+            ..*self.caller()
+        };
+        output::send_filled(ring, more.kind, &caller, |body: &mut SocketBody| {
+            sock.fill(body);
+            caller.task.ids(&mut body.ids);
+            body.net_ns = caller.task.net_ns();
+            body.fd = more.fd;
+            body.result = more.result;
+            if more.inode != 0 {
+                body.socket.inode = more.inode;
+            }
+            // SAFETY: a part of the room (see `Desk`); who notes an end has put it there.
+            let end = unsafe { &(*self.0).peer.to };
+            if more.end == LOCAL_END {
+                end.local(body);
+            } else if more.end == REMOTE_END {
+                end.remote(body);
+            }
+        });
+    }
+}
+
+/// A global function, which the verifier goes through once however often it is called: see
+/// `output::walk`. It takes the slot of the program and the address of a `struct sock`.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn tell(caller: &Caller, sock: Sock, desk: Desk) {
-    send(caller, sock, desk, Ring::Files);
+extern "C" fn tell_socket(slot: u64, sock: u64) -> u64 {
+    if let (Some(desk), Some(sock)) = (Desk::at(slot), Sock::new(sock as *const u8)) {
+        desk.send(sock, Ring::Files);
+    }
+    0
 }
 
-/// The same of listening, which goes with process life, as it may make a server.
+/// The same of a listener.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn tell_listening(caller: &Caller, sock: Sock, desk: Desk) {
-    desk.note(More::of(EventKind::Listen));
-    send(caller, sock, desk, Ring::Life);
-}
-
-#[inline(always)]
-fn send(caller: &Caller, sock: Sock, desk: Desk, ring: Ring) {
-    let more = desk.more();
-    let caller = Caller {
-        flags: caller.flags | more.flags,
-        ..*caller
-    };
-    output::send_filled(ring, more.kind, &caller, |body: &mut SocketBody| {
-        sock.fill(body);
-        caller.task.ids(&mut body.ids);
-        body.net_ns = caller.task.net_ns();
-        body.fd = more.fd;
-        body.result = more.result;
-        if more.inode != 0 {
-            body.socket.inode = more.inode;
-        }
-        // SAFETY: a part of the room (see `Desk`); who notes an end has put it there.
-        let end = unsafe { &(*desk.0).peer.to };
-        if more.end == LOCAL_END {
-            end.local(body);
-        } else if more.end == REMOTE_END {
-            end.remote(body);
-        }
-    });
+extern "C" fn tell_listener(slot: u64, sock: u64) -> u64 {
+    if let (Some(desk), Some(sock)) = (Desk::at(slot), Sock::new(sock as *const u8)) {
+        desk.send(sock, Ring::Life);
+    }
+    0
 }
 
 /// Notes that the socket of the caller became a standard descriptor.
@@ -241,9 +287,8 @@ fn note_redirect(desk: Desk, fd: u32) {
 /// peer, and a connection that is made by sending. If so, it is noted.
 #[inline(always)]
 fn note_message<const USER: bool>(
-    caller: &Caller,
-    sock: Sock,
     desk: Desk,
+    sock: Sock,
     address: Option<Address<USER>>,
     flags: u32,
 ) -> bool {
@@ -252,7 +297,7 @@ fn note_message<const USER: bool>(
         SOCK_STREAM if flags & MSG_FASTOPEN != 0 && address.is_some() => EventKind::Connect,
         _ => return false,
     };
-    let peer = desk.peer(caller);
+    let peer = desk.peer();
     let named = match address {
         Some(address) => peer.to.set_address(sock, address, true),
         None => false,

@@ -8,10 +8,7 @@ use tracer_common::control::Call;
 use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Drop;
 
-use super::{
-    Desk, More, Peer, REMOTE_END, forget, note_message, note_redirect, tell, tell_listening,
-    was_portless,
-};
+use super::{Desk, More, Peer, REMOTE_END, forget, note_message, note_redirect, was_portless};
 use crate::kernel::{self, AF_UNIX, Address, Sock};
 use crate::output::{self, Caller};
 use crate::probes::syscall::Syscall;
@@ -23,7 +20,7 @@ const EINPROGRESS: i64 = 115;
 const ERESTARTSYS: i64 = 512;
 
 /// Messages of one sendmmsg(2) that are looked at. More are counted as a loss.
-const MESSAGES: u32 = 4;
+const MESSAGES: u32 = 64;
 
 /// New peers of one sendmmsg(2) that are told. More are counted as a loss, and stay new.
 const FRESH: usize = 4;
@@ -71,18 +68,26 @@ pub fn is_network(call: &Syscall) -> bool {
         || call.is(Call::Recvmsg)
 }
 
-/// Tells what a call did. A function of its own, so that its stack is its own.
-#[inline(never)]
+/// Tells what a call did.
+#[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
-    let Some(desk) = Desk::of(caller) else {
-        return;
-    };
-    desk.take(call);
-    if desk.failed() {
-        return;
+    if let Some(desk) = Desk::of(caller) {
+        desk.take(call);
+        if !desk.failed() {
+            tell_call(caller.slot.into());
+        }
     }
+}
+
+/// A global function: see [`super::tell_socket`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell_call(slot: u64) -> u64 {
+    let Some(desk) = Desk::at(slot) else {
+        return 0;
+    };
     if desk.is(Call::Recvmsg) {
-        received(caller, desk);
+        received(desk);
     } else if desk.is(Call::Descriptor) {
         desk.give(desk.result());
     } else if desk.is(Call::Fcntl) {
@@ -90,9 +95,10 @@ pub fn done(caller: &Caller, call: &Syscall) {
             desk.give(desk.result());
         }
     } else {
-        used(caller, desk);
+        used(desk);
     }
-    standard(caller, desk);
+    standard(desk);
+    0
 }
 
 /// Reads or writes a part of the operation.
@@ -170,16 +176,17 @@ impl Desk {
         }
     }
 
+    /// The socket that a descriptor is.
+    #[inline(always)]
+    fn sock(self, fd: u32) -> Option<Sock> {
+        self.caller().task.file(fd)?.socket()?.sock()
+    }
+
     /// The socket that a descriptor is; `None` where it is one of a family that is not told. A call that
     /// went well had a socket: where there is none now, another thread took it away.
     #[inline(always)]
-    fn socket(self, caller: &Caller, fd: u32) -> Option<Sock> {
-        let sock = caller
-            .task
-            .file(fd)
-            .and_then(|file| file.socket())
-            .and_then(|socket| socket.sock());
-        match sock {
+    fn socket(self, fd: u32) -> Option<Sock> {
+        match self.sock(fd) {
             Some(sock) if sock.is_told() => Some(sock),
             Some(_) => None,
             None => {
@@ -220,18 +227,18 @@ fn word(words: *const u32, at: usize) -> u64 {
 
 /// What was done with a socket.
 #[inline(always)]
-fn used(caller: &Caller, desk: Desk) {
+fn used(desk: Desk) {
     let fd = if desk.is(Call::Accept) {
         desk.give(desk.result());
         desk.result() as u32
     } else {
         desk.arg::<0>() as u32
     };
-    let Some(sock) = desk.socket(caller, fd) else {
+    let Some(sock) = desk.socket(fd) else {
         return;
     };
     let told = if desk.is(Call::Connect) {
-        note_connect(caller, sock, desk)
+        note_connect(desk, sock)
     } else if desk.is(Call::Bind) {
         desk.note(More::of(EventKind::Bind));
         true
@@ -240,29 +247,29 @@ fn used(caller: &Caller, desk: Desk) {
         true
     } else if desk.is(Call::Listen) {
         // `inet_sock_set_state` has told the others.
-        if sock.family() == AF_UNIX || was_portless(caller) {
-            tell_listening(caller, sock, desk);
+        if sock.family() == AF_UNIX || was_portless(desk.caller()) {
+            desk.tell_listening(sock);
         }
         false
     } else if desk.is(Call::Sendto) {
         let address = Address::<true>::new(desk.arg::<4>() as *const u8, desk.arg::<5>() as u32);
-        note_message(caller, sock, desk, address, desk.arg::<3>() as u32)
+        note_message(desk, sock, address, desk.arg::<3>() as u32)
     } else if desk.is(Call::Send) {
-        note_message::<true>(caller, sock, desk, None, 0)
+        note_message::<true>(desk, sock, None, 0)
     } else {
-        sent(caller, sock, desk);
+        sent(desk, sock);
         false
     };
     if told {
-        tell(caller, sock, desk);
+        desk.tell(sock);
     }
 }
 
 /// A connection, to the end that the socket has now. One that has none was given up (`AF_UNSPEC`), or
 /// its protocol keeps it elsewhere; then the caller's address is what is known.
 #[inline(always)]
-fn note_connect(caller: &Caller, sock: Sock, desk: Desk) -> bool {
-    let to = &mut desk.peer(caller).to;
+fn note_connect(desk: Desk, sock: Sock) -> bool {
+    let to = &mut desk.peer().to;
     let mut flags = flag::RESOLVED;
     if !to.set_remote(sock) {
         let address = Address::<true>::new(desk.arg::<1>() as *const u8, desk.arg::<2>() as u32);
@@ -290,7 +297,7 @@ fn note_connect(caller: &Caller, sock: Sock, desk: Desk) -> bool {
 
 /// One or more messages that were sent: first all are looked at, then the new peers are told.
 #[inline(always)]
-fn sent(caller: &Caller, sock: Sock, desk: Desk) {
+fn sent(desk: Desk, sock: Sock) {
     let count = if desk.is(Call::Sendmmsg) {
         desk.result() as u64
     } else {
@@ -307,7 +314,7 @@ fn sent(caller: &Caller, sock: Sock, desk: Desk) {
         if u64::from(index) >= count {
             break;
         }
-        look(caller, sock, desk, index);
+        look_at_message(desk.caller().slot.into(), sock.number(), index.into());
     }
     for index in 0..FRESH {
         // SAFETY: as above, and the index is one of the array. From one place of the map to another, as a
@@ -319,24 +326,33 @@ fn sent(caller: &Caller, sock: Sock, desk: Desk) {
             let from = (&raw const (*fresh).peers).cast::<Peer>().add(index);
             output::copy(from, &raw mut (*desk.0).peer);
         }
-        tell(caller, sock, desk);
+        desk.tell(sock);
     }
 }
 
-/// Looks at one message. A function of its own, so that its stack is its own.
+/// Looks at one message. A global function: see [`super::tell_socket`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn look(caller: &Caller, sock: Sock, desk: Desk, index: u32) {
-    let compat = caller.flags & flag::COMPAT != 0;
+extern "C" fn look_at_message(slot: u64, sock: u64, index: u64) -> u64 {
+    if let (Some(desk), Some(sock)) = (Desk::at(slot), Sock::new(sock as *const u8)) {
+        look(desk, sock, index);
+    }
+    0
+}
+
+#[inline(always)]
+fn look(desk: Desk, sock: Sock, index: u64) {
+    let compat = desk.caller().flags & flag::COMPAT != 0;
     let several = desk.is(Call::Sendmmsg);
     // `struct mmsghdr`, `struct compat_mmsghdr`: a header and how much of it was sent.
     let stride = if compat { 32 } else { 64 };
-    let header = desk.arg::<1>() + u64::from(index) * stride;
+    let header = desk.arg::<1>() + index * stride;
     let flags = if several {
         desk.arg::<3>()
     } else {
         desk.arg::<2>()
     };
-    if !note_message(caller, sock, desk, name_of(header, compat), flags as u32) {
+    if !note_message(desk, sock, name_of(header, compat), flags as u32) {
         return;
     }
     // SAFETY: a part of the room (see `Desk`), and the masked index is one of the array.
@@ -372,8 +388,8 @@ fn name_of(header: u64, compat: bool) -> Option<Address<true>> {
 /// Descriptors that came with a message: of the control messages that the kernel has written, the
 /// one that holds descriptors, and of these the lowest, which the kernel gives first.
 #[inline(always)]
-fn received(caller: &Caller, desk: Desk) {
-    let compat = caller.flags & flag::COMPAT != 0;
+fn received(desk: Desk) {
+    let compat = desk.caller().flags & flag::COMPAT != 0;
     controls(desk, compat);
     // `struct cmsghdr`: length, level, type; the length is a word of the convention.
     let (word, header) = if compat { (4, 12) } else { (8, 16) };
@@ -425,20 +441,14 @@ fn controls(desk: Desk, compat: bool) {
 
 /// Tells the standard descriptors that the call gave and that are sockets. Most calls gave none.
 #[inline(always)]
-fn standard(caller: &Caller, desk: Desk) {
+fn standard(desk: Desk) {
     for fd in 0..STANDARD {
         if operation!(desk, given) & 1 << fd == 0 {
             continue;
         }
-        if let Some(sock) = caller
-            .task
-            .file(fd)
-            .and_then(|file| file.socket())
-            .and_then(|socket| socket.sock())
-            .filter(|sock| sock.is_told())
-        {
+        if let Some(sock) = desk.sock(fd).filter(|sock| sock.is_told()) {
             note_redirect(desk, fd);
-            tell(caller, sock, desk);
+            desk.tell(sock);
         }
     }
 }

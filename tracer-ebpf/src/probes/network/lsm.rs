@@ -10,7 +10,7 @@ use tracer_common::probe::{
     SLOT_SOCKET_BIND, SLOT_SOCKET_CONNECT, SLOT_SOCKET_LISTEN, Tier,
 };
 
-use super::{Desk, LOCAL_END, More, REMOTE_END, note_message, note_redirect, tell, tell_listening};
+use super::{Desk, LOCAL_END, More, REMOTE_END, note_message, note_redirect};
 use crate::guard;
 use crate::kernel::{self, AF_UNIX, Address, File, Message, Sock, Socket, Task};
 use crate::output::Caller;
@@ -64,13 +64,13 @@ fn connect(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_CONNECT, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
-    let to = &mut desk.peer(&caller).to;
+    let to = &mut desk.peer().to;
     if to.set_address(sock, address(ctx)?, false) {
         desk.note(More {
             end: REMOTE_END,
             ..More::of(EventKind::Connect)
         });
-        tell(&caller, sock, desk);
+        desk.tell(sock);
     }
     Some(())
 }
@@ -91,14 +91,14 @@ fn bind(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_BIND, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
-    let to = &mut desk.peer(&caller).to;
+    let to = &mut desk.peer().to;
     // A unix socket that asks the kernel for a name has none here.
     if to.set_address(sock, address(ctx)?, true) || sock.family() == AF_UNIX {
         desk.note(More {
             end: LOCAL_END,
             ..More::of(EventKind::Bind)
         });
-        tell(&caller, sock, desk);
+        desk.tell(sock);
     }
     Some(())
 }
@@ -119,7 +119,7 @@ fn listen(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_LISTEN, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     if sock.family() == AF_UNIX {
-        tell_listening(&caller, sock, Desk::of(&caller)?);
+        Desk::of(&caller)?.tell_listening(sock);
     }
     Some(())
 }
@@ -144,7 +144,7 @@ fn graft(ctx: &FEntryContext) -> Option<()> {
             inode: parent.inode(),
             ..More::of(EventKind::Accept)
         });
-        tell(&caller, sock, desk);
+        desk.tell(sock);
     }
     Some(())
 }
@@ -167,8 +167,8 @@ fn send(ctx: &FExitContext) -> Option<()> {
     let sock = first(ctx)?;
     let sent = Message::new(ctx.arg(1))?;
     let desk = Desk::of(&caller)?;
-    if note_message(&caller, sock, desk, sent.address(), sent.flags()) {
-        tell(&caller, sock, desk);
+    if note_message(desk, sock, sent.address(), sent.flags()) {
+        desk.tell(sock);
     }
     Some(())
 }
@@ -227,7 +227,7 @@ fn standard(caller: &Caller, file: File, fd: u32) -> Option<()> {
     if sock.is_told() {
         let desk = Desk::of(caller)?;
         note_redirect(desk, fd);
-        tell(caller, sock, desk);
+        desk.tell(sock);
     }
     Some(())
 }
