@@ -425,11 +425,14 @@ impl Record {
     #[inline(always)]
     fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
         let at = self.len();
-        if at > SCRATCH_BYTES - bytes {
+        // Read once more for the address: what is needed for long is kept on the stack, and the verifier
+        // of 5.10 forgets there what it knew of it.
+        let place = self.len();
+        if place > SCRATCH_BYTES - bytes {
             return None;
         }
-        // SAFETY: `at + bytes` lies in the slot, as just checked.
-        Some((at, unsafe { self.0.cast::<u8>().add(at) }.cast()))
+        // SAFETY: `place + bytes` lies in the slot, as just checked.
+        Some((at, unsafe { self.0.cast::<u8>().add(place) }.cast()))
     }
 
     /// Sends the record.
