@@ -235,14 +235,22 @@ pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
 }
 
 /// Sends a record of fixed size that is filled where it will be read, so that a large body is not on
-/// the stack. The body that `fill` is given is zero; the kind is its wire number.
+/// the stack. The body that `fill` is given is zero; the kind is its wire number,
+/// and the flags are added to the caller's.
 #[inline(always)]
-pub fn send_filled<B: Wire>(ring: Ring, kind: u16, caller: &Caller, fill: impl FnOnce(&mut B)) {
+pub fn send_filled<B: Wire>(
+    ring: Ring,
+    kind: u16,
+    flags: u16,
+    caller: &Caller,
+    fill: impl FnOnce(&mut B),
+) {
     let (map, reason) = match ring {
         Ring::Life => (&LIFE, Drop::LifeRingFull),
         Ring::Files => (&FILES, Drop::FileRingFull),
     };
     let mut header = numbered(kind, caller);
+    header.flags |= flags;
     header.seq = number(caller.slot);
     if matches!(ring, Ring::Files) && !quota::allows(header.tag.server, header.boot_ns) {
         lost(caller.slot, Drop::FileQuota);

@@ -20,7 +20,7 @@ use tracer_common::probe::{Drop, SLOT_LISTEN, SLOTS, Tier};
 use crate::guard;
 use crate::kernel::{Address, Endpoint, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Sock, Task};
 use crate::output::{self, Caller, Ring};
-use call::{Fresh, Operation};
+use call::Operation;
 
 /// Whom a process sent datagrams to. The least recently used goes first, and is told again when it
 /// is sent to again.
@@ -33,25 +33,36 @@ static PORTLESS_MAP: LruHashMap<u32, u64> = LruHashMap::with_max_entries(CALLS, 
 
 /// Room to put together what is told, one a program, as for [`output::Record`]. What is in a map is any
 /// number to the verifier: a value that may be missing, kept in a register or on the stack, would have
-/// it walk all that follows twice.
+/// it walk all that follows twice. And it is no stack, of which a chain of functions has 512 bytes.
 #[map(name = "ROOM")]
 static ROOM_MAP: PerCpuArray<Room> = PerCpuArray::with_max_entries(SLOTS, 0);
+
+/// Sockets that one call may have told: those of a sendmmsg(2) have a new peer each.
+const QUEUE: usize = 4;
 
 /// See [`ROOM_MAP`].
 #[repr(C)]
 struct Room {
     caller: Caller,
     operation: Operation,
-    more: More,
-    peer: Peer,
-    fresh: Fresh,
+    /// How many of the queue are to be told.
+    count: u64,
+    queue: [Telling; QUEUE],
 }
 
 // SAFETY: each CPU has its own, and a kernel address is the same number everywhere.
 unsafe impl Sync for Room {}
 
+/// A socket and what is told of it beyond what it says itself.
+#[repr(C)]
+struct Telling {
+    /// Address of the `struct sock`.
+    sock: u64,
+    more: More,
+    peer: Peer,
+}
+
 /// A process and one end of a socket, mostly the other.
-#[derive(Clone, Copy)]
 #[repr(C)]
 struct Peer {
     start_boot_ns: u64,
@@ -60,7 +71,7 @@ struct Peer {
     to: Endpoint,
 }
 
-/// What is told beyond what the socket itself says.
+/// See [`Telling`].
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct More {
@@ -70,7 +81,7 @@ struct More {
     kind: u16,
     /// Bits of [`flag`].
     flags: u16,
-    /// Which end of the socket the room's peer is: [`NO_END`] …
+    /// Which end of the socket the peer is: [`NO_END`] …
     end: u32,
     /// Descriptor that it became.
     fd: u32,
@@ -98,18 +109,22 @@ impl More {
 }
 
 /// The room of a program: valid for the program's run, and written by it alone, as a program is not run
-/// twice at once on one CPU (see `output::SCRATCH_MAP`).
+/// twice at once on one CPU (see `output::SCRATCH_MAP`). What is read from it is read by volatile reads,
+/// so that it does not stay in registers (see [`ROOM_MAP`]).
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Desk(*mut Room);
 
 impl Desk {
-    /// The room of the caller's program, for the caller.
+    /// The room of the caller's program, for the caller, with nothing to tell.
     #[inline(always)]
     fn of(caller: &Caller) -> Option<Self> {
         let desk = Self::at(caller.slot.into())?;
-        // SAFETY: a part of the room (see `Desk`).
-        unsafe { (&raw mut (*desk.0).caller).write(*caller) };
+        // SAFETY: parts of the room (see `Desk`).
+        unsafe {
+            (&raw mut (*desk.0).caller).write(*caller);
+            write_volatile(&raw mut (*desk.0).count, 0);
+        }
         Some(desk)
     }
 
@@ -132,33 +147,120 @@ impl Desk {
         unsafe { &(*self.0).caller }
     }
 
-    /// Notes what is told next.
     #[inline(always)]
-    fn note(self, more: More) {
-        // SAFETY: a part of the room (see `Desk`). Volatile, so that it stays out of registers (see
-        // `ROOM_MAP`).
-        unsafe { write_volatile(&raw mut (*self.0).more, more) };
+    fn count(self) -> u64 {
+        // SAFETY: a part of the room (see `Desk`).
+        unsafe { read_volatile(&raw const (*self.0).count) }
     }
 
     #[inline(always)]
-    fn more(self) -> More {
-        // SAFETY: as in `note`.
-        unsafe { read_volatile(&raw const (*self.0).more) }
-    }
-
-    /// The caller and nobody yet.
-    #[inline(always)]
-    fn peer(self) -> &'static mut Peer {
-        let caller = self.caller();
-        // SAFETY: a part of the room (see `Desk`), asked for once at a time. Zero is a valid value.
+    fn telling(self, index: u64) -> *mut Telling {
+        // SAFETY: a part of the room (see `Desk`); the masked index is one of the queue.
         unsafe {
-            let peer = &raw mut (*self.0).peer;
-            output::zero(peer);
-            (*peer).start_boot_ns = caller.task.start_boot_ns();
-            (*peer).tgid = caller.tgid;
-            &mut *peer
+            (&raw mut (*self.0).queue)
+                .cast::<Telling>()
+                .add(index as usize & (QUEUE - 1))
         }
     }
+
+    /// The next of the queue, with the caller and nobody yet; `None` where it is full.
+    #[inline(always)]
+    fn draft(self) -> Option<&'static mut Telling> {
+        let count = self.count();
+        if count >= QUEUE as u64 {
+            return None;
+        }
+        let telling = self.telling(count);
+        // SAFETY: as in `telling`, asked for once at a time. Zero is a valid value.
+        unsafe {
+            output::zero(telling);
+            (*telling).peer.start_boot_ns = self.caller().task.start_boot_ns();
+            (*telling).peer.tgid = self.caller().tgid;
+            Some(&mut *telling)
+        }
+    }
+
+    /// Puts a draft to what is told.
+    #[inline(always)]
+    fn keep(self, draft: &mut Telling, sock: Sock, more: More) {
+        draft.sock = sock.number();
+        draft.more = more;
+        // SAFETY: a part of the room (see `Desk`).
+        unsafe { write_volatile(&raw mut (*self.0).count, self.count() + 1) };
+    }
+
+    /// Puts a socket to what is told, of which no end is known but from itself.
+    #[inline(always)]
+    fn note(self, sock: Sock, more: More) {
+        match self.draft() {
+            Some(draft) => self.keep(draft, sock, more),
+            None => output::dropped(Drop::SocketFault),
+        }
+    }
+
+    /// Tells all.
+    #[inline(always)]
+    fn tell(self) {
+        let slot = self.caller().slot.into();
+        for index in 0..QUEUE as u64 {
+            if index >= self.count() {
+                break;
+            }
+            tell_socket(slot, index);
+        }
+    }
+}
+
+/// Tells one of the queue. Listening goes with process life, as it may make a server.
+///
+/// A global function, which the verifier goes through once however often it is called: see
+/// `output::walk`. It takes the slot of the program and the place in the queue.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell_socket(slot: u64, index: u64) -> u64 {
+    let Some(desk) = Desk::at(slot) else {
+        return 0;
+    };
+    let telling = desk.telling(index);
+    // SAFETY: as in `Desk::telling`.
+    let (sock, more, end) = unsafe {
+        (
+            read_volatile(&raw const (*telling).sock),
+            read_volatile(&raw const (*telling).more),
+            &(*telling).peer.to,
+        )
+    };
+    let Some(sock) = Sock::new(sock as *const u8) else {
+        return 0;
+    };
+    let caller = desk.caller();
+    let ring = if more.kind == EventKind::Listen.raw() {
+        Ring::Life
+    } else {
+        Ring::Files
+    };
+    output::send_filled(
+        ring,
+        more.kind,
+        more.flags,
+        caller,
+        |body: &mut SocketBody| {
+            sock.fill(body);
+            caller.task.ids(&mut body.ids);
+            body.net_ns = caller.task.net_ns();
+            body.fd = more.fd;
+            body.result = more.result;
+            if more.inode != 0 {
+                body.socket.inode = more.inode;
+            }
+            if more.end == LOCAL_END {
+                end.local(body);
+            } else if more.end == REMOTE_END {
+                end.remote(body);
+            }
+        },
+    );
+    0
 }
 
 /// `TCP_LISTEN`, include/net/tcp_states.h
@@ -200,7 +302,9 @@ fn listen(ctx: &RawTracePointContext) -> Option<()> {
         // Only to tell it with its port too: where it cannot be noted, nothing is lost but that.
         let _told_once = PORTLESS_MAP.insert(caller.tid, output::now(), 0);
     }
-    Desk::of(&caller)?.tell_listening(sock);
+    let desk = Desk::of(&caller)?;
+    desk.note(sock, More::of(EventKind::Listen));
+    desk.tell();
     Some(())
 }
 
@@ -210,109 +314,54 @@ fn was_portless(caller: &Caller) -> bool {
     PORTLESS_MAP.remove(&caller.tid).is_ok()
 }
 
-impl Desk {
-    /// Tells of a socket what the socket says and what was noted.
-    #[inline(always)]
-    fn tell(self, sock: Sock) {
-        let slot = self.caller().slot;
-        tell_socket(slot.into(), sock.number());
-    }
-
-    /// Tells of listening, which goes with process life, as it may make a server.
-    #[inline(always)]
-    fn tell_listening(self, sock: Sock) {
-        self.note(More::of(EventKind::Listen));
-        let slot = self.caller().slot;
-        tell_listener(slot.into(), sock.number());
-    }
-
-    #[inline(always)]
-    fn send(self, sock: Sock, ring: Ring) {
-        let more = self.more();
-        let caller = Caller {
-            flags: self.caller().flags | more.flags,
-            ..*self.caller()
-        };
-        output::send_filled(ring, more.kind, &caller, |body: &mut SocketBody| {
-            sock.fill(body);
-            caller.task.ids(&mut body.ids);
-            body.net_ns = caller.task.net_ns();
-            body.fd = more.fd;
-            body.result = more.result;
-            if more.inode != 0 {
-                body.socket.inode = more.inode;
-            }
-            // SAFETY: a part of the room (see `Desk`); who notes an end has put it there.
-            let end = unsafe { &(*self.0).peer.to };
-            if more.end == LOCAL_END {
-                end.local(body);
-            } else if more.end == REMOTE_END {
-                end.remote(body);
-            }
-        });
-    }
-}
-
-/// A global function, which the verifier goes through once however often it is called: see
-/// `output::walk`. It takes the slot of the program and the address of a `struct sock`.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn tell_socket(slot: u64, sock: u64) -> u64 {
-    if let (Some(desk), Some(sock)) = (Desk::at(slot), Sock::new(sock as *const u8)) {
-        desk.send(sock, Ring::Files);
-    }
-    0
-}
-
-/// The same of a listener.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn tell_listener(slot: u64, sock: u64) -> u64 {
-    if let (Some(desk), Some(sock)) = (Desk::at(slot), Sock::new(sock as *const u8)) {
-        desk.send(sock, Ring::Life);
-    }
-    0
-}
-
-/// Notes that the socket of the caller became a standard descriptor.
+/// Notes that a socket of the caller became a standard descriptor.
 #[inline(always)]
-fn note_redirect(desk: Desk, fd: u32) {
-    desk.note(More {
-        fd,
-        ..More::of(EventKind::Redirect)
-    });
+fn note_redirect(desk: Desk, sock: Sock, fd: u32) {
+    desk.note(
+        sock,
+        More {
+            fd,
+            ..More::of(EventKind::Redirect)
+        },
+    );
 }
 
-/// Whether a message that was sent or is about to be is told: the first datagram of the process to its
-/// peer, and a connection that is made by sending. If so, it is noted.
+/// Notes a message that was sent or is about to be, if it is told: the first datagram of the process to
+/// its peer, and a connection that is made by sending.
 #[inline(always)]
 fn note_message<const USER: bool>(
     desk: Desk,
     sock: Sock,
     address: Option<Address<USER>>,
     flags: u32,
-) -> bool {
+) {
     let kind = match sock.socket_type() {
         SOCK_DGRAM | SOCK_RAW => EventKind::Send,
         SOCK_STREAM if flags & MSG_FASTOPEN != 0 && address.is_some() => EventKind::Connect,
-        _ => return false,
+        _ => return,
     };
-    let peer = desk.peer();
+    let Some(draft) = desk.draft() else {
+        output::dropped(Drop::SocketFault);
+        return;
+    };
     let named = match address {
-        Some(address) => peer.to.set_address(sock, address, true),
+        Some(address) => draft.peer.to.set_address(sock, address, true),
         None => false,
     };
-    if !named && !peer.to.set_remote(sock) {
-        return false;
+    if !named && !draft.peer.to.set_remote(sock) {
+        return;
+    }
+    // Connections are told each time.
+    if matches!(kind, EventKind::Send) && !is_fresh(&draft.peer) {
+        return;
     }
     let caller_says = named && USER;
-    desk.note(More {
+    let more = More {
         flags: if caller_says { 0 } else { flag::RESOLVED },
         end: REMOTE_END,
         ..More::of(kind)
-    });
-    // Connections are told each time.
-    !matches!(kind, EventKind::Send) || is_fresh(peer)
+    };
+    desk.keep(draft, sock, more);
 }
 
 /// Whether the process has not sent to this peer yet. From now on it has.
@@ -325,10 +374,4 @@ fn is_fresh(peer: &Peer) -> bool {
     // Where it cannot be noted it is told again.
     let _told_again = PEER_MAP.insert(peer, 0, 0);
     true
-}
-
-/// Takes back what [`is_fresh`] noted.
-#[inline(always)]
-fn forget(peer: &Peer) {
-    let _not_there = PEER_MAP.remove(peer);
 }

@@ -35,20 +35,32 @@ macro_rules! setting {
 /// The order of the tests is the cost of every system call on the host: number, tag.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
+    let mut sockets = false;
+    call(&ctx, &mut sockets);
+    if sockets {
+        network::tell(SLOT_SYS_EXIT);
+    }
+    0
+}
+
+/// All but the telling of sockets, which has its own functions and needs the stack that this one gives
+/// back. `sockets` is whether they have something to tell.
+#[inline(never)]
+fn call(ctx: &RawTracePointContext, sockets: &mut bool) {
     let registers = Registers::new(ctx.arg(0));
     let Some(number) = registers.number() else {
-        return 0;
+        return;
     };
     if !of_interest(number) {
-        return 0;
+        return;
     }
     let tgid = ctx.tgid();
     let tag = guard::tag(tgid);
     if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
-        return 0;
+        return;
     }
     let Some(task) = Task::current() else {
-        return 0;
+        return;
     };
     let abi = Abi::of(task);
     let caller = Caller {
@@ -66,8 +78,12 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         registers,
         result: ctx.arg(1),
     };
-    dispatch(&caller, &call);
-    0
+    if network::is_network(&call) {
+        // A connection that has begun is an error too.
+        *sockets = network::done(&caller, &call);
+    } else {
+        dispatch(&caller, &call);
+    }
 }
 
 /// A call that is done.
@@ -104,11 +120,6 @@ impl Syscall {
 /// Each family is asked once and knows its own calls, so that its body is there once.
 #[inline(always)]
 fn dispatch(caller: &Caller, call: &Syscall) {
-    if network::is_network(call) {
-        // A connection that has begun is an error too.
-        network::done(caller, call);
-        return;
-    }
     if call.failed() {
         return;
     }

@@ -8,7 +8,7 @@ use tracer_common::control::Call;
 use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Drop;
 
-use super::{Desk, More, Peer, REMOTE_END, forget, note_message, note_redirect, was_portless};
+use super::{Desk, More, REMOTE_END, note_message, note_redirect, was_portless};
 use crate::kernel::{self, AF_UNIX, Address, Sock};
 use crate::output::{self, Caller};
 use crate::probes::syscall::Syscall;
@@ -19,11 +19,9 @@ const EINTR: i64 = 4;
 const EINPROGRESS: i64 = 115;
 const ERESTARTSYS: i64 = 512;
 
-/// Messages of one sendmmsg(2) that are looked at. More are counted as a loss.
-const MESSAGES: u32 = 64;
-
-/// New peers of one sendmmsg(2) that are told. More are counted as a loss, and stay new.
-const FRESH: usize = 4;
+/// Messages of one sendmmsg(2) that are looked at, up to the fourth new peer. More are counted as a loss,
+/// and their peers stay new.
+const MESSAGES: u64 = 64;
 
 /// Headers of control messages that are looked at. The kernel writes four kinds at most to the reader
 /// of a unix socket (`scm_recv_unix`, include/net/scm.h).
@@ -51,13 +49,9 @@ pub(super) struct Operation {
     /// The control message that is looked at, and the end of them all.
     at: u64,
     end: u64,
-}
-
-/// New peers of several messages.
-#[repr(C)]
-pub(super) struct Fresh {
-    count: u64,
-    peers: [Peer; FRESH],
+    /// Messages that are to be looked at, and the address of the `struct sock` that they went through.
+    messages: u64,
+    sock: u64,
 }
 
 /// Whether a call is one of those below.
@@ -66,39 +60,6 @@ pub fn is_network(call: &Syscall) -> bool {
     (call.code >= Call::Connect.code() && call.code <= Call::Fcntl.code())
         || call.is(Call::Sendmmsg)
         || call.is(Call::Recvmsg)
-}
-
-/// Tells what a call did.
-#[inline(always)]
-pub fn done(caller: &Caller, call: &Syscall) {
-    if let Some(desk) = Desk::of(caller) {
-        desk.take(call);
-        if !desk.failed() {
-            tell_call(caller.slot.into());
-        }
-    }
-}
-
-/// A global function: see [`super::tell_socket`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn tell_call(slot: u64) -> u64 {
-    let Some(desk) = Desk::at(slot) else {
-        return 0;
-    };
-    if desk.is(Call::Recvmsg) {
-        received(desk);
-    } else if desk.is(Call::Descriptor) {
-        desk.give(desk.result());
-    } else if desk.is(Call::Fcntl) {
-        if matches!(desk.arg::<1>() as u32, F_DUPFD | F_DUPFD_CLOEXEC) {
-            desk.give(desk.result());
-        }
-    } else {
-        used(desk);
-    }
-    standard(desk);
-    0
 }
 
 /// Reads or writes a part of the operation.
@@ -115,6 +76,55 @@ macro_rules! set_operation {
         // SAFETY: as in `operation!`.
         unsafe { write_volatile(&raw mut (*$desk.0).operation.$($field)+, value) }
     }};
+}
+
+/// Notes a call that is done; whether there may be something to tell of it. If so [`tell`] is next.
+#[inline(always)]
+pub fn done(caller: &Caller, call: &Syscall) -> bool {
+    let Some(desk) = Desk::of(caller) else {
+        return false;
+    };
+    desk.take(call);
+    !desk.failed()
+}
+
+/// Tells what the call did that was noted last. The functions that it takes are called one after
+/// another and not one by another, and from a program's own function, for the sake of the stack.
+#[inline(always)]
+pub fn tell(slot: u32) {
+    let Some(desk) = Desk::at(slot.into()) else {
+        return;
+    };
+    look_at_call(slot.into());
+    for index in 0..MESSAGES {
+        if index >= operation!(desk, messages) {
+            break;
+        }
+        look_at_message(slot.into(), index);
+    }
+    desk.tell();
+}
+
+/// A global function: see [`super::tell_socket`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_at_call(slot: u64) -> u64 {
+    let Some(desk) = Desk::at(slot) else {
+        return 0;
+    };
+    if desk.is(Call::Recvmsg) {
+        received(desk);
+    } else if desk.is(Call::Descriptor) {
+        desk.give(desk.result());
+    } else if desk.is(Call::Fcntl) {
+        if matches!(desk.arg::<1>() as u32, F_DUPFD | F_DUPFD_CLOEXEC) {
+            desk.give(desk.result());
+        }
+    } else {
+        used(desk);
+    }
+    standard(desk);
+    0
 }
 
 impl Desk {
@@ -142,6 +152,7 @@ impl Desk {
         set_operation!(self, code.into(), code);
         set_operation!(self, call.result, result);
         set_operation!(self, 0, given);
+        set_operation!(self, 0, messages);
     }
 
     #[inline(always)]
@@ -237,48 +248,47 @@ fn used(desk: Desk) {
     let Some(sock) = desk.socket(fd) else {
         return;
     };
-    let told = if desk.is(Call::Connect) {
-        note_connect(desk, sock)
+    if desk.is(Call::Connect) {
+        note_connect(desk, sock);
     } else if desk.is(Call::Bind) {
-        desk.note(More::of(EventKind::Bind));
-        true
+        desk.note(sock, More::of(EventKind::Bind));
     } else if desk.is(Call::Accept) {
-        desk.note(More::of(EventKind::Accept));
-        true
+        desk.note(sock, More::of(EventKind::Accept));
     } else if desk.is(Call::Listen) {
         // `inet_sock_set_state` has told the others.
         if sock.family() == AF_UNIX || was_portless(desk.caller()) {
-            desk.tell_listening(sock);
+            desk.note(sock, More::of(EventKind::Listen));
         }
-        false
-    } else if desk.is(Call::Sendto) {
-        let address = Address::<true>::new(desk.arg::<4>() as *const u8, desk.arg::<5>() as u32);
-        note_message(desk, sock, address, desk.arg::<3>() as u32)
-    } else if desk.is(Call::Send) {
-        note_message::<true>(desk, sock, None, 0)
     } else {
-        sent(desk, sock);
-        false
-    };
-    if told {
-        desk.tell(sock);
+        let count = if desk.is(Call::Sendmmsg) {
+            desk.result() as u64
+        } else {
+            1
+        };
+        if count > MESSAGES {
+            output::dropped(Drop::SocketFault);
+        }
+        set_operation!(desk, count, messages);
+        set_operation!(desk, sock.number(), sock);
     }
 }
 
 /// A connection, to the end that the socket has now. One that has none was given up (`AF_UNSPEC`), or
 /// its protocol keeps it elsewhere; then the caller's address is what is known.
 #[inline(always)]
-fn note_connect(desk: Desk, sock: Sock) -> bool {
-    let to = &mut desk.peer().to;
+fn note_connect(desk: Desk, sock: Sock) {
+    let Some(draft) = desk.draft() else {
+        return;
+    };
     let mut flags = flag::RESOLVED;
-    if !to.set_remote(sock) {
+    if !draft.peer.to.set_remote(sock) {
         let address = Address::<true>::new(desk.arg::<1>() as *const u8, desk.arg::<2>() as u32);
         let known = match address {
-            Some(address) => to.set_address(sock, address, false),
+            Some(address) => draft.peer.to.set_address(sock, address, false),
             None => false,
         };
         if !known {
-            return false;
+            return;
         }
         flags = 0;
     }
@@ -286,102 +296,58 @@ fn note_connect(desk: Desk, sock: Sock) -> bool {
     if result < 0 {
         flags |= flag::ATTEMPT;
     }
-    desk.note(More {
+    let more = More {
         flags,
         end: REMOTE_END,
         result: result as u32,
         ..More::of(EventKind::Connect)
-    });
-    true
-}
-
-/// One or more messages that were sent: first all are looked at, then the new peers are told.
-#[inline(always)]
-fn sent(desk: Desk, sock: Sock) {
-    let count = if desk.is(Call::Sendmmsg) {
-        desk.result() as u64
-    } else {
-        1
     };
-    if count > MESSAGES.into() {
-        output::dropped(Drop::SocketFault);
-    }
-    // SAFETY: a part of the room (see `Desk`), and so in what follows.
-    let fresh = unsafe { &raw mut (*desk.0).fresh };
-    // SAFETY: as above.
-    unsafe { write_volatile(&raw mut (*fresh).count, 0) };
-    for index in 0..MESSAGES {
-        if u64::from(index) >= count {
-            break;
-        }
-        look_at_message(desk.caller().slot.into(), sock.number(), index.into());
-    }
-    for index in 0..FRESH {
-        // SAFETY: as above, and the index is one of the array. From one place of the map to another, as a
-        // peer is too large for the stack.
-        unsafe {
-            if read_volatile(&raw const (*fresh).count) <= index as u64 {
-                break;
-            }
-            let from = (&raw const (*fresh).peers).cast::<Peer>().add(index);
-            output::copy(from, &raw mut (*desk.0).peer);
-        }
-        desk.tell(sock);
-    }
+    desk.keep(draft, sock, more);
 }
 
-/// Looks at one message. A global function: see [`super::tell_socket`].
+/// Looks at one of the messages that were sent. A global function: see [`super::tell_socket`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn look_at_message(slot: u64, sock: u64, index: u64) -> u64 {
-    if let (Some(desk), Some(sock)) = (Desk::at(slot), Sock::new(sock as *const u8)) {
-        look(desk, sock, index);
-    }
+extern "C" fn look_at_message(slot: u64, index: u64) -> u64 {
+    let Some(desk) = Desk::at(slot) else {
+        return 0;
+    };
+    let Some(sock) = Sock::new(operation!(desk, sock) as *const u8) else {
+        return 0;
+    };
+    // Chosen before the look, so that the look is there once.
+    let (address, flags) = if desk.is(Call::Sendto) {
+        (
+            Address::new(desk.arg::<4>() as *const u8, desk.arg::<5>() as u32),
+            desk.arg::<3>(),
+        )
+    } else if desk.is(Call::Send) {
+        (None, 0)
+    } else {
+        let flags = if desk.is(Call::Sendmmsg) {
+            desk.arg::<3>()
+        } else {
+            desk.arg::<2>()
+        };
+        (name_of(desk, index), flags)
+    };
+    note_message::<true>(desk, sock, address, flags as u32);
     0
 }
 
+/// `msg_name` and `msg_namelen` of a `struct user_msghdr` or `struct compat_msghdr`, one of an array of
+/// `struct mmsghdr` or `struct compat_mmsghdr`, which have how much was sent behind it.
 #[inline(always)]
-fn look(desk: Desk, sock: Sock, index: u64) {
-    let compat = desk.caller().flags & flag::COMPAT != 0;
-    let several = desk.is(Call::Sendmmsg);
-    // `struct mmsghdr`, `struct compat_mmsghdr`: a header and how much of it was sent.
-    let stride = if compat { 32 } else { 64 };
-    let header = desk.arg::<1>() + index * stride;
-    let flags = if several {
-        desk.arg::<3>()
-    } else {
-        desk.arg::<2>()
-    };
-    if !note_message(desk, sock, name_of(header, compat), flags as u32) {
-        return;
-    }
-    // SAFETY: a part of the room (see `Desk`), and the masked index is one of the array.
-    unsafe {
-        let fresh = &raw mut (*desk.0).fresh;
-        let count = read_volatile(&raw const (*fresh).count);
-        if count >= FRESH as u64 {
-            forget(&(*desk.0).peer);
-            output::dropped(Drop::SocketFault);
-            return;
-        }
-        let to = (&raw mut (*fresh).peers)
-            .cast::<Peer>()
-            .add(count as usize & (FRESH - 1));
-        output::copy(&raw const (*desk.0).peer, to);
-        write_volatile(&raw mut (*fresh).count, count + 1);
-    }
-}
-
-/// `msg_name` and `msg_namelen` of a `struct user_msghdr` or `struct compat_msghdr`.
-#[inline(always)]
-fn name_of(header: u64, compat: bool) -> Option<Address<true>> {
-    let header = header as *const u8;
-    if compat {
-        let [at, len] = kernel::user::<[u32; 2]>(header)?;
-        Address::new(u64::from(at) as *const u8, len)
-    } else {
+fn name_of(desk: Desk, index: u64) -> Option<Address<true>> {
+    let header = desk.arg::<1>();
+    if desk.caller().flags & flag::COMPAT == 0 {
+        let header = header.wrapping_add(index * 64) as *const u8;
         let [at, len] = kernel::user::<[u64; 2]>(header)?;
         Address::new(at as *const u8, len as u32)
+    } else {
+        let header = header.wrapping_add(index * 32) as *const u8;
+        let [at, len] = kernel::user::<[u32; 2]>(header)?;
+        Address::new(u64::from(at) as *const u8, len)
     }
 }
 
@@ -447,8 +413,7 @@ fn standard(desk: Desk) {
             continue;
         }
         if let Some(sock) = desk.sock(fd).filter(|sock| sock.is_told()) {
-            note_redirect(desk, fd);
-            desk.tell(sock);
+            note_redirect(desk, sock, fd);
         }
     }
 }

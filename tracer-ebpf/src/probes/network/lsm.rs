@@ -64,13 +64,14 @@ fn connect(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_CONNECT, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
-    let to = &mut desk.peer().to;
-    if to.set_address(sock, address(ctx)?, false) {
-        desk.note(More {
+    let draft = desk.draft()?;
+    if draft.peer.to.set_address(sock, address(ctx)?, false) {
+        let more = More {
             end: REMOTE_END,
             ..More::of(EventKind::Connect)
-        });
-        desk.tell(sock);
+        };
+        desk.keep(draft, sock, more);
+        desk.tell();
     }
     Some(())
 }
@@ -91,14 +92,15 @@ fn bind(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_BIND, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
-    let to = &mut desk.peer().to;
+    let draft = desk.draft()?;
     // A unix socket that asks the kernel for a name has none here.
-    if to.set_address(sock, address(ctx)?, true) || sock.family() == AF_UNIX {
-        desk.note(More {
+    if draft.peer.to.set_address(sock, address(ctx)?, true) || sock.family() == AF_UNIX {
+        let more = More {
             end: LOCAL_END,
             ..More::of(EventKind::Bind)
-        });
-        desk.tell(sock);
+        };
+        desk.keep(draft, sock, more);
+        desk.tell();
     }
     Some(())
 }
@@ -119,7 +121,9 @@ fn listen(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SOCKET_LISTEN, flag::ATTEMPT)?;
     let sock = first(ctx)?;
     if sock.family() == AF_UNIX {
-        Desk::of(&caller)?.tell_listening(sock);
+        let desk = Desk::of(&caller)?;
+        desk.note(sock, More::of(EventKind::Listen));
+        desk.tell();
     }
     Some(())
 }
@@ -140,11 +144,12 @@ fn graft(ctx: &FEntryContext) -> Option<()> {
     let parent = Socket::new(ctx.arg(1))?;
     if sock.is_told() {
         let desk = Desk::of(&caller)?;
-        desk.note(More {
+        let more = More {
             inode: parent.inode(),
             ..More::of(EventKind::Accept)
-        });
-        desk.tell(sock);
+        };
+        desk.note(sock, more);
+        desk.tell();
     }
     Some(())
 }
@@ -165,12 +170,24 @@ pub fn socket_sendmsg(ctx: FExitContext) -> i32 {
 fn send(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SENDMSG, flag::ATTEMPT)?;
     let sock = first(ctx)?;
-    let sent = Message::new(ctx.arg(1))?;
     let desk = Desk::of(&caller)?;
-    if note_message(desk, sock, sent.address(), sent.flags()) {
-        desk.tell(sock);
-    }
+    look_at_sent(caller.slot.into(), sock.number(), ctx.arg(1));
+    desk.tell();
     Some(())
+}
+
+/// Looks at a message, a `struct msghdr`. A global function: see [`super::tell_socket`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_at_sent(slot: u64, sock: u64, message: u64) -> u64 {
+    if let (Some(desk), Some(sock), Some(message)) = (
+        Desk::at(slot),
+        Sock::new(sock as *const u8),
+        Message::new(message as *const u8),
+    ) {
+        note_message(desk, sock, message.address(), message.flags());
+    }
+    0
 }
 
 /// `fd_install(fd, file)`, fs/file.c: the descriptor is there. Every call that gives a new one comes
@@ -226,8 +243,8 @@ fn standard(caller: &Caller, file: File, fd: u32) -> Option<()> {
     let sock = file.socket()?.sock()?;
     if sock.is_told() {
         let desk = Desk::of(caller)?;
-        note_redirect(desk, fd);
-        desk.tell(sock);
+        note_redirect(desk, sock, fd);
+        desk.tell();
     }
     Some(())
 }
