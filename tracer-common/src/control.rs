@@ -127,6 +127,43 @@ impl Call {
     }
 }
 
+macro_rules! functions {
+    ($( $name:ident = $index:literal, $text:literal; )+) => {
+        /// A kernel function that takes more arguments on one kernel than on another, and so has its
+        /// result elsewhere among what a program sees of it. The discriminant is its index in
+        /// [`Control::arguments`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Function { $( #[doc = concat!("`", $text, "`")] $name = $index, )+ }
+
+        impl Function {
+            /// Every one, in the order of [`Control::arguments`].
+            pub const ALL: &[Self] = &[ $( Self::$name, )+ ];
+
+            /// Its name in the kernel.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$name => $text, )+ }
+            }
+        }
+    };
+}
+
+functions! {
+    Rename = 0, "vfs_rename";
+    Link = 1, "vfs_link";
+    Unlink = 2, "vfs_unlink";
+    Rmdir = 3, "vfs_rmdir";
+    Mkdir = 4, "vfs_mkdir";
+    Mknod = 5, "vfs_mknod";
+    Create = 6, "vfs_create";
+    Symlink = 7, "vfs_symlink";
+    NotifyChange = 8, "notify_change";
+}
+
+/// How many [`Function`]s there are.
+pub const FUNCTIONS: usize = Function::ALL.len();
+
 wire! {
     /// Where one system call convention keeps its arguments.
     /// Offsets are bytes into `struct pt_regs`; [`ABSENT`] where there is none.
@@ -157,6 +194,8 @@ wire! {
         pub any_writer: u32,
         /// Which argument of `notify_change` the dentry is: 0, or 1 where an idmap comes first.
         pub notify_dentry: u32,
+        /// How many arguments each [`Function`] takes; [`ABSENT`] where the kernel lacks it.
+        pub arguments: [u32; FUNCTIONS],
         /// Which argument of the tracepoint of a submitted io_uring request is the request.
         pub uring_submit_request: u32,
         /// Which argument of `io_uring_complete` is the request; [`ABSENT`] where none is.

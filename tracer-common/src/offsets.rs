@@ -105,6 +105,10 @@ kernel_offsets! {
     required mount_mnt: "mount.mnt";
     required mount_parent: "mount.mnt_parent";
     required mount_mountpoint: "mount.mnt_mountpoint";
+    optional mount_ns: "mount.mnt_ns";
+    optional vfsmount_flags: "vfsmount.mnt_flags";
+    optional rename_old_dentry: "renamedata.old_dentry";
+    optional rename_new_dentry: "renamedata.new_dentry";
 
     required inode_ino: "inode.i_ino";
     required inode_mode: "inode.i_mode";

@@ -119,6 +119,12 @@ pub fn writer(file: &InodeKey, inode: Inode) -> Writer {
     }
 }
 
+/// Whether a tagged lineage wrote a file.
+#[inline(always)]
+pub fn is_written(inode: Inode) -> bool {
+    inode.key().is_some_and(|key| writer(&key, inode).tgid != 0)
+}
+
 /// Whether a directory is a served or component directory.
 #[inline(always)]
 pub fn is_watched(directory: &InodeKey) -> bool {

@@ -115,6 +115,11 @@ pub fn now() -> u64 {
 /// A header for an event of the caller, now.
 #[inline(always)]
 pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
+    header_raw(kind.raw(), caller)
+}
+
+#[inline(always)]
+fn header_raw(kind: u16, caller: &Caller) -> EventHeader {
     EventHeader {
         boot_ns: now(),
         start_boot_ns: caller.task.start_boot_ns(),
@@ -125,7 +130,7 @@ pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
         tail_len: 0,
         // SAFETY: takes no argument.
         cpu: unsafe { bpf_get_smp_processor_id() } as u32,
-        kind: kind.raw(),
+        kind,
         flags: caller.flags,
         tier: caller.tier as u8,
         version: VERSION,
@@ -200,6 +205,12 @@ impl Record {
     /// Starts a record with body `B`, all zero, in the scratch space of the caller's program.
     #[inline(always)]
     pub fn start<B: Wire>(kind: EventKind, caller: &Caller) -> Option<(Self, *mut B)> {
+        Self::start_raw(kind.raw(), caller)
+    }
+
+    /// The same, for a kind that is known as a number only.
+    #[inline(always)]
+    pub fn start_raw<B: Wire>(kind: u16, caller: &Caller) -> Option<(Self, *mut B)> {
         let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
@@ -212,7 +223,7 @@ impl Record {
         // it, as the header's size is a multiple of eight. It is written by nobody else during this
         // run (see `SCRATCH_MAP`).
         let body = unsafe {
-            at.write(header(kind, caller));
+            at.write(header_raw(kind, caller));
             let body = at.add(1).cast::<B>();
             body.write_bytes(0, 1);
             body
@@ -345,7 +356,7 @@ impl Record {
 
     /// Notes a directory that a walk comes to, if it is the first watched one.
     #[inline(always)]
-    fn meet(self, directory: Dentry) {
+    pub fn meet(self, directory: Dentry) {
         // SAFETY: as in `len`.
         let watch = unsafe { read_volatile(&raw const (*self.0).watch) != 0 };
         if !watch {

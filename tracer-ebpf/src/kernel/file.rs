@@ -17,8 +17,9 @@ pub struct Path {
 }
 
 impl Path {
+    /// From the address of a `struct path`.
     #[inline(always)]
-    pub(super) fn at(path: *const u8) -> Option<Self> {
+    pub fn at(path: *const u8) -> Option<Self> {
         let dentry = Dentry::new(member!(path, path_dentry)?)?;
         let mount = Mount::around(member!(path, path_mnt)?)?;
         Some(Self { dentry, mount })
@@ -26,6 +27,12 @@ impl Path {
 }
 
 impl Dentry {
+    /// The address, to be kept where only numbers are.
+    #[inline(always)]
+    pub fn bits(self) -> u64 {
+        self.ptr() as u64
+    }
+
     /// `d_parent`: itself at a root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
@@ -38,6 +45,12 @@ impl Dentry {
         Inode::new(member!(self.ptr(), dentry_inode)?)
     }
 
+    /// `d_sb`
+    #[inline(always)]
+    pub fn file_system(self) -> u64 {
+        member!(self.ptr(), dentry_sb).unwrap_or(0)
+    }
+
     /// `d_name.name`
     #[inline(always)]
     pub fn name(self) -> Option<*const u8> {
@@ -46,6 +59,12 @@ impl Dentry {
 }
 
 impl Mount {
+    /// The address, to be kept where only numbers are.
+    #[inline(always)]
+    pub fn bits(self) -> u64 {
+        self.ptr() as u64
+    }
+
     /// `real_mount()`, fs/mount.h.
     #[inline(always)]
     fn around(vfsmount: *const u8) -> Option<Self> {
@@ -67,6 +86,29 @@ impl Mount {
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
         Self::new(member!(self.ptr(), mount_parent)?)
+    }
+
+    /// Whether it is a file system's own view of another one, as overlayfs has of its layers
+    /// (`clone_private_mount`, fs/namespace.c): in no namespace, as the mounts that the kernel makes
+    /// for itself, but without their flag. Nobody can name what lies there.
+    #[inline(always)]
+    pub fn is_private(self) -> bool {
+        /// `MNT_NS_INTERNAL`, fs/mount.h: `ERR_PTR(-EINVAL)`
+        const INTERNAL: i64 = -22;
+        /// `MNT_INTERNAL`, include/linux/mount.h
+        const KERNEL: u32 = 0x4000;
+        let ns: Option<i64> = member!(self.ptr(), mount_ns);
+        let flags: Option<u32> = address!(self.ptr(), mount_mnt)
+            .and_then(|mount| member!(mount, vfsmount_flags));
+        ns == Some(INTERNAL) && flags.unwrap_or(KERNEL) & KERNEL == 0
+    }
+
+    /// `mnt.mnt_sb`
+    #[inline(always)]
+    pub fn file_system(self) -> u64 {
+        address!(self.ptr(), mount_mnt)
+            .and_then(|mount| member!(mount, vfsmount_sb))
+            .unwrap_or(0)
     }
 
     /// `mnt_mountpoint`

@@ -30,6 +30,29 @@ pub fn open(caller: &Caller, file: File) {
     }
 }
 
+/// A file that was handed over.
+#[inline(always)]
+pub fn received(caller: &Caller, file: File) {
+    if file.mode() & fmode::WRITE == 0 || !file.is_regular() {
+        return;
+    }
+    if tell(caller, EventKind::Write, file, 0).is_none() {
+        output::dropped(Drop::FileFault);
+    }
+}
+
+/// A file that is mapped.
+#[inline(always)]
+pub fn map(caller: &Caller, file: File, prot: u64, flags: u64) {
+    // MAP_SHARED
+    if flags & 1 == 0 || file.mode() & fmode::WRITE == 0 || !file.is_regular() {
+        return;
+    }
+    if tell(caller, EventKind::Map, file, prot as u32 & 6).is_none() {
+        output::dropped(Drop::FileFault);
+    }
+}
+
 /// Tells of a file, and remembers who wrote it.
 #[inline(always)]
 fn tell(caller: &Caller, kind: EventKind, file: File, access: u32) -> Option<()> {
