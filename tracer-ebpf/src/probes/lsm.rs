@@ -95,6 +95,15 @@ macro_rules! result {
 }
 pub(crate) use result;
 
+/// The dentry that such a function is about, as a number.
+macro_rules! dentry {
+    ($ctx:expr, $function:ident) => {{
+        const AT: usize = tracer_common::control::Function::$function as usize;
+        $crate::probes::lsm::word($ctx.as_ptr(), control!(dentries[AT]))
+    }};
+}
+pub(crate) use dentry;
+
 /// A word of what a function takes and gives: its arguments, then its result. Only the row of this kernel survives the verifier, which
 /// knows `at`.
 #[inline(always)]

@@ -3,12 +3,13 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
+use tracer_common::control::Function;
 use tracer_common::event::{ChangeBody, EventKind, flag};
 use tracer_common::limits::NAME_BYTES;
 use tracer_common::probe::{SLOT_NOTIFY_CHANGE, SLOT_SETXATTR};
 
 use super::note::Note;
-use super::{Who, control, result, word};
+use super::{Who, control, dentry, result, word};
 use crate::guard;
 use crate::kernel::{Dentry, File, Iattr, Path};
 use crate::output::{Caller, Record, Ring};
@@ -67,21 +68,20 @@ fn begin(ctx: &FEntryContext, kind: EventKind, file: Option<Path>) -> Option<()>
 /// too (a write that takes the set-user-id bit away, overlayfs on its layers), without a note.
 #[fexit(function = "notify_change")]
 pub fn notify_change(ctx: FExitContext) -> i32 {
-    let at = control!(notify_dentry);
-    // Not read as arguments that are not needed: 5.10 refuses to look at a pointer to a pointer.
-    if let (Some(dentry), Some(attr)) = (word(ctx.as_ptr(), at), word(ctx.as_ptr(), at + 1)) {
-        changed(&ctx, dentry, attr as *const u8);
-    }
+    changed(&ctx);
     0
 }
 
 #[inline(always)]
-fn changed(ctx: &FExitContext, dentry: u64, attr: *const u8) -> Option<()> {
+fn changed(ctx: &FExitContext) -> Option<()> {
     let note = Note::any(ctx)?;
+    let dentry = dentry!(ctx, NotifyChange)?;
     if !note.is_new(dentry) {
         return None;
     }
-    let attr = Iattr::new(attr)?;
+    // Right behind it.
+    let attr = word(ctx.as_ptr(), control!(dentries[Function::NotifyChange as usize]) + 1)?;
+    let attr = Iattr::new(attr as *const u8)?;
     let valid = attr.valid();
     let succeeded = note.succeeded(result!(ctx, NotifyChange)) && valid & ATTR_OPEN == 0;
     let uid = if valid & ATTR_UID == 0 { u32::MAX } else { attr.uid() };

@@ -14,7 +14,7 @@ use tracer_common::probe::{
 };
 
 use super::note::Note;
-use super::{control, result};
+use super::{control, dentry, result};
 use crate::guard;
 use crate::kernel::{Dentry, Path, Renamedata};
 
@@ -53,9 +53,11 @@ pub fn vfs_rename(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn end_rename(ctx: &FExitContext) -> Option<()> {
     let names = Renamedata::new(ctx.arg(0))?;
-    let note = Note::of(ctx, EventKind::Rename, |note| {
-        note.is_old(names.old()) && note.is_new(names.new_name())
-    })?;
+    let note = Note::any(ctx)?;
+    let is_same = note.is_old(names.old()) && note.is_new(names.new_name());
+    if !note.is(EventKind::Rename) || !is_same {
+        return None;
+    }
     if note.succeeded(result!(ctx, Rename)) {
         note.tell(ctx, SLOT_VFS_RENAME);
     }
@@ -88,10 +90,8 @@ fn begin_link(ctx: &FEntryContext) -> Option<()> {
 /// `vfs_link(old_dentry, ..., dir, new_dentry, ...)`.
 #[fexit(function = "vfs_link")]
 pub fn vfs_link(ctx: FExitContext) -> i32 {
-    let old: u64 = ctx.arg(0);
-    let (one, other): (u64, u64) = (ctx.arg(2), ctx.arg(3));
-    let ours = |note: &Note| note.is_old(old) && (note.is_new(one) || note.is_new(other));
-    end(&ctx, EventKind::Link, SLOT_VFS_LINK, result!(ctx, Link), ours);
+    let (name, result) = (dentry!(ctx, Link), result!(ctx, Link));
+    end(&ctx, EventKind::Link, SLOT_VFS_LINK, name, result);
     0
 }
 
@@ -121,16 +121,16 @@ fn begin_remove(ctx: &FEntryContext, flags: u32) -> Option<()> {
 /// `vfs_unlink(..., dir, dentry, ...)`.
 #[fexit(function = "vfs_unlink")]
 pub fn vfs_unlink(ctx: FExitContext) -> i32 {
-    let ours = is_second_or_third(&ctx);
-    end(&ctx, EventKind::Unlink, SLOT_VFS_UNLINK, result!(ctx, Unlink), ours);
+    let (name, result) = (dentry!(ctx, Unlink), result!(ctx, Unlink));
+    end(&ctx, EventKind::Unlink, SLOT_VFS_UNLINK, name, result);
     0
 }
 
 /// `vfs_rmdir(..., dir, dentry, ...)`.
 #[fexit(function = "vfs_rmdir")]
 pub fn vfs_rmdir(ctx: FExitContext) -> i32 {
-    let ours = is_second_or_third(&ctx);
-    end(&ctx, EventKind::Unlink, SLOT_VFS_RMDIR, result!(ctx, Rmdir), ours);
+    let (name, result) = (dentry!(ctx, Rmdir), result!(ctx, Rmdir));
+    end(&ctx, EventKind::Unlink, SLOT_VFS_RMDIR, name, result);
     0
 }
 
@@ -178,16 +178,16 @@ fn begin_make(
 /// `vfs_mkdir(..., dir, dentry, mode, ...)`.
 #[fexit(function = "vfs_mkdir")]
 pub fn vfs_mkdir(ctx: FExitContext) -> i32 {
-    let ours = is_second_or_third(&ctx);
-    end(&ctx, EventKind::Mkdir, SLOT_VFS_MKDIR, result!(ctx, Mkdir), ours);
+    let (name, result) = (dentry!(ctx, Mkdir), result!(ctx, Mkdir));
+    end(&ctx, EventKind::Mkdir, SLOT_VFS_MKDIR, name, result);
     0
 }
 
 /// `vfs_mknod(..., dir, dentry, mode, dev, ...)`: what is no regular file.
 #[fexit(function = "vfs_mknod")]
 pub fn vfs_mknod(ctx: FExitContext) -> i32 {
-    let ours = is_second_or_third(&ctx);
-    end(&ctx, EventKind::Mknod, SLOT_VFS_MKNOD, result!(ctx, Mknod), ours);
+    let (name, result) = (dentry!(ctx, Mknod), result!(ctx, Mknod));
+    end(&ctx, EventKind::Mknod, SLOT_VFS_MKNOD, name, result);
     0
 }
 
@@ -195,25 +195,17 @@ pub fn vfs_mknod(ctx: FExitContext) -> i32 {
 /// come this way.
 #[fexit(function = "vfs_create")]
 pub fn vfs_create(ctx: FExitContext) -> i32 {
-    let ours = is_second_or_third(&ctx);
-    end(&ctx, EventKind::Mknod, SLOT_VFS_CREATE, result!(ctx, Create), ours);
+    let (name, result) = (dentry!(ctx, Create), result!(ctx, Create));
+    end(&ctx, EventKind::Mknod, SLOT_VFS_CREATE, name, result);
     0
 }
 
 /// `vfs_symlink(..., dir, dentry, oldname, ...)`.
 #[fexit(function = "vfs_symlink")]
 pub fn vfs_symlink(ctx: FExitContext) -> i32 {
-    let ours = is_second_or_third(&ctx);
-    end(&ctx, EventKind::Symlink, SLOT_VFS_SYMLINK, result!(ctx, Symlink), ours);
+    let (name, result) = (dentry!(ctx, Symlink), result!(ctx, Symlink));
+    end(&ctx, EventKind::Symlink, SLOT_VFS_SYMLINK, name, result);
     0
-}
-
-/// The dentry is the second argument or the third, behind the map of ids that came with 5.12. An address
-/// is one object's, so whichever is the note's is the dentry.
-#[inline(always)]
-fn is_second_or_third(ctx: &FExitContext) -> impl FnOnce(&Note) -> bool {
-    let (second, third): (u64, u64) = (ctx.arg(1), ctx.arg(2));
-    move |note| note.is_new(second) || note.is_new(third)
 }
 
 /// The second half, of what has one name or only a new one that counts.
@@ -222,10 +214,13 @@ fn end(
     ctx: &FExitContext,
     kind: EventKind,
     slot: u32,
+    name: Option<u64>,
     result: Option<u64>,
-    ours: impl FnOnce(&Note) -> bool,
 ) -> Option<()> {
-    let note = Note::of(ctx, kind, ours)?;
+    let note = Note::any(ctx)?;
+    if !note.is(kind) || !note.is_new(name?) {
+        return None;
+    }
     if note.succeeded(result) {
         if matches!(kind, EventKind::Mkdir | EventKind::Mknod | EventKind::Symlink) {
             made(note, ctx, slot);

@@ -139,21 +139,6 @@ impl Note {
         self.new_at.set(file);
     }
 
-    /// The thread's note of this kind, if it is about the name `new`, or `old` and `new`.
-    #[inline(always)]
-    pub fn of(
-        ctx: &impl EbpfContext,
-        kind: EventKind,
-        matches: impl FnOnce(&Self) -> bool,
-    ) -> Option<&'static mut Self> {
-        let note = Self::any(ctx)?;
-        if note.is(kind) && matches(note) {
-            Some(note)
-        } else {
-            None
-        }
-    }
-
     /// The thread's note, whatever it is of.
     #[inline(always)]
     pub fn any(ctx: &impl EbpfContext) -> Option<&'static mut Self> {
