@@ -198,10 +198,14 @@ impl File {
         member!(self.ptr(), file_mode).unwrap_or(0)
     }
 
-    /// `f_flags`
+    /// `f_flags`, without those of the open alone: `do_dentry_open` (fs/open.c) takes them away at its
+    /// end, which one tier sees and the other does not.
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        member!(self.ptr(), file_flags).unwrap_or(0)
+        /// `O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC`, include/uapi/asm-generic/fcntl.h
+        const OF_THE_OPEN: u32 = 0o1700;
+        let flags: u32 = member!(self.ptr(), file_flags).unwrap_or(0);
+        flags & !OF_THE_OPEN
     }
 
     /// Whether it is a regular file.
