@@ -51,6 +51,12 @@ impl Dentry {
         member!(self.ptr(), dentry_sb).unwrap_or(0)
     }
 
+    /// `s_root` of a file system.
+    #[inline(always)]
+    pub fn root_of(file_system: u64) -> Option<Self> {
+        Self::new(member!(file_system as *const u8, sb_root)?)
+    }
+
     /// `d_name.name`
     #[inline(always)]
     pub fn name(self) -> Option<*const u8> {
@@ -98,17 +104,45 @@ impl Mount {
         /// `MNT_INTERNAL`, include/linux/mount.h
         const KERNEL: u32 = 0x4000;
         let ns: Option<i64> = member!(self.ptr(), mount_ns);
-        let flags: Option<u32> = address!(self.ptr(), mount_mnt)
-            .and_then(|mount| member!(mount, vfsmount_flags));
+        let flags: Option<u32> =
+            address!(self.ptr(), mount_mnt).and_then(|mount| member!(mount, vfsmount_flags));
         ns == Some(INTERNAL) && flags.unwrap_or(KERNEL) & KERNEL == 0
     }
 
-    /// `mnt.mnt_sb`
+    /// The namespace it is in.
     #[inline(always)]
-    pub fn file_system(self) -> u64 {
-        address!(self.ptr(), mount_mnt)
-            .and_then(|mount| member!(mount, vfsmount_sb))
-            .unwrap_or(0)
+    pub fn namespace(self) -> u64 {
+        member!(self.ptr(), mount_ns).unwrap_or(0)
+    }
+
+    /// The first mount of a file system.
+    #[inline(always)]
+    pub fn first_of(file_system: u64) -> Option<Self> {
+        Self::listed(member!(file_system as *const u8, sb_mounts)?)
+    }
+
+    /// The next mount of the same file system. At a list's end that is no mount, but its head: whatever
+    /// is read there is nobody's.
+    #[inline(always)]
+    pub fn next_of_file_system(self) -> Option<Self> {
+        let next: Option<u64> = member!(self.ptr(), mount_instance);
+        match next {
+            Some(next) => Self::listed(next),
+            None => Self::listed(member!(self.ptr(), mount_next_of_sb)?),
+        }
+    }
+
+    /// From what a file system or a mount has of the next one: a link of a list, or its address.
+    #[inline(always)]
+    fn listed(link: u64) -> Option<Self> {
+        // SAFETY: as in `member!`.
+        let offset = unsafe { read_volatile(&raw const OFFSETS.mount_instance) };
+        let address = link as *const u8;
+        if offset == ABSENT || address.is_null() {
+            Self::new(address)
+        } else {
+            Self::new(address.wrapping_sub(offset as usize))
+        }
     }
 
     /// `mnt_mountpoint`

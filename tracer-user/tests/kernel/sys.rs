@@ -335,7 +335,14 @@ pub(crate) fn move_mount(from: &CStr, to: &CStr) -> Result<()> {
     let (here, flags) = (libc::AT_FDCWD, 0);
     // SAFETY: strings that live through the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_move_mount, here, from.as_ptr(), here, to.as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_move_mount,
+            here,
+            from.as_ptr(),
+            here,
+            to.as_ptr(),
+            flags,
+        )
     };
     number(result).map(|_: u32| ())
 }

@@ -5,13 +5,13 @@ use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 use tracer_common::control::Function;
 use tracer_common::event::{ChangeBody, EventKind, flag};
-use tracer_common::limits::NAME_BYTES;
+use tracer_common::limits::{MOUNTS, NAME_BYTES};
 use tracer_common::probe::{SLOT_NOTIFY_CHANGE, SLOT_SETXATTR};
 
 use super::note::Note;
 use super::{Who, control, dentry, result, word};
 use crate::guard;
-use crate::kernel::{Dentry, File, Iattr, Path};
+use crate::kernel::{Dentry, File, Iattr, Mount, Path};
 use crate::output::{Caller, Record, Ring};
 
 /// Bits of `iattr.ia_valid`, include/linux/fs.h.
@@ -80,12 +80,23 @@ fn changed(ctx: &FExitContext) -> Option<()> {
         return None;
     }
     // Right behind it.
-    let attr = word(ctx.as_ptr(), control!(dentries[Function::NotifyChange as usize]) + 1)?;
+    let attr = word(
+        ctx.as_ptr(),
+        control!(dentries[Function::NotifyChange as usize]) + 1,
+    )?;
     let attr = Iattr::new(attr as *const u8)?;
     let valid = attr.valid();
     let succeeded = note.succeeded(result!(ctx, NotifyChange)) && valid & ATTR_OPEN == 0;
-    let uid = if valid & ATTR_UID == 0 { u32::MAX } else { attr.uid() };
-    let gid = if valid & ATTR_GID == 0 { u32::MAX } else { attr.gid() };
+    let uid = if valid & ATTR_UID == 0 {
+        u32::MAX
+    } else {
+        attr.uid()
+    };
+    let gid = if valid & ATTR_GID == 0 {
+        u32::MAX
+    } else {
+        attr.gid()
+    };
     let (expected, number) = if note.is(EventKind::Chmod) {
         note.body.new_mode = attr.mode();
         (ATTR_MODE, 0)
@@ -118,8 +129,9 @@ fn wrote(ctx: &FExitContext, dentry: u64) -> Option<()> {
 }
 
 /// `security_inode_post_setxattr(dentry, name, value, size, flags)` from `__vfs_setxattr_noperm`,
-/// fs/xattr.c: done. No mount is known here: the file is looked for on those of the thread's own
-/// directories, and else its path begins at its file system's root, and is marked as cut.
+/// fs/xattr.c: done. No mount is known here: the path is by the first mount of the whole file system
+/// that the thread can see, and where there is none it begins at the file system's root and is marked
+/// as cut.
 #[fexit(function = "security_inode_post_setxattr")]
 pub fn inode_post_setxattr(ctx: FExitContext) -> i32 {
     if let Some(who) = Who::anyone(&ctx) {
@@ -165,15 +177,22 @@ fn attribute(ctx: &FExitContext, who: Who) -> Option<()> {
     Some(())
 }
 
-/// A dentry on the mount of the working directory or of the root, whichever is of its file system; and
-/// whether one is.
+/// A file by a mount of its file system; and whether that is one that the thread can see, of all of it.
 #[inline(always)]
 fn locate(caller: &Caller, dentry: Dentry) -> Option<(Path, bool)> {
     let file_system = dentry.file_system();
-    let cwd = caller.task.cwd()?;
-    let root = caller.task.root()?;
-    let on_cwd = cwd.mount.file_system() == file_system;
-    let mount = if on_cwd { cwd.mount } else { root.mount };
-    let known = on_cwd || root.mount.file_system() == file_system;
-    Some((Path { dentry, mount }, known))
+    let root = Dentry::root_of(file_system);
+    let namespace = caller.task.mnt_namespace();
+    let mut mount = Mount::first_of(file_system)?;
+    for _ in 0..MOUNTS {
+        if mount.namespace() == namespace && mount.root() == root {
+            return Some((Path { dentry, mount }, true));
+        }
+        let Some(next) = mount.next_of_file_system() else {
+            break;
+        };
+        mount = next;
+    }
+    let mount = Mount::first_of(file_system)?;
+    Some((Path { dentry, mount }, false))
 }

@@ -19,7 +19,15 @@ const MS_MOVE: u64 = 8192;
 pub fn path_mount(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(5);
     if result == 0 {
-        tell(&ctx, SLOT_PATH_MOUNT, None, Path::at(ctx.arg(1)), ctx.arg(3), ctx.arg(0), 0);
+        tell(
+            &ctx,
+            SLOT_PATH_MOUNT,
+            None,
+            Path::at(ctx.arg(1)),
+            ctx.arg(3),
+            ctx.arg(0),
+            0,
+        );
     }
     0
 }
@@ -31,7 +39,15 @@ pub fn move_mount(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(2);
     if result == 0 {
         let (from, to) = (Path::at(ctx.arg(0)), Path::at(ctx.arg(1)));
-        tell(&ctx, SLOT_MOVE_MOUNT, from, to, MS_MOVE, core::ptr::null(), flag::ATTEMPT);
+        tell(
+            &ctx,
+            SLOT_MOVE_MOUNT,
+            from,
+            to,
+            MS_MOVE,
+            core::ptr::null(),
+            flag::ATTEMPT,
+        );
     }
     0
 }

@@ -137,7 +137,9 @@ pub fn vfs_rmdir(ctx: FExitContext) -> i32 {
 /// `security_path_mkdir(dir, dentry, mode)` from `do_mkdirat`.
 #[fentry(function = "security_path_mkdir")]
 pub fn path_mkdir(ctx: FEntryContext) -> i32 {
-    begin_make(&ctx, EventKind::Mkdir, |note| note.body.new_mode = ctx.arg(2));
+    begin_make(&ctx, EventKind::Mkdir, |note| {
+        note.body.new_mode = ctx.arg(2)
+    });
     0
 }
 
@@ -148,8 +150,14 @@ pub fn path_mknod(ctx: FEntryContext) -> i32 {
     begin_make(&ctx, EventKind::Mknod, |note| {
         let mode: u16 = ctx.arg(2);
         // Without a type it is a regular file.
-        note.body.new_mode = if mode & S_IFMT == 0 { mode | S_IFREG } else { mode };
+        note.body.new_mode = if mode & S_IFMT == 0 {
+            mode | S_IFREG
+        } else {
+            mode
+        };
         let device: u32 = ctx.arg(3);
+        // From the encoding of the call to the kernel's own (`new_decode_dev`, include/linux/kdev_t.h).
+        let device = (device & 0xf_ff00) << 12 | device & 0xff | device >> 12 & 0xf_ff00;
         note.body.number = device.into();
     });
     0
@@ -163,11 +171,7 @@ pub fn path_symlink(ctx: FEntryContext) -> i32 {
 }
 
 #[inline(always)]
-fn begin_make(
-    ctx: &FEntryContext,
-    kind: EventKind,
-    fill: impl FnOnce(&mut Note),
-) -> Option<()> {
+fn begin_make(ctx: &FEntryContext, kind: EventKind, fill: impl FnOnce(&mut Note)) -> Option<()> {
     let name = Dentry::new(ctx.arg(1))?;
     let note = Note::begin(ctx, kind, None)?;
     note.new(name, Path::at(ctx.arg(0))?);
@@ -222,7 +226,10 @@ fn end(
         return None;
     }
     if note.succeeded(result) {
-        if matches!(kind, EventKind::Mkdir | EventKind::Mknod | EventKind::Symlink) {
+        if matches!(
+            kind,
+            EventKind::Mkdir | EventKind::Mknod | EventKind::Symlink
+        ) {
             made(note, ctx, slot);
         }
         note.tell(ctx, slot);

@@ -144,7 +144,9 @@ impl Note {
     pub fn any(ctx: &impl EbpfContext) -> Option<&'static mut Self> {
         let thread = u64::from(ctx.tgid()) << 32 | u64::from(ctx.pid());
         // SAFETY: as in `begin`.
-        NOTE_MAP.get_ptr_mut(thread).map(|note| unsafe { &mut *note })
+        NOTE_MAP
+            .get_ptr_mut(thread)
+            .map(|note| unsafe { &mut *note })
     }
 
     /// Whether it is of this kind.
@@ -213,21 +215,15 @@ impl Note {
         caller.task.ids(&mut body.ids);
         body.mnt_ns = caller.task.mnt_ns();
         record.flag_if(true, flag::RESOLVED);
-        if let Some(at) = self.old_at.get() {
-            let path = record.path(Some(at));
-            body.old_dir_len = path.len;
-            record.flag_if(path.truncated, flag::PATH_TRUNCATED);
-        }
+        place(record, &self.old_at, &mut body.old_dir_len);
         body.old_len = name(record, &self.old_name);
         record.watch(true);
-        if let Some(at) = self.new_at.get() {
-            if *first(&self.new_name) != 0 {
-                record.meet(at.dentry);
-            }
-            let path = record.path(Some(at));
-            body.new_dir_len = path.len;
-            record.flag_if(path.truncated, flag::PATH_TRUNCATED);
+        if *first(&self.new_name) != 0
+            && let Some(at) = self.new_at.get()
+        {
+            record.meet(at.dentry);
         }
+        place(record, &self.new_at, &mut body.new_dir_len);
         body.directory = record.directory();
         body.new_len = name(record, &self.new_name);
         let detail = record.kernel_string::<STRING_BYTES>(self.detail as *const u8);
@@ -245,6 +241,17 @@ impl Note {
     pub fn end(ctx: &impl EbpfContext) {
         let thread = u64::from(ctx.tgid()) << 32 | u64::from(ctx.pid());
         let _gone = NOTE_MAP.remove(thread);
+    }
+}
+
+/// Appends the path of a place, if there is one. A function of its own, so that the verifier comes out of
+/// it with one state, whatever there was.
+#[inline(never)]
+fn place(record: Record, at: &At, len: &mut u16) {
+    if let Some(at) = at.get() {
+        let path = record.path(Some(at));
+        *len = path.len;
+        record.flag_if(path.truncated, flag::PATH_TRUNCATED);
     }
 }
 
