@@ -158,12 +158,11 @@ functions! {
     Rename = 0, "vfs_rename", "new_dentry";
     Link = 1, "vfs_link", "new_dentry";
     Unlink = 2, "vfs_unlink", "dentry";
-    Rmdir = 3, "vfs_rmdir", "dentry";
-    Mkdir = 4, "vfs_mkdir", "dentry";
-    Mknod = 5, "vfs_mknod", "dentry";
-    Create = 6, "vfs_create", "dentry";
-    Symlink = 7, "vfs_symlink", "dentry";
-    NotifyChange = 8, "notify_change", "dentry";
+    Mkdir = 3, "vfs_mkdir", "dentry";
+    Mknod = 4, "vfs_mknod", "dentry";
+    Create = 5, "vfs_create", "dentry";
+    Symlink = 6, "vfs_symlink", "dentry";
+    NotifyChange = 7, "notify_change", "dentry";
 }
 
 /// How many [`Function`]s there are.

@@ -152,8 +152,8 @@ probes! {
         "removed names", "vfs_unlink_missed";
     SLOT_PATH_RMDIR = 43, "path_rmdir", lsm, Fentry ["security_path_rmdir"], optional,
         "removed directories", "path_rmdir_missed";
-    SLOT_VFS_RMDIR = 7, "vfs_rmdir", lsm, Fexit ["vfs_rmdir"], optional,
-        "removed directories", "vfs_rmdir_missed";
+    SLOT_D_DELETE = 7, "d_delete", lsm, Fentry ["d_delete"], optional,
+        "removed directories", "d_delete_missed";
     SLOT_PATH_MKDIR = 44, "path_mkdir", lsm, Fentry ["security_path_mkdir"], optional,
         "new directories", "path_mkdir_missed";
     SLOT_VFS_MKDIR = 8, "vfs_mkdir", lsm, Fexit ["vfs_mkdir"], optional,

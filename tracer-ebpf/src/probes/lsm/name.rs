@@ -2,15 +2,15 @@
 //!
 //! Each is a pair (see [`note`](super::note)). The first half is `security_path_*`, from fs/namei.c: the
 //! directories are locked and the names looked up, nothing has been checked or done. The second is the
-//! end of `vfs_*`, same file, with the result of the file system.
+//! end of `vfs_*`, same file, with the result of the file system; for rmdir what comes of its success.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 use tracer_common::event::EventKind;
 use tracer_common::probe::{
-    SLOT_VFS_CREATE, SLOT_VFS_LINK, SLOT_VFS_MKDIR, SLOT_VFS_MKNOD, SLOT_VFS_RENAME,
-    SLOT_VFS_RMDIR, SLOT_VFS_SYMLINK, SLOT_VFS_UNLINK,
+    SLOT_D_DELETE, SLOT_VFS_CREATE, SLOT_VFS_LINK, SLOT_VFS_MKDIR, SLOT_VFS_MKNOD, SLOT_VFS_RENAME,
+    SLOT_VFS_SYMLINK, SLOT_VFS_UNLINK,
 };
 
 use super::note::Note;
@@ -126,12 +126,25 @@ pub fn vfs_unlink(ctx: FExitContext) -> i32 {
     0
 }
 
-/// `vfs_rmdir(..., dir, dentry, ...)`.
-#[fexit(function = "vfs_rmdir")]
-pub fn vfs_rmdir(ctx: FExitContext) -> i32 {
-    let (name, result) = (dentry!(ctx, Rmdir), result!(ctx, Rmdir));
-    end(&ctx, EventKind::Unlink, SLOT_VFS_RMDIR, name, result);
+/// `d_delete(dentry)`, fs/dcache.c, from `vfs_rmdir` where it succeeded. That one itself is part of its
+/// only caller on some kernels, where no program sees its end.
+#[fentry(function = "d_delete")]
+pub fn d_delete(ctx: FEntryContext) -> i32 {
+    deleted(&ctx);
     0
+}
+
+#[inline(always)]
+fn deleted(ctx: &FEntryContext) -> Option<()> {
+    let note = Note::any(ctx)?;
+    let is_same = note.is(EventKind::Unlink) && note.is_new(ctx.arg(0));
+    // A file's name is told by `vfs_unlink`, which comes here too.
+    if !is_same || note.body.call_flags != AT_REMOVEDIR {
+        return None;
+    }
+    note.tell(ctx, SLOT_D_DELETE);
+    Note::end(ctx);
+    Some(())
 }
 
 /// `security_path_mkdir(dir, dentry, mode)` from `do_mkdirat`.
