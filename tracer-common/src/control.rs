@@ -25,16 +25,30 @@ calls! {
     Write = 2;
     /// Writes to the descriptor that is its third argument: copy_file_range, splice.
     WriteThird = 3;
-    /// ioctl: clones into its first argument with `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`.
+    /// ioctl: clones into its first argument with `FICLONE`, `FICLONERANGE`.
     Ioctl = 4;
     /// mmap, mmap2
     Mmap = 5;
+    /// mmap of 32-bit x86, whose only argument points to the six.
+    OldMmap = 6;
+    /// truncate64(name, low, high), a size in two registers
+    Truncate64 = 7;
+    /// ftruncate64(descriptor, low, high)
+    Ftruncate64 = 8;
+    /// truncate64(name, nothing, low, high) of 32-bit ARM, where pairs begin at even registers
+    Truncate64Aligned = 9;
     /// rename(old, new)
     Rename = 10;
     /// renameat(dir, old, dir, new)
     Renameat = 11;
     /// renameat2(dir, old, dir, new, flags)
     Renameat2 = 36;
+    /// chown, lchown with users and groups of 16 bits
+    Chown16 = 37;
+    /// fchown with users and groups of 16 bits
+    Fchown16 = 38;
+    /// ftruncate64(descriptor, nothing, low, high) of 32-bit ARM
+    Ftruncate64Aligned = 39;
     /// link(old, new)
     Link = 12;
     /// linkat(dir, old, dir, new, flags)

@@ -138,6 +138,8 @@ pub mod flag {
 
 /// Bits of `file.f_mode` (include/linux/fs.h).
 pub mod fmode {
+    /// `FMODE_READ`
+    pub const READ: u32 = 0x1;
     /// `FMODE_WRITE`
     pub const WRITE: u32 = 0x2;
     /// `FMODE_CREATED`

@@ -267,10 +267,7 @@ macro_rules! drops {
             /// sum of these.
             #[must_use]
             pub const fn loses_record(self) -> bool {
-                matches!(
-                    self,
-                    Self::LifeRingFull | Self::FileRingFull | Self::FileQuota
-                )
+                crate::ledger::column(self).is_some()
             }
 
             /// Whether an event or a tag was lost, rather than one fact of an event.

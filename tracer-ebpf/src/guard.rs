@@ -26,6 +26,12 @@ static ROLE_MAP: HashMap<InodeKey, u32> = HashMap::with_max_entries(ROLE_INODES,
 #[map(name = "WRITTEN")]
 static WRITTEN_MAP: LruHashMap<InodeKey, Writer> = LruHashMap::with_max_entries(WRITTEN, 0);
 
+/// Last components of the names of those files, by hash: what a rename, link or chmod by anyone is
+/// held against, where it comes with a name and no file. Two names may share a hash: user space
+/// knows the paths.
+#[map(name = "WRITTEN_NAMES")]
+static NAME_MAP: LruHashMap<u32, u32> = LruHashMap::with_max_entries(WRITTEN, 0);
+
 /// Served and component directories. Written by user space, which resolves their names in each mount
 /// namespace.
 #[map(name = "DIRECTORIES")]
@@ -123,6 +129,21 @@ pub fn writer(file: &InodeKey, inode: Inode) -> Writer {
 #[inline(always)]
 pub fn is_written(inode: Inode) -> bool {
     inode.key().is_some_and(|key| writer(&key, inode).tgid != 0)
+}
+
+/// Notes the name of a file that a tagged process wrote, by the hash of its last component.
+#[inline(always)]
+pub fn named(hash: u32) {
+    if !is_written_name(hash) && NAME_MAP.insert(hash, 1, 0).is_err() {
+        output::dropped(Drop::WrittenMapFull);
+    }
+}
+
+/// Whether a file that a tagged process wrote may have a name with this hash.
+#[inline(always)]
+pub fn is_written_name(hash: u32) -> bool {
+    // SAFETY: the reference does not outlive the expression.
+    unsafe { NAME_MAP.get(hash) }.is_some()
 }
 
 /// Whether a directory is a served or component directory.

@@ -101,6 +101,16 @@ pub fn user_byte(at: *const u8) -> Option<u8> {
     if failed == 0 { Some(byte) } else { None }
 }
 
+/// Reads four bytes of the current process; zero where their page is not there.
+#[inline(always)]
+pub fn user_word(at: u64) -> u32 {
+    let mut word = 0_u32;
+    // SAFETY: the destination is four bytes of our stack; the helper checks the source, and fills what it
+    // cannot read with zeroes.
+    unsafe { bpf_probe_read_user((&raw mut word).cast(), 4, at as *const _) };
+    word
+}
+
 #[inline(always)]
 fn non_null(pointer: *const u8) -> Option<*const u8> {
     if pointer.is_null() {
@@ -122,6 +132,12 @@ macro_rules! pointers {
             #[inline(always)]
             pub fn new(address: *const u8) -> Option<Self> {
                 NonNull::new(address.cast_mut()).map(Self)
+            }
+
+            /// As a number, for a function that takes no pointers.
+            #[inline(always)]
+            pub fn number(self) -> u64 {
+                self.ptr() as u64
             }
 
             #[inline(always)]

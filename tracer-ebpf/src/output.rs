@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use tracer_common::event::{EventHeader, EventKind, VERSION};
+use tracer_common::ledger::{Ledger, Line, column};
 use tracer_common::limits::{
     FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
 };
@@ -22,6 +23,7 @@ use tracer_common::wire::Wire;
 
 use crate::guard;
 use crate::kernel::{Dentry, Mount, Path, Task, control};
+use crate::quota;
 
 #[map]
 static LIFE: RingBuf = RingBuf::with_byte_size(LIFE_RING_BYTES, 0);
@@ -32,10 +34,10 @@ static FILES: RingBuf = RingBuf::with_byte_size(FILE_RING_BYTES, 0);
 #[map(name = "DROPS")]
 static DROP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROPS, 0);
 
-/// How many records each program has made on each CPU, delivered or not. Together with what user space
-/// received and the drops that lose a record this is the ledger: nothing is lost without a count.
-#[map(name = "MADE")]
-static MADE_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
+/// How many records each program has made on each CPU, delivered or not, and how many of them it lost.
+/// One value, so that user space reads it whole.
+#[map(name = "LEDGER")]
+static LEDGER_MAP: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(1, 0);
 
 /// One slot per probe and CPU. Kernels whose tracepoints may be preempted still never run the same
 /// program twice at once on one CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c, counts a miss
@@ -57,6 +59,25 @@ struct Scratch {
     watch: u64,
     /// The nearest one that the last walk met.
     directory: InodeKey,
+    /// Whether any walk of this record met one.
+    watched: u64,
+    /// Bytes of the first name that the last walk wrote, and where it begins.
+    leaf: u64,
+    leaf_at: u64,
+    /// What the last look at a name found.
+    base: Base,
+}
+
+/// What is known of the last component of a name.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Base {
+    /// A hash of it.
+    pub hash: u32,
+    /// The name has a component before it.
+    pub slash: u16,
+    /// It has `.so` in it, as libraries have.
+    pub library: u16,
 }
 
 /// Which ring a record goes to.
@@ -68,11 +89,13 @@ pub enum Ring {
     Files,
 }
 
-/// Counts a loss.
+/// Counts a loss, other than of a record that has its number.
 #[inline(always)]
 pub fn dropped(reason: Drop) {
     if let Some(count) = DROP_COUNTS.get_ptr_mut(reason as u32) {
-        // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
+        // SAFETY: the pointer is this CPU's own counter, valid for the program's run. A program that
+        // interrupts another right here may hide a count of the other's; what the ledger rests on is
+        // counted apart (`lost`).
         unsafe { *count += 1 };
     }
     #[cfg(feature = "log")]
@@ -138,20 +161,43 @@ fn header_raw(kind: u16, caller: &Caller) -> EventHeader {
     }
 }
 
-/// The number of a record that is about to be handed over. A program is not run twice at once on one
-/// CPU, so its counter has one writer.
+/// The line of a program in this CPU's ledger. A program is not run twice at once on one CPU, so it
+/// has one writer.
+#[inline(always)]
+fn line(slot: u32) -> Option<*mut Line> {
+    let ledger = LEDGER_MAP.get_ptr_mut(0)?;
+    // SAFETY: the pointer is this CPU's own ledger, valid for the program's run, and the masked slot is
+    // one of its lines.
+    Some(unsafe {
+        (&raw mut (*ledger).lines)
+            .cast::<Line>()
+            .add((slot & (SLOTS - 1)) as usize)
+    })
+}
+
+/// The number of a record that is about to be handed over.
 #[inline(always)]
 fn number(slot: u32) -> u64 {
-    match MADE_COUNTS.get_ptr_mut(slot) {
-        Some(count) => {
-            // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
-            unsafe {
-                *count += 1;
-                *count
-            }
-        }
-        None => 0,
+    let Some(line) = line(slot) else {
+        return 0;
+    };
+    // SAFETY: as `line` says.
+    unsafe {
+        (*line).made += 1;
+        (*line).made
     }
+}
+
+/// Counts a record that is lost after it got its number, in the column of its reason.
+#[inline(always)]
+fn lost(slot: u32, reason: Drop) {
+    let (Some(line), Some(column)) = (line(slot), column(reason)) else {
+        return;
+    };
+    // SAFETY: as `line` says, and the column is one of the line's.
+    unsafe { *(&raw mut (*line).lost).cast::<u64>().add(column) += 1 };
+    #[cfg(feature = "log")]
+    diagnose(reason as u32);
 }
 
 /// Whether a record wakes the reader: an alert may hang on one of a server lineage; any other only
@@ -184,7 +230,7 @@ pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
             entry.write(Fixed { header, body });
             entry.submit(wake_up(&LIFE, header.tag));
         }
-        None => dropped(Drop::LifeRingFull),
+        None => lost(caller.slot, Drop::LifeRingFull),
     }
 }
 
@@ -218,6 +264,8 @@ impl Record {
         let record = Self(scratch);
         record.set_len(size_of::<EventHeader>() + size_of::<B>());
         record.watch(false);
+        // SAFETY: as in `len`.
+        unsafe { write_volatile(&raw mut (*scratch).watched, 0) };
         let at = scratch.cast::<EventHeader>();
         // SAFETY: the slot is larger than header and body together; both are eight-byte aligned in
         // it, as the header's size is a multiple of eight. It is written by nobody else during this
@@ -229,6 +277,19 @@ impl Record {
             body
         };
         Some((record, body))
+    }
+
+    /// Starts over with nothing in the scratch space of the caller's program, to look at names before it
+    /// is known whether there will be a record.
+    #[inline(always)]
+    pub fn blank(caller: &Caller) -> Option<Self> {
+        let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
+            dropped(Drop::NoScratch);
+            return None;
+        };
+        let record = Self(scratch);
+        record.set_len(0);
+        Some(record)
     }
 
     /// Whether the walks that follow look for watched directories.
@@ -246,6 +307,20 @@ impl Record {
     pub fn directory(self) -> InodeKey {
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).directory) }
+    }
+
+    /// Whether any walk of the record met a watched directory.
+    #[inline(always)]
+    fn is_watched(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).watched) != 0 }
+    }
+
+    /// The slot of the program, and so of the scratch space.
+    #[inline(always)]
+    fn slot(self) -> u64 {
+        // SAFETY: a slot begins with the header; otherwise as in `len`.
+        unsafe { read_volatile(&raw const (*self.0.cast::<EventHeader>()).slot).into() }
     }
 
     #[inline(always)]
@@ -307,22 +382,27 @@ impl Record {
             return;
         }
         let base = self.0.cast::<u8>();
+        let header = base.cast::<EventHeader>();
         // SAFETY: a slot begins with the header.
-        unsafe {
-            let header = base.cast::<EventHeader>();
+        let (slot, tag, boot_ns) = unsafe {
             (*header).tail_len = (len - fixed) as u32;
-            (*header).seq = number(u32::from((*header).slot));
-        }
+            let slot = u32::from((*header).slot);
+            (*header).seq = number(slot);
+            (slot, (*header).tag, (*header).boot_ns)
+        };
         let (map, reason) = match ring {
             Ring::Life => (&LIFE, Drop::LifeRingFull),
             Ring::Files => (&FILES, Drop::FileRingFull),
         };
+        if matches!(ring, Ring::Files) && !self.is_watched() && !quota::allows(tag.server, boot_ns)
+        {
+            lost(slot, Drop::FileQuota);
+            return;
+        }
         // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
         let bytes = unsafe { core::slice::from_raw_parts(base, len) };
-        // SAFETY: a slot begins with the header.
-        let tag = unsafe { (*base.cast::<EventHeader>()).tag };
         if map.output::<[u8]>(bytes, wake_up(map, tag)).is_err() {
-            dropped(reason);
+            lost(slot, reason);
         }
     }
 
@@ -342,7 +422,7 @@ impl Record {
             };
         };
         let start = self.len();
-        walk(self, path.dentry, path.mount);
+        walk(self.slot(), path.dentry.number(), path.mount.number());
         let complete = self.complete();
         if !complete {
             dropped(Drop::PathFault);
@@ -369,8 +449,38 @@ impl Record {
             unsafe {
                 write_volatile(&raw mut (*self.0).directory, key);
                 write_volatile(&raw mut (*self.0).watch, 0);
+                write_volatile(&raw mut (*self.0).watched, 1);
             }
         }
+    }
+
+    /// The last component of the path that the last walk wrote.
+    #[inline(always)]
+    pub fn leaf(self) -> Base {
+        // SAFETY: as in `len`.
+        let (at, len) = unsafe {
+            (
+                read_volatile(&raw const (*self.0).leaf_at),
+                read_volatile(&raw const (*self.0).leaf),
+            )
+        };
+        self.base(at, len)
+    }
+
+    /// The last component of the string that was written last, `written` bytes with its NUL.
+    #[inline(always)]
+    pub fn last(self, written: u16) -> Base {
+        self.base(
+            (self.len() as u64).wrapping_sub(written.into()),
+            written.into(),
+        )
+    }
+
+    #[inline(always)]
+    fn base(self, at: u64, len: u64) -> Base {
+        look(self.slot(), at, len);
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).base) }
     }
 
     /// Appends one name of the kernel's.
@@ -460,12 +570,29 @@ impl Record {
     }
 }
 
-/// The walk of [`Record::path`], a function of its own so that its stack is its own. What it found
-/// is in the scratch slot: see [`Scratch`].
+/// The walk of [`Record::path`]. What it found is in the scratch slot: see [`Scratch`].
+///
+/// A global function (`BTF_FUNC_GLOBAL`): the verifier goes through it once for each program, for any
+/// arguments, and not once more wherever it is called (`do_check_subprogs`, kernel/bpf/verifier.c).
+/// Its arguments can therefore be numbers only: the slot, and the addresses of a dentry and a mount.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
+extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
+    let (Some(scratch), Some(mut dentry), Some(mut mount)) = (
+        SCRATCH_MAP.get_ptr_mut(slot as u32),
+        Dentry::new(dentry as *const u8),
+        Mount::new(mount as *const u8),
+    ) else {
+        return 0;
+    };
+    let record = Record(scratch);
     let start = record.len();
     record.set_complete(false);
+    // SAFETY: as in `Record::len`.
+    unsafe {
+        write_volatile(&raw mut (*record.0).leaf, 0);
+        write_volatile(&raw mut (*record.0).leaf_at, start as u64);
+    }
     for _ in 0..PATH_STEPS {
         if Some(dentry) == mount.root() {
             let Some(parent) = mount.parent() else { break };
@@ -484,8 +611,16 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
             break;
         };
         record.meet(parent);
-        if record.len() > start + PATH_BYTES - NAME_BYTES || record.name(name).is_none() {
+        let at = record.len();
+        if at > start + PATH_BYTES - NAME_BYTES {
             break;
+        }
+        let Some(written) = record.name(name) else {
+            break;
+        };
+        if at == start {
+            // SAFETY: as in `Record::len`.
+            unsafe { write_volatile(&raw mut (*record.0).leaf, written.into()) };
         }
         if parent == dentry {
             // The root of no mount: a memfd, a pipe, a file of a detached mount.
@@ -497,4 +632,50 @@ fn walk(record: Record, mut dentry: Dentry, mut mount: Mount) {
     if record.len() == start && record.complete() {
         record.root();
     }
+    0
+}
+
+/// Looks at a name from its end, `len` bytes with its NUL at `at` of the scratch slot, as far as its
+/// last component goes. A global function as [`walk`] is, and what it found is in the slot.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
+    // FNV-1a, over the bytes from the last to the first.
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut three: u32 = 0;
+    // SAFETY: as in `Record::len`.
+    unsafe {
+        write_volatile(&raw mut (*record.0).base.slash, 0);
+        write_volatile(&raw mut (*record.0).base.library, 0);
+    }
+    for back in 0..NAME_BYTES as u64 {
+        // The NUL is not looked at.
+        if back + 2 > len {
+            break;
+        }
+        let place = at + len - 2 - back;
+        if place >= SCRATCH_BYTES as u64 {
+            break;
+        }
+        // SAFETY: `place` lies in the record's bytes, as just checked.
+        let byte = unsafe { read_volatile(record.0.cast::<u8>().add(place as usize)) };
+        if byte == b'/' {
+            // SAFETY: as in `Record::len`.
+            unsafe { write_volatile(&raw mut (*record.0).base.slash, 1) };
+            break;
+        }
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        three = (three << 8 | u32::from(byte)) & 0xff_ffff;
+        if three == u32::from_be_bytes([0, b'o', b's', b'.']) {
+            // SAFETY: as in `Record::len`.
+            unsafe { write_volatile(&raw mut (*record.0).base.library, 1) };
+        }
+    }
+    // SAFETY: as in `Record::len`.
+    unsafe { write_volatile(&raw mut (*record.0).base.hash, hash) };
+    0
 }

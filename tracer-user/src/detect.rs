@@ -21,7 +21,9 @@ use self::roles::Program;
 use self::written::Written;
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::docroot::{Added, Directories, Entry, Kind};
-use crate::event::{Change, Event, Exec, FileAccess, Payload, ProcessKey, is_inet, is_listening};
+use crate::event::{
+    Change, Event, Exec, FileAccess, FileId, Payload, ProcessKey, is_inet, is_listening,
+};
 use crate::lineage::Store;
 use crate::lineage::process::{Image, Process, Server};
 
@@ -89,6 +91,28 @@ impl Detector {
         if self.directories.add(entry) != Added::New {
             return Vec::new();
         }
+        self.judge_again(store)
+    }
+
+    /// Notes where a directory is, as the kernel identifies it, and judges again likewise.
+    pub fn place_directory(
+        &mut self,
+        store: &Store,
+        file: FileId,
+        entry: Entry,
+    ) -> Vec<(Event, Found)> {
+        if self.directories.place(file, entry) != Added::New {
+            return Vec::new();
+        }
+        self.judge_again(store)
+    }
+
+    /// Forgets where a directory was.
+    pub fn displace_directory(&mut self, file: FileId) {
+        self.directories.displace(file);
+    }
+
+    fn judge_again(&mut self, store: &Store) -> Vec<(Event, Found)> {
         let undecided = std::mem::take(&mut self.undecided);
         let mut all = Vec::new();
         for event in undecided {

@@ -224,6 +224,19 @@ pub struct Exec {
     pub writer: Option<Writer>,
 }
 
+impl Exec {
+    /// What it runs as.
+    #[must_use]
+    pub const fn credentials(&self) -> Credentials {
+        Credentials {
+            ids: self.ids,
+            cap_effective: self.cap_effective,
+            cap_permitted: self.cap_permitted,
+            user_ns: self.ns.user,
+        }
+    }
+}
+
 /// A file on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FileId {

@@ -3,6 +3,7 @@
 //! A process stays while it lives, while any descendant lives, and for a grace time after. The
 //! number kept is bounded; what the bound pushed out or refused is counted.
 
+mod link;
 pub mod process;
 
 use std::collections::{HashMap, VecDeque};
@@ -49,12 +50,15 @@ pub struct StoreStats {
 /// All processes.
 pub struct Store {
     processes: HashMap<ProcessKey, Process>,
-    /// How many processes of the store each one created, itself in the store or not.
+    /// How many processes of the store each one created, itself in the store or not; one more where it
+    /// is kept beyond its end.
     children: HashMap<ProcessKey, usize>,
     /// The process that holds a number now.
     current: HashMap<u32, ProcessKey>,
     /// Ended processes in the order they ended, with when.
     ended: VecDeque<(u64, ProcessKey)>,
+    /// Processes that are kept beyond their end, in the order they were first.
+    kept: VecDeque<ProcessKey>,
     max: usize,
     stats: StoreStats,
 }
@@ -68,6 +72,7 @@ impl Store {
             children: HashMap::new(),
             current: HashMap::new(),
             ended: VecDeque::new(),
+            kept: VecDeque::new(),
             max,
             stats: StoreStats::default(),
         }
@@ -138,12 +143,23 @@ impl Store {
                     self.listen(meta, socket.socket.local_port, retag);
                 }
             }
-            Payload::File(_)
-            | Payload::Change(_)
+            Payload::File(file) => {
+                self.used(meta, payload.ids());
+                self.file(meta, file, retag);
+            }
+            Payload::Trace(trace) => {
+                self.used(meta, payload.ids());
+                self.trace(meta, trace, retag);
+            }
+            Payload::Credentials(credentials) => {
+                self.used(meta, payload.ids());
+                if let Some(process) = self.get_mut(meta.subject) {
+                    process.credentials = Some(*credentials);
+                }
+            }
+            Payload::Change(_)
             | Payload::ExecFailed(_)
-            | Payload::Credentials(_)
             | Payload::Namespace(_)
-            | Payload::Trace(_)
             | Payload::Comm(_) => self.used(meta, payload.ids()),
         }
         self.collect(meta.boot_ns);
@@ -210,31 +226,30 @@ impl Store {
             retag.push(Retag::Set(fork.child.tgid, tag));
         }
         let child = Process {
-            key: fork.child,
-            start_boot_ns: fork.child_start_boot_ns,
-            origin: Origin::Witnessed,
             creator: Some(meta.subject),
             parent: Some(fork.parent),
             vpid: fork.vpid,
+            pid_ns: fork.pid_ns,
             inherited: inherited.len(),
             images: inherited,
             ids: Some(fork.ids),
-            tag,
-            ports: Vec::new(),
-            ended: None,
-            alerted: Vec::new(),
+            credentials: creator.credentials,
+            ..Process::new(fork.child, fork.child_start_boot_ns, Origin::Witnessed, tag)
         };
         self.insert(child);
     }
 
     fn exec(&mut self, meta: &Meta, exec: &Exec, retag: &mut Vec<Retag>) {
         self.subject(meta);
+        self.executes(meta, exec, retag);
         let server = roles::by_exec(exec);
         let Some(process) = self.get_mut(meta.subject) else {
             return;
         };
         process.vpid = exec.ns.vpid;
+        process.pid_ns = exec.ns.pid;
         process.ids = Some(exec.ids);
+        process.credentials = Some(exec.credentials());
         process.parent = Some(exec.parent);
         process.tag.roles |= meta.tag.roles;
         if meta.tag.is_server_lineage() {
@@ -301,19 +316,14 @@ impl Store {
             return;
         }
         self.insert(Process {
-            key: meta.subject,
-            start_boot_ns: meta.start_boot_ns,
-            origin: Origin::Observed,
             creator: parent,
             parent,
             vpid: exec.ns.vpid,
+            pid_ns: exec.ns.pid,
             images: vec![image],
-            inherited: 0,
             ids: Some(exec.ids),
-            tag,
-            ports: Vec::new(),
-            ended: None,
-            alerted: Vec::new(),
+            credentials: Some(exec.credentials()),
+            ..Process::new(meta.subject, meta.start_boot_ns, Origin::Observed, tag)
         });
     }
 
@@ -345,21 +355,8 @@ impl Store {
         if self.processes.contains_key(&meta.subject) {
             return;
         }
-        self.insert(Process {
-            key: meta.subject,
-            start_boot_ns: meta.start_boot_ns,
-            origin: Origin::Inferred,
-            creator: None,
-            parent: None,
-            vpid: 0,
-            images: Vec::new(),
-            inherited: 0,
-            ids: None,
-            tag: meta.tag,
-            ports: Vec::new(),
-            ended: None,
-            alerted: Vec::new(),
-        });
+        let (key, start) = (meta.subject, meta.start_boot_ns);
+        self.insert(Process::new(key, start, Origin::Inferred, meta.tag));
     }
 
     fn insert(&mut self, mut process: Process) {
@@ -373,7 +370,9 @@ impl Store {
                 known.start_boot_ns = process.start_boot_ns;
                 known.parent = process.parent;
                 known.vpid = process.vpid;
+                known.pid_ns = process.pid_ns;
                 known.ids = known.ids.or(process.ids);
+                known.credentials = known.credentials.or(process.credentials);
                 known.tag.roles |= process.tag.roles;
                 known.images.retain(|image| !image.observed);
                 known.inherited = process.images.len();
@@ -414,10 +413,14 @@ impl Store {
         }
         if let Some(old) = old {
             self.forget_child(old);
-            if let Some(ended) = self.get(old).and_then(|process| process.ended) {
-                // It may have waited for nothing but this child.
-                self.ended.push_front((ended.boot_ns, old));
-            }
+            self.reconsider(old);
+        }
+    }
+
+    /// Looks again at an ended process that may have waited for nothing but what has just gone.
+    fn reconsider(&mut self, key: ProcessKey) {
+        if let Some(ended) = self.get(key).and_then(|process| process.ended) {
+            self.ended.push_front((ended.boot_ns, key));
         }
     }
 
@@ -441,17 +444,21 @@ impl Store {
         }
     }
 
-    /// Makes room by removing the process that ended first, grace or not. False where every
-    /// process lives or has a living descendant.
+    /// Makes room by removing the process that ended first, grace or not, and those that are kept
+    /// beyond their end last. False where every process lives or has a living descendant.
     fn evict(&mut self) -> bool {
-        while let Some((_, key)) = self.ended.pop_front() {
-            let removed = self.remove_if_leaf(key, u64::MAX);
-            if removed > 0 {
-                self.stats.evicted += removed;
-                return true;
+        loop {
+            while let Some((_, key)) = self.ended.pop_front() {
+                let removed = self.remove_if_leaf(key, u64::MAX);
+                if removed > 0 {
+                    self.stats.evicted += removed;
+                    return true;
+                }
+            }
+            if !self.let_go() {
+                return false;
             }
         }
-        false
     }
 
     /// Removes an ended process without children in the store, then its creators the same way. One

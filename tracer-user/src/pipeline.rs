@@ -13,7 +13,7 @@ use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, Process
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Payload, ProcessKey, decode};
+use crate::event::{Event, Meta, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Origin, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
@@ -116,6 +116,12 @@ impl Pipeline {
                     self.raise(&event, found);
                 }
             }
+            Input::DirectoryAt { file, entry } => {
+                for (event, found) in self.detector.place_directory(&self.store, file, entry) {
+                    self.raise(&event, found);
+                }
+            }
+            Input::DirectoryLeft(file) => self.detector.displace_directory(file),
             Input::Record(bytes) => match decode(&bytes) {
                 Ok(event) => {
                     if let Some(event) = self.order.push(event) {
@@ -186,13 +192,17 @@ impl Pipeline {
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
             ("directories", self.detector.directories().len() as u64),
+            (
+                "directories_by_identity",
+                self.detector.directories().placed() as u64,
+            ),
             ("directories_refused", self.detector.directories().refused()),
         ]
     }
 
     fn event(&mut self, event: &Event) {
         self.totals.events += 1;
-        if self.is_repeated_end(event) {
+        if self.is_repeated_end(event) || self.is_no_change(event) {
             return;
         }
         let mut retag = Vec::new();
@@ -216,6 +226,16 @@ impl Pipeline {
                 .store
                 .get(event.meta.subject)
                 .is_some_and(|process| process.ended.is_some())
+    }
+
+    /// A call that sets users or capabilities to what they are, as each thread of a process does after
+    /// the first.
+    fn is_no_change(&self, event: &Event) -> bool {
+        matches!(&event.payload, Payload::Credentials(credentials)
+            if self
+                .store
+                .get(event.meta.subject)
+                .is_some_and(|process| process.credentials.as_ref() == Some(credentials)))
     }
 
     fn raise(&mut self, event: &Event, found: Found) {
@@ -380,20 +400,16 @@ impl Pipeline {
             | Payload::Trace(_)
             | Payload::Comm(_) => None,
         };
+        let Meta {
+            subject,
+            start_boot_ns,
+            tag,
+            ..
+        } = event.meta;
         self.view(&Process {
-            key: event.meta.subject,
-            start_boot_ns: event.meta.start_boot_ns,
-            origin: Origin::Inferred,
-            creator: None,
-            parent: None,
-            vpid: 0,
             ids: image.as_ref().map(|image| image.exec.ids),
             images: image.into_iter().collect(),
-            inherited: 0,
-            tag: event.meta.tag,
-            ports: Vec::new(),
-            ended: None,
-            alerted: Vec::new(),
+            ..Process::new(subject, start_boot_ns, Origin::Inferred, tag)
         })
     }
 

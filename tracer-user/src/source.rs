@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::alert::HostFacts;
 use crate::enrich::docroot::Entry;
+use crate::event::FileId;
 
 /// One thing that the pipeline learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub enum Input {
     },
     /// A directory that a server serves or loads from, found in its configuration.
     Directory(Entry),
+    /// Where such a directory is, as the kernel identifies it.
+    DirectoryAt {
+        /// The directory.
+        file: FileId,
+        /// The entry that leads there.
+        entry: Entry,
+    },
+    /// No entry leads to this directory any more.
+    DirectoryLeft(FileId),
     /// A record of a ring or of the snapshot.
     Record(Bytes),
     /// Every process that ran at start-up has been given.

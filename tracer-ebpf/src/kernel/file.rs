@@ -27,12 +27,6 @@ impl Path {
 }
 
 impl Dentry {
-    /// The address, to be kept where only numbers are.
-    #[inline(always)]
-    pub fn bits(self) -> u64 {
-        self.ptr() as u64
-    }
-
     /// `d_parent`: itself at a root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
@@ -65,12 +59,6 @@ impl Dentry {
 }
 
 impl Mount {
-    /// The address, to be kept where only numbers are.
-    #[inline(always)]
-    pub fn bits(self) -> u64 {
-        self.ptr() as u64
-    }
-
     /// `real_mount()`, fs/mount.h.
     #[inline(always)]
     fn around(vfsmount: *const u8) -> Option<Self> {
@@ -198,6 +186,30 @@ impl Inode {
     #[inline(always)]
     pub fn size(self) -> u64 {
         member!(self.ptr(), inode_size).unwrap_or(0)
+    }
+
+    /// Whether its file system holds no data of its own: what is written there goes to the kernel,
+    /// and the numbers of its files are used again at once. Not one that the kernel does not tell.
+    #[inline(always)]
+    pub fn is_pseudo(self) -> bool {
+        let sb: Option<*const u8> = member!(self.ptr(), inode_sb);
+        let magic: Option<u64> = sb.and_then(|sb| member!(sb, sb_magic));
+        // include/uapi/linux/magic.h
+        matches!(
+            magic,
+            Some(
+                0x9fa0              // PROC_SUPER_MAGIC
+                | 0x6265_6572       // SYSFS_MAGIC
+                | 0x0027_e0eb       // CGROUP_SUPER_MAGIC
+                | 0x6367_7270       // CGROUP2_SUPER_MAGIC
+                | 0x6462_6720       // DEBUGFS_MAGIC
+                | 0x7472_6163       // TRACEFS_MAGIC
+                | 0x7363_6673       // SECURITYFS_MAGIC
+                | 0xf97c_ff8c       // SELINUX_MAGIC
+                | 0x1980_0202       // MQUEUE_MAGIC, ipc/mqueue.c
+                | 0x6265_6570 // CONFIGFS_MAGIC, fs/configfs/mount.c
+            )
+        )
     }
 
     #[inline(always)]

@@ -1,11 +1,75 @@
 //! Files that server lineages open, write and map: told by the file that the kernel has in hand.
+//!
+//! [`open`], [`received`] and [`map`] are what any tier calls with a file; only [`done`] knows system
+//! calls. Refuses to go by a string of the caller.
 
-use tracer_common::event::{EventKind, FileBody, flag, fmode};
+use tracer_common::control::Call;
+use tracer_common::event::{EventKind, FileBody, access, flag, fmode};
 use tracer_common::probe::Drop;
+use tracer_common::tag::{InodeKey, Writer};
 
+use super::syscall::Syscall;
 use crate::guard;
-use crate::kernel::File;
+use crate::kernel::{self, File, Inode};
 use crate::output::{self, Caller, Record, Ring};
+
+/// `FICLONE` and `FICLONERANGE`, include/uapi/linux/fs.h; the same for 32-bit callers.
+const FICLONE: u32 = 0x4004_9409;
+const FICLONERANGE: u32 = 0x4020_940d;
+
+/// Bit of the kinds of mapping that share what is written with the file: `MAP_SHARED` 1 and
+/// `MAP_SHARED_VALIDATE` 3, not `MAP_PRIVATE` 2 (include/uapi/linux/mman.h).
+const MAP_SHARED: u64 = 1;
+
+/// Whether a call is one of those below.
+#[inline(always)]
+pub fn is_use(call: &Syscall) -> bool {
+    call.code >= Call::Open.code() && call.code <= Call::OldMmap.code()
+}
+
+/// A call that succeeded and has to do with a descriptor: one that it gave, or one that it was given.
+#[inline(always)]
+pub fn done(caller: &Caller, call: &Syscall) {
+    let mut protection = call.arg::<2>();
+    let mut flags = call.arg::<3>();
+    let fd = if call.is(Call::Open) {
+        call.result as u32
+    } else if call.is(Call::WriteThird) {
+        call.arg::<2>() as u32
+    } else if call.is(Call::Mmap) {
+        call.arg::<4>() as u32
+    } else if call.is(Call::OldMmap) {
+        // `struct mmap_arg_struct32`, arch/x86/kernel/sys_ia32.c: address, length, then these.
+        let words = call.arg::<0>();
+        protection = kernel::user_word(words.wrapping_add(8)).into();
+        flags = kernel::user_word(words.wrapping_add(12)).into();
+        kernel::user_word(words.wrapping_add(16))
+    } else {
+        call.arg::<0>() as u32
+    };
+    if call.is(Call::Ioctl) {
+        let request = call.arg::<1>() as u32;
+        if request != FICLONE && request != FICLONERANGE {
+            return;
+        }
+    }
+    let mapped = call.is(Call::Mmap) || call.is(Call::OldMmap);
+    let Some(file) = caller.task.file(fd) else {
+        // An anonymous mapping has none; else another thread closed it since.
+        if !mapped {
+            output::dropped(Drop::FileFault);
+        }
+        return;
+    };
+    let told = if call.is(Call::Open) {
+        opening(caller, file)
+    } else if mapped {
+        mapping(caller, file, protection, flags)
+    } else {
+        writing(file)
+    };
+    say(caller, file, told);
+}
 
 /// A descriptor that an open has just given. The path the caller passed may have been a link,
 /// relative, or rewritten since. Between the descriptor's installation and here another thread can
@@ -19,69 +83,183 @@ pub fn opened(caller: &Caller, fd: u32) {
     open(caller, file);
 }
 
-/// A file that is open, for writing or just created, or else not told.
+/// A file that is open: told where it is for writing or just created, or where it is for reading and a
+/// server's lineage wrote it.
 #[inline(always)]
 pub fn open(caller: &Caller, file: File) {
-    if file.mode() & (fmode::WRITE | fmode::CREATED) == 0 || !file.is_regular() {
-        return;
-    }
-    if tell(caller, EventKind::Open, file, 0).is_none() {
-        output::dropped(Drop::FileFault);
-    }
+    say(caller, file, opening(caller, file));
 }
 
-/// A file that was handed over.
+/// A file that the caller was given, open already: told where it can be written and no server's lineage
+/// wrote it yet, for then nobody opened it that would have been told.
 #[inline(always)]
 pub fn received(caller: &Caller, file: File) {
-    if file.mode() & fmode::WRITE == 0 || !file.is_regular() {
-        return;
+    say(caller, file, writing(file));
+}
+
+/// A file that is mapped, with the protection (`PROT_*`) and the flags (`MAP_*`) of mmap(2).
+#[inline(always)]
+pub fn map(caller: &Caller, file: File, protection: u64, flags: u64) {
+    say(caller, file, mapping(caller, file, protection, flags));
+}
+
+/// What was done with a file, where it is to be told.
+#[derive(Clone, Copy)]
+struct Use {
+    kind: EventKind,
+    access: u32,
+}
+
+/// What is known of a regular file before anything is told.
+struct Known {
+    key: InodeKey,
+    writer: Writer,
+}
+
+/// Nothing of what is no regular file, or lies where no data is kept.
+#[inline(always)]
+fn known(file: File) -> Option<Known> {
+    let inode = file.inode()?;
+    if !file.is_regular() || inode.is_pseudo() {
+        return None;
     }
-    if tell(caller, EventKind::Write, file, 0).is_none() {
+    let key = inode.key()?;
+    let writer = guard::writer(&key, inode);
+    Some(Known { key, writer })
+}
+
+#[inline(always)]
+fn opening(caller: &Caller, file: File) -> Option<Use> {
+    if file.mode() & (fmode::WRITE | fmode::CREATED) != 0 {
+        // Those of `/proc` too: another process's memory is among them.
+        return if file.is_regular() {
+            Use::of(EventKind::Open)
+        } else {
+            None
+        };
+    }
+    if !caller.tag.is_server_lineage() || file.mode() & fmode::READ == 0 {
+        return None;
+    }
+    match known(file) {
+        Some(known) if known.writer.tgid != 0 => Use::of(EventKind::Read),
+        _ => None,
+    }
+}
+
+/// Through a descriptor that a server's lineage opened for writing it wrote already: the open was told.
+#[inline(always)]
+fn writing(file: File) -> Option<Use> {
+    if file.mode() & fmode::WRITE == 0 {
+        return None;
+    }
+    match known(file) {
+        Some(known) if known.writer.tgid == 0 => Use::of(EventKind::Write),
+        _ => None,
+    }
+}
+
+/// What is shared and open for writing may be written whatever the protection is now: mprotect(2) can
+/// raise it.
+#[inline(always)]
+fn mapping(caller: &Caller, file: File, protection: u64, flags: u64) -> Option<Use> {
+    let writes = flags & MAP_SHARED != 0 && file.mode() & fmode::WRITE != 0;
+    let executes = protection & u64::from(access::EXEC) != 0;
+    if !writes && !executes {
+        return None;
+    }
+    let Some(known) = known(file) else {
+        return None;
+    };
+    let mut access = 0;
+    if writes && known.writer.tgid == 0 {
+        access |= access::WRITE;
+    }
+    if executes && (known.writer.tgid != 0 || is_program(caller, file, &known.key)) {
+        access |= access::EXEC;
+    }
+    if access == 0 {
+        return None;
+    }
+    Some(Use {
+        kind: EventKind::Map,
+        access,
+    })
+}
+
+/// Whether a file is neither a library by its name nor what the process runs anyway: what is left is
+/// the program that a loader was told to run, whatever the link it was named by.
+#[inline(always)]
+fn is_program(caller: &Caller, file: File, key: &InodeKey) -> bool {
+    let own = caller.task.exe().and_then(|exe| exe.inode());
+    if own.and_then(Inode::key) == Some(*key) {
+        return false;
+    }
+    let name = file.path().and_then(|path| path.dentry.name());
+    let (Some(name), Some(record)) = (name, Record::blank(caller)) else {
+        return true;
+    };
+    match record.name(name) {
+        Some(written) => record.last(written).library == 0,
+        None => true,
+    }
+}
+
+impl Use {
+    #[inline(always)]
+    fn of(kind: EventKind) -> Option<Self> {
+        Some(Self { kind, access: 0 })
+    }
+}
+
+#[inline(always)]
+fn say(caller: &Caller, file: File, told: Option<Use>) {
+    if let Some(told) = told
+        && tell(caller, told, file).is_none()
+    {
         output::dropped(Drop::FileFault);
     }
 }
 
-/// A file that is mapped.
+/// Tells of a file, and remembers who wrote it. What is done by no server's lineage is told only in
+/// watched directories, and of what such a lineage wrote.
 #[inline(always)]
-pub fn map(caller: &Caller, file: File, prot: u64, flags: u64) {
-    // MAP_SHARED
-    if flags & 1 == 0 || file.mode() & fmode::WRITE == 0 || !file.is_regular() {
-        return;
-    }
-    if tell(caller, EventKind::Map, file, prot as u32 & 6).is_none() {
-        output::dropped(Drop::FileFault);
-    }
-}
-
-/// Tells of a file, and remembers who wrote it.
-#[inline(always)]
-fn tell(caller: &Caller, kind: EventKind, file: File, access: u32) -> Option<()> {
+fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     let inode = file.inode()?;
     let key = inode.key()?;
     let f_mode = file.mode();
-    let (record, body) = Record::start::<FileBody>(kind, caller)?;
+    let is_tagged = caller.tag.is_server_lineage();
+    let (record, body) = Record::start::<FileBody>(told.kind, caller)?;
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
     let body = unsafe { &mut *body };
     body.file = key;
     body.generation = inode.generation();
-    body.writer = guard::wrote(caller, &key, inode);
     body.size = inode.size();
     body.mnt_ns = caller.task.mnt_ns();
     body.f_mode = f_mode;
     body.f_flags = file.flags();
-    body.access = access;
+    body.access = told.access;
     body.uid = inode.uid();
     body.gid = inode.gid();
     body.nlink = inode.nlink();
     body.mode = inode.mode();
     caller.task.ids(&mut body.ids);
+    body.writer = guard::writer(&key, inode);
     record.flag_if(f_mode & fmode::CREATED != 0, flag::CREATED);
     record.watch(true);
     let path = record.path(file.path());
     body.path_len = path.len;
     body.directory = record.directory();
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
+    if !is_tagged {
+        if body.directory == InodeKey::ZERO && body.writer.tgid == 0 {
+            return Some(());
+        }
+    } else if f_mode & (fmode::WRITE | fmode::CREATED) != 0 && !inode.is_pseudo() {
+        guard::wrote(caller, &key, inode);
+        guard::named(record.leaf().hash);
+    }
     record.finish::<FileBody>(Ring::Files);
     Some(())
 }

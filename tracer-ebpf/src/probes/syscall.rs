@@ -83,7 +83,14 @@ impl Syscall {
     /// One of its six arguments, as the caller left it in the register.
     #[inline(always)]
     pub fn arg<const N: usize>(&self) -> u64 {
-        self.registers.at(setting!(self.abi, arg[N]))
+        self.registers.at(setting!(self.abi, arg[N])) & self.abi.mask()
+    }
+
+    /// Whether it returned an error (`IS_ERR_VALUE`, include/linux/err.h): the address that an mmap(2)
+    /// gave may be negative as a number too.
+    #[inline(always)]
+    pub fn failed(&self) -> bool {
+        self.result as u64 > -4096_i64 as u64
     }
 
     /// Whether it is this call.
@@ -96,11 +103,11 @@ impl Syscall {
 /// Each family is asked once and knows its own calls, so that its body is there once.
 #[inline(always)]
 fn dispatch(caller: &Caller, call: &Syscall) {
-    if call.result < 0 {
+    if call.failed() {
         return;
     }
-    if call.is(Call::Open) {
-        file::opened(caller, call.result as u32);
+    if file::is_use(call) {
+        file::done(caller, call);
     } else if change::is_change(call) {
         change::done(caller, call);
     }
@@ -128,6 +135,14 @@ impl Abi {
     #[inline(always)]
     fn flags(self) -> u16 {
         (self.0 as u16) * flag::COMPAT
+    }
+
+    /// The bits of a register that count: the kernel does not look at the upper half of one that came by
+    /// the 32-bit convention, and neither may we (`SC_IA32_REGS_TO_ARGS`,
+    /// arch/x86/include/asm/syscall_wrapper.h).
+    #[inline(always)]
+    fn mask(self) -> u64 {
+        u64::MAX >> (self.0 * 32)
     }
 
     /// What a number means in this convention: a [`Call`], or zero.

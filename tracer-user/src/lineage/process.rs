@@ -6,7 +6,7 @@ use tracer_common::event::Ids;
 use tracer_common::tag::{Role, Tag};
 
 use crate::alert::Severity;
-use crate::event::{Exec, ProcessKey};
+use crate::event::{Credentials, Exec, ProcessKey};
 
 /// How the agent knows of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,38 @@ pub struct Ended {
     pub status: u32,
 }
 
+/// How a process that no server created came to a server's tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// It executed a file that a server's lineage wrote.
+    File,
+    /// A server's lineage reached into it: ptrace(2), process_vm_writev(2), `/proc/PID/mem`.
+    Trace,
+}
+
+impl Via {
+    /// The word in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// What connects a process to a lineage that it was not born into. The first such cause stays: it is
+/// the one that the tag came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Who wrote the file, or reached in.
+    pub from: ProcessKey,
+    /// How.
+    pub via: Via,
+    /// When the process was executed or reached into, nanoseconds since boot.
+    pub boot_ns: u64,
+}
+
 /// A process of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -77,6 +109,8 @@ pub struct Process {
     pub parent: Option<ProcessKey>,
     /// Its pid in its own pid namespace; zero where unknown.
     pub vpid: u32,
+    /// That namespace, inode number; zero where unknown.
+    pub pid_ns: u32,
     /// Programs it ran, in time order. A process that never called execve runs its creator's:
     /// the first is then inherited.
     pub images: Vec<Image>,
@@ -84,8 +118,15 @@ pub struct Process {
     pub inherited: usize,
     /// Users and groups as last told: a worker that began as root has changed them since.
     pub ids: Option<Ids>,
+    /// Users, groups and capabilities as last told in full, which tells a change from a repetition.
+    pub credentials: Option<Credentials>,
     /// Descent from a server.
     pub tag: Tag,
+    /// What else than its birth the tag came by.
+    pub link: Option<Link>,
+    /// Whether it is kept beyond its end, as one of the latest that wrote files: who executes one of
+    /// these hours later leads back to it.
+    pub kept: bool,
     /// Ports it listens on, in the order they were opened.
     pub ports: Vec<u16>,
     /// How it ended; `None` while it lives.
@@ -95,6 +136,30 @@ pub struct Process {
 }
 
 impl Process {
+    /// A process of which nothing but this is known.
+    #[must_use]
+    pub const fn new(key: ProcessKey, start_boot_ns: u64, origin: Origin, tag: Tag) -> Self {
+        Self {
+            key,
+            start_boot_ns,
+            origin,
+            creator: None,
+            parent: None,
+            vpid: 0,
+            pid_ns: 0,
+            images: Vec::new(),
+            inherited: 0,
+            ids: None,
+            credentials: None,
+            tag,
+            link: None,
+            kept: false,
+            ports: Vec::new(),
+            ended: None,
+            alerted: Vec::new(),
+        }
+    }
+
     /// The program it runs now.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {

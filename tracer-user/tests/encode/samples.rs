@@ -7,10 +7,10 @@ use tracer::alert::{
     Technique,
 };
 use tracer::event::{
-    Event, Exec, Exit, FileId, Fork, Listen, Meta, Open, Payload, ProcessKey, Rename,
+    Change, Event, Exec, Exit, FileAccess, FileId, Fork, Meta, Payload, ProcessKey, Socket,
 };
 use tracer::lineage::process::{Ended, Image, Origin, Server};
-use tracer_common::event::{FdInfo, Ids, Namespaces, fd_kind, flag};
+use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind, flag};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
 use uuid::Uuid;
@@ -102,7 +102,7 @@ fn shell() -> Sample {
     document.event.event.meta.tag = Tag {
         roles: Role::App.bit(),
         distance: 1,
-        reserved: 0,
+        ..Tag::ZERO
     };
     document.alert = Some(alert(
         &SHELL,
@@ -139,12 +139,10 @@ fn creation() -> Sample {
 /// php-fpm moves an upload into the served directory.
 fn rename_alert() -> Sample {
     let mut document = document(
-        Payload::Change(Box::new(Rename {
+        Payload::Change(Box::new(Change {
             old: b"/tmp/phpA1b2C3".to_vec(),
-            new: b"/var/www/html/a.phtml".to_vec(),
             flags: 1,
-            ids: www(),
-            mnt_ns: 4_026_531_841,
+            ..change(EventKind::Rename, b"/var/www/html/a.phtml".to_vec())
         })),
         worker(),
         vec![master(), systemd()],
@@ -180,7 +178,7 @@ fn fork() -> Sample {
             child_tag: Tag {
                 roles: Role::Web.bit() | Role::App.bit(),
                 distance: 1,
-                reserved: 0,
+                ..Tag::ZERO
             },
             parent: worker.key,
             vpid: 44,
@@ -231,12 +229,7 @@ fn listen() -> Sample {
     });
     node.ports = vec![3000, 8080];
     let document = document(
-        Payload::Socket(Listen {
-            port: 8080,
-            family: 2,
-            addr: four([127, 0, 0, 1]),
-            net_ns: 4_026_531_840,
-        }),
+        Payload::Socket(Box::new(listening(2, four([127, 0, 0, 1]), 8080))),
         node,
         vec![systemd()],
     );
@@ -246,12 +239,7 @@ fn listen() -> Sample {
 fn listen6() -> Sample {
     let java = exec("/usr/lib/jvm/bin/java", &["java", "-jar", "app.jar"]);
     let document = document(
-        Payload::Socket(Listen {
-            port: 8443,
-            family: 10,
-            addr: [0; 16],
-            net_ns: 4_026_531_840,
-        }),
+        Payload::Socket(Box::new(listening(10, [0; 16], 8443))),
         view(951, 63 * SECOND, Some(image(&java, 63 * SECOND))),
         vec![systemd()],
     );
@@ -316,12 +304,10 @@ fn hostile() -> Sample {
 /// A rename between hostile names: a plain event.
 fn hostile_path() -> Sample {
     let document = document(
-        Payload::Change(Box::new(Rename {
+        Payload::Change(Box::new(Change {
             old: b"/tmp/\xe9\n2026-01-02T03:05:15.129Z  forged(1) line".to_vec(),
-            new: b"/var/www/\"\x1b[1A\\n.p\xfeh".to_vec(),
             flags: 2,
-            ids: www(),
-            mnt_ns: 4_026_531_841,
+            ..change(EventKind::Rename, b"/var/www/\"\x1b[1A\\n.p\xfeh".to_vec())
         })),
         view(908, 62 * SECOND, None),
         vec![worker(), master(), systemd()],
@@ -496,10 +482,8 @@ fn sample(name: &'static str, document: Document) -> Sample {
 
 fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView>) -> Document {
     process.ids = match &payload {
-        Payload::File(open) => Some(open.ids),
-        Payload::Change(rename) => Some(rename.ids),
-        Payload::Exec(exec) | Payload::Observed(exec) => Some(exec.ids),
-        Payload::Fork(_) | Payload::Exit(_) | Payload::Socket(_) => process.ids,
+        Payload::Fork(_) => process.ids,
+        told => told.ids().or(process.ids),
     };
     Document {
         event: EnrichedEvent {
@@ -513,6 +497,8 @@ fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView
                     tier: Tier::Tracepoint,
                     flags: 0,
                     cpu: 1,
+                    slot: 0,
+                    seq: 0,
                 },
                 payload,
             },
@@ -666,25 +652,66 @@ fn exec(exe: &str, args: &[&str]) -> Exec {
         stdio: [fd(fd_kind::NONE); 3],
         parent: ProcessKey::new(1, SECOND),
         old_tid: 901,
+        writer: None,
     }
 }
 
-fn open(path: &str) -> Open {
-    Open {
+fn open(path: &str) -> FileAccess {
+    FileAccess {
+        kind: EventKind::Open,
         path: path.as_bytes().to_vec(),
         file: FileId {
             dev: 8 << 20 | 1,
             inode: 262_145,
         },
+        directory: None,
+        writer: None,
         created: true,
         size: 0,
         f_flags: 0o1 | 0o100 | 0o200 | 0o1000,
+        access: 0,
         ids: www(),
         uid: 33,
         gid: 33,
         mode: 0o10_0644,
         nlink: 1,
+        generation: 7,
         mnt_ns: 4_026_531_841,
+    }
+}
+
+fn change(kind: EventKind, new: impl Into<Vec<u8>>) -> Change {
+    Change {
+        kind,
+        old: Vec::new(),
+        new: new.into(),
+        detail: Vec::new(),
+        early: None,
+        file: None,
+        directory: None,
+        writer: None,
+        number: 0,
+        flags: 0,
+        mode: 0,
+        new_mode: 0,
+        ids: www(),
+        mnt_ns: 4_026_531_841,
+    }
+}
+
+fn listening(family: u16, addr: [u8; 16], port: u16) -> Socket {
+    Socket {
+        kind: EventKind::Listen,
+        socket: FdInfo {
+            state: 10,
+            ..socket(family, &addr, port, &[], 0)
+        },
+        name: Vec::new(),
+        socket_type: 1,
+        fd: None,
+        result: 0,
+        ids: None,
+        net_ns: 4_026_531_840,
     }
 }
 

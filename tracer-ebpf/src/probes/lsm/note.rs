@@ -112,7 +112,7 @@ impl Note {
     /// The old name: `dentry` in the directory `at`.
     #[inline(always)]
     pub fn old(&mut self, dentry: Dentry, at: Path) {
-        self.old = dentry.bits();
+        self.old = dentry.number();
         self.old_at.set(at);
         copy(&mut self.old_name, dentry);
     }
@@ -120,14 +120,14 @@ impl Note {
     /// The old name, by the file that has it.
     #[inline(always)]
     pub fn old_file(&mut self, file: Path) {
-        self.old = file.dentry.bits();
+        self.old = file.dentry.number();
         self.old_at.set(file);
     }
 
     /// The new name, or the only one: `dentry` in the directory `at`.
     #[inline(always)]
     pub fn new(&mut self, dentry: Dentry, at: Path) {
-        self.new = dentry.bits();
+        self.new = dentry.number();
         self.new_at.set(at);
         copy(&mut self.new_name, dentry);
     }
@@ -135,7 +135,7 @@ impl Note {
     /// The only name, by the file that has it.
     #[inline(always)]
     pub fn file(&mut self, file: Path) {
-        self.new = file.dentry.bits();
+        self.new = file.dentry.number();
         self.new_at.set(file);
     }
 
@@ -258,8 +258,8 @@ fn place(record: Record, at: &At, len: &mut u16) {
 impl At {
     #[inline(always)]
     fn set(&mut self, path: Path) {
-        self.dentry = path.dentry.bits();
-        self.mount = path.mount.bits();
+        self.dentry = path.dentry.number();
+        self.mount = path.mount.number();
     }
 
     #[inline(always)]

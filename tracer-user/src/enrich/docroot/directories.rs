@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::{Kind, defaults::defaults, path};
+use crate::event::FileId;
 
 /// Directories at most. A shared hosting machine has some thousand virtual hosts.
 pub const MAX_ENTRIES: usize = 16_384;
@@ -69,6 +70,17 @@ pub struct Entry {
     pub mnt_ns: Option<u32>,
 }
 
+impl Entry {
+    fn found(&self) -> Match<'_> {
+        Match {
+            path: &self.pattern,
+            kind: self.kind,
+            origin: self.origin,
+            source: &self.source,
+        }
+    }
+}
+
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
@@ -104,6 +116,8 @@ pub struct Directories {
     /// Where each entry hangs; index 0 is the root directory.
     nodes: Vec<Node>,
     per_namespace: HashMap<u32, usize>,
+    /// Where directories are, as the kernel identifies them.
+    places: HashMap<FileId, Entry>,
     max: usize,
     refused: u64,
 }
@@ -130,6 +144,7 @@ impl Directories {
             entries: Vec::new(),
             nodes: vec![Node::default()],
             per_namespace: HashMap::new(),
+            places: HashMap::new(),
             max,
             refused: 0,
         }
@@ -189,13 +204,38 @@ impl Directories {
             return None;
         }
         let (_, index) = self.innermost(0, path, mnt_ns, 0)?;
-        let entry = self.entries.get(index)?;
-        Some(Match {
-            path: &entry.pattern,
-            kind: entry.kind,
-            origin: entry.origin,
-            source: &entry.source,
-        })
+        self.entries.get(index).map(Entry::found)
+    }
+
+    /// Notes which directory of the kernel's an entry is. Who resolves names has the last word: an
+    /// identity that is known already is from now on this entry's.
+    pub fn place(&mut self, file: FileId, entry: Entry) -> Added {
+        if !self.places.contains_key(&file) && self.places.len() >= self.max {
+            self.refused = self.refused.saturating_add(1);
+            return Added::Full;
+        }
+        match self.places.insert(file, entry.clone()) {
+            Some(known) if known == entry => Added::Known,
+            _ => Added::New,
+        }
+    }
+
+    /// Forgets an identity that no entry has any more: the kernel gives its number to others.
+    pub fn displace(&mut self, file: FileId) {
+        self.places.remove(&file);
+    }
+
+    /// The entry that the kernel knows by this identity, in whatever mount namespace and by whatever
+    /// name it was come to.
+    #[must_use]
+    pub fn by_file(&self, file: FileId) -> Option<Match<'_>> {
+        self.places.get(&file).map(Entry::found)
+    }
+
+    /// How many identities are known.
+    #[must_use]
+    pub fn placed(&self) -> usize {
+        self.places.len()
     }
 
     /// Drops what was discovered in a mount namespace that is no more. Rebuilds the tree: rare.
@@ -456,6 +496,32 @@ mod tests {
             set.add(entry("/srv/x", Served, Discovered, Some(2))),
             Added::New
         );
+    }
+
+    #[test]
+    fn identities_are_found_whatever_the_name() {
+        use {Kind::*, Origin::*};
+        let at = |inode| FileId { dev: 1, inode };
+        let served = entry("/srv/app", Served, Discovered, Some(7));
+        let mut set = Directories::with_capacity(2);
+        assert_eq!(set.by_file(at(1)), None);
+        assert_eq!(set.place(at(1), served.clone()), Added::New);
+        assert_eq!(set.place(at(1), served.clone()), Added::Known);
+        assert_eq!(set.place(at(2), served.clone()), Added::New);
+        assert_eq!(set.place(at(3), served.clone()), Added::Full);
+        assert_eq!((set.placed(), set.refused()), (2, 1));
+        let found = set.by_file(at(2)).unwrap();
+        assert_eq!((found.path, found.kind), (b"/srv/app".as_slice(), Served));
+        // The device counts, too.
+        assert_eq!(set.by_file(FileId { dev: 2, inode: 1 }), None);
+        // Another entry leads there now.
+        let configured = entry("/srv/lib", Component, Config, None);
+        assert_eq!(set.place(at(2), configured), Added::New);
+        assert_eq!(set.by_file(at(2)).map(|found| found.kind), Some(Component));
+        set.displace(at(1));
+        set.displace(at(1));
+        assert_eq!((set.by_file(at(1)), set.placed()), (None, 1));
+        assert!(set.is_empty(), "identities are no names");
     }
 
     #[test]
