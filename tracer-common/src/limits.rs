@@ -58,6 +58,9 @@ pub const DIRECTORIES: u32 = 16_384;
 /// Threads that are inside a call whose names or paths were noted at its begin.
 pub const CALLS: u32 = 4096;
 
+/// Mounts of one file system that are looked at for the thread's own.
+pub const MOUNTS: usize = 16;
+
 /// Requests of io_uring that were handed in and are not done.
 pub const REQUESTS: u32 = 8192;
 

@@ -105,6 +105,12 @@ kernel_offsets! {
     required mount_mnt: "mount.mnt";
     required mount_parent: "mount.mnt_parent";
     required mount_mountpoint: "mount.mnt_mountpoint";
+    optional mount_ns: "mount.mnt_ns";
+    optional mount_instance: "mount.mnt_instance";
+    optional mount_next_of_sb: "mount.mnt_next_for_sb";
+    optional vfsmount_flags: "vfsmount.mnt_flags";
+    optional rename_old_dentry: "renamedata.old_dentry";
+    optional rename_new_dentry: "renamedata.new_dentry";
 
     required inode_ino: "inode.i_ino";
     required inode_mode: "inode.i_mode";
@@ -117,6 +123,9 @@ kernel_offsets! {
     optional inode_size: "inode.i_size";
     required sb_dev: "super_block.s_dev";
     optional sb_magic: "super_block.s_magic";
+    optional sb_root: "super_block.s_root";
+    // A list of mounts through mnt_instance, from 6.18 on the first of them.
+    optional sb_mounts: "super_block.s_mounts";
     optional proc_inode_pid: "proc_inode.pid";
     optional proc_inode_inode: "proc_inode.vfs_inode";
     optional iattr_valid: "iattr.ia_valid";

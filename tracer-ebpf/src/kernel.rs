@@ -187,6 +187,56 @@ pointers! {
     Sock;
     /// `struct msghdr`, the kernel's own
     Message;
+    /// `struct iattr`
+    Iattr;
+    /// `struct renamedata`
+    Renamedata;
+}
+
+impl Iattr {
+    /// `ia_valid`
+    #[inline(always)]
+    pub fn valid(self) -> u32 {
+        member!(self.ptr(), iattr_valid).unwrap_or(0)
+    }
+
+    /// `ia_mode`
+    #[inline(always)]
+    pub fn mode(self) -> u16 {
+        member!(self.ptr(), iattr_mode).unwrap_or(0)
+    }
+
+    /// `ia_uid`
+    #[inline(always)]
+    pub fn uid(self) -> u32 {
+        member!(self.ptr(), iattr_uid).unwrap_or(u32::MAX)
+    }
+
+    /// `ia_gid`
+    #[inline(always)]
+    pub fn gid(self) -> u32 {
+        member!(self.ptr(), iattr_gid).unwrap_or(u32::MAX)
+    }
+
+    /// `ia_size`
+    #[inline(always)]
+    pub fn size(self) -> u64 {
+        member!(self.ptr(), iattr_size).unwrap_or(0)
+    }
+}
+
+impl Renamedata {
+    /// `old_dentry`
+    #[inline(always)]
+    pub fn old(self) -> u64 {
+        member!(self.ptr(), rename_old_dentry).unwrap_or(0)
+    }
+
+    /// `new_dentry`
+    #[inline(always)]
+    pub fn new_name(self) -> u64 {
+        member!(self.ptr(), rename_new_dentry).unwrap_or(0)
+    }
 }
 
 /// `pid_nr()`: the number of a `struct pid` in the initial namespace.

@@ -138,11 +138,11 @@ pub fn now() -> u64 {
 /// A header for an event of the caller, now.
 #[inline(always)]
 pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
-    numbered(kind.raw(), caller)
+    header_raw(kind.raw(), caller)
 }
 
 #[inline(always)]
-fn numbered(kind: u16, caller: &Caller) -> EventHeader {
+fn header_raw(kind: u16, caller: &Caller) -> EventHeader {
     EventHeader {
         boot_ns: now(),
         start_boot_ns: caller.task.start_boot_ns(),
@@ -249,7 +249,7 @@ pub fn send_filled<B: Wire>(
         Ring::Life => (&LIFE, Drop::LifeRingFull),
         Ring::Files => (&FILES, Drop::FileRingFull),
     };
-    let mut header = numbered(kind, caller);
+    let mut header = header_raw(kind, caller);
     header.flags |= flags;
     header.seq = number(caller.slot);
     if matches!(ring, Ring::Files) && !quota::allows(header.tag.server, header.boot_ns) {
@@ -324,6 +324,12 @@ impl Record {
     /// Starts a record with body `B`, all zero, in the scratch space of the caller's program.
     #[inline(always)]
     pub fn start<B: Wire>(kind: EventKind, caller: &Caller) -> Option<(Self, *mut B)> {
+        Self::start_raw(kind.raw(), caller)
+    }
+
+    /// The same, for a kind that is known as a number only.
+    #[inline(always)]
+    pub fn start_raw<B: Wire>(kind: u16, caller: &Caller) -> Option<(Self, *mut B)> {
         let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
@@ -338,7 +344,7 @@ impl Record {
         // it, as the header's size is a multiple of eight. It is written by nobody else during this
         // run (see `SCRATCH_MAP`).
         let body = unsafe {
-            at.write(header(kind, caller));
+            at.write(header_raw(kind, caller));
             let body = at.add(1).cast::<B>();
             zero(body);
             body

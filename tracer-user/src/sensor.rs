@@ -21,8 +21,8 @@ use tracer_common::probe::{Drop as Lost, Probe, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
 
-pub use self::attach::{ProbeReport, TierChoice};
 use self::attach::{Attached, is_refusal};
+pub use self::attach::{ProbeReport, TierChoice};
 use self::btf::Btf;
 
 /// Where the kernel gives its own types.

@@ -17,8 +17,9 @@ pub struct Path {
 }
 
 impl Path {
+    /// From the address of a `struct path`.
     #[inline(always)]
-    pub(super) fn at(path: *const u8) -> Option<Self> {
+    pub fn at(path: *const u8) -> Option<Self> {
         let dentry = Dentry::new(member!(path, path_dentry)?)?;
         let mount = Mount::around(member!(path, path_mnt)?)?;
         Some(Self { dentry, mount })
@@ -36,6 +37,18 @@ impl Dentry {
     #[inline(always)]
     pub fn inode(self) -> Option<Inode> {
         Inode::new(member!(self.ptr(), dentry_inode)?)
+    }
+
+    /// `d_sb`
+    #[inline(always)]
+    pub fn file_system(self) -> u64 {
+        member!(self.ptr(), dentry_sb).unwrap_or(0)
+    }
+
+    /// `s_root` of a file system.
+    #[inline(always)]
+    pub fn root_of(file_system: u64) -> Option<Self> {
+        Self::new(member!(file_system as *const u8, sb_root)?)
     }
 
     /// `d_name.name`
@@ -67,6 +80,57 @@ impl Mount {
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
         Self::new(member!(self.ptr(), mount_parent)?)
+    }
+
+    /// Whether it is a file system's own view of another one, as overlayfs has of its layers
+    /// (`clone_private_mount`, fs/namespace.c): in no namespace, as the mounts that the kernel makes
+    /// for itself, but without their flag. Nobody can name what lies there.
+    #[inline(always)]
+    pub fn is_private(self) -> bool {
+        /// `MNT_NS_INTERNAL`, fs/mount.h: `ERR_PTR(-EINVAL)`
+        const INTERNAL: i64 = -22;
+        /// `MNT_INTERNAL`, include/linux/mount.h
+        const KERNEL: u32 = 0x4000;
+        let ns: Option<i64> = member!(self.ptr(), mount_ns);
+        let flags: Option<u32> =
+            address!(self.ptr(), mount_mnt).and_then(|mount| member!(mount, vfsmount_flags));
+        ns == Some(INTERNAL) && flags.unwrap_or(KERNEL) & KERNEL == 0
+    }
+
+    /// The namespace it is in.
+    #[inline(always)]
+    pub fn namespace(self) -> u64 {
+        member!(self.ptr(), mount_ns).unwrap_or(0)
+    }
+
+    /// The first mount of a file system.
+    #[inline(always)]
+    pub fn first_of(file_system: u64) -> Option<Self> {
+        Self::listed(member!(file_system as *const u8, sb_mounts)?)
+    }
+
+    /// The next mount of the same file system. At a list's end that is no mount, but its head: whatever
+    /// is read there is nobody's.
+    #[inline(always)]
+    pub fn next_of_file_system(self) -> Option<Self> {
+        let next: Option<u64> = member!(self.ptr(), mount_instance);
+        match next {
+            Some(next) => Self::listed(next),
+            None => Self::listed(member!(self.ptr(), mount_next_of_sb)?),
+        }
+    }
+
+    /// From what a file system or a mount has of the next one: a link of a list, or its address.
+    #[inline(always)]
+    fn listed(link: u64) -> Option<Self> {
+        // SAFETY: as in `member!`.
+        let offset = unsafe { read_volatile(&raw const OFFSETS.mount_instance) };
+        let address = link as *const u8;
+        if offset == ABSENT || address.is_null() {
+            Self::new(address)
+        } else {
+            Self::new(address.wrapping_sub(offset as usize))
+        }
     }
 
     /// `mnt_mountpoint`
@@ -186,10 +250,14 @@ impl File {
         member!(self.ptr(), file_mode).unwrap_or(0)
     }
 
-    /// `f_flags`
+    /// `f_flags`, without those of the open alone: `do_dentry_open` (fs/open.c) takes them away at its
+    /// end, which one tier sees and the other does not.
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        member!(self.ptr(), file_flags).unwrap_or(0)
+        /// `O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC`, include/uapi/asm-generic/fcntl.h
+        const OF_THE_OPEN: u32 = 0o1700;
+        let flags: u32 = member!(self.ptr(), file_flags).unwrap_or(0);
+        flags & !OF_THE_OPEN
     }
 
     /// Whether it is a regular file.

@@ -32,6 +32,7 @@ mod listen;
 mod loss;
 mod open;
 mod rename;
+mod resolved;
 mod runner;
 mod stage;
 mod stdio;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 9] = [
+    let tests: [&[Test]; 10] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        resolved::TESTS,
         listen::TESTS,
         loss::TESTS,
     ];

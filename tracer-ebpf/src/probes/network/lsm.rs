@@ -7,30 +7,22 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::{
     SLOT_COMPAT_DUP2, SLOT_DUP2, SLOT_DUP3, SLOT_FD_INSTALL, SLOT_SENDMSG, SLOT_SOCK_GRAFT,
-    SLOT_SOCKET_BIND, SLOT_SOCKET_CONNECT, SLOT_SOCKET_LISTEN, Tier,
+    SLOT_SOCKET_BIND, SLOT_SOCKET_CONNECT, SLOT_SOCKET_LISTEN,
 };
 
 use super::{Desk, LOCAL_END, More, REMOTE_END, note_message, note_redirect};
-use crate::guard;
-use crate::kernel::{self, AF_UNIX, Address, File, Message, Sock, Socket, Task};
+use crate::kernel::{AF_UNIX, Address, File, Message, Sock, Socket};
 use crate::output::Caller;
+use crate::probes::lsm::Who;
 
-/// The caller, where it is of a server lineage.
+/// The caller, where it is of a server lineage. `told_early` is for what has not happened yet.
 #[inline(always)]
-fn tagged(ctx: &impl EbpfContext, slot: u32, flags: u16) -> Option<Caller> {
-    let tgid = ctx.tgid();
-    let tag = guard::tag(tgid);
-    if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
-        return None;
-    }
+fn tagged(ctx: &impl EbpfContext, slot: u32, told_early: bool) -> Option<Caller> {
+    let caller = Who::tagged(ctx)?.caller(slot)?;
+    let more = if told_early { flag::ATTEMPT } else { 0 };
     Some(Caller {
-        task: Task::current()?,
-        tgid,
-        tid: ctx.pid(),
-        tag,
-        slot,
-        tier: Tier::Lsm,
-        flags,
+        flags: caller.flags | more,
+        ..caller
     })
 }
 
@@ -61,7 +53,7 @@ pub fn socket_connect(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn connect(ctx: &FExitContext) -> Option<()> {
-    let caller = tagged(ctx, SLOT_SOCKET_CONNECT, flag::ATTEMPT)?;
+    let caller = tagged(ctx, SLOT_SOCKET_CONNECT, true)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
     let draft = desk.draft()?;
@@ -89,7 +81,7 @@ pub fn socket_bind(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn bind(ctx: &FExitContext) -> Option<()> {
-    let caller = tagged(ctx, SLOT_SOCKET_BIND, flag::ATTEMPT)?;
+    let caller = tagged(ctx, SLOT_SOCKET_BIND, true)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
     let draft = desk.draft()?;
@@ -118,7 +110,7 @@ pub fn socket_listen(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn listen(ctx: &FExitContext) -> Option<()> {
-    let caller = tagged(ctx, SLOT_SOCKET_LISTEN, flag::ATTEMPT)?;
+    let caller = tagged(ctx, SLOT_SOCKET_LISTEN, true)?;
     let sock = first(ctx)?;
     if sock.family() == AF_UNIX {
         let desk = Desk::of(&caller)?;
@@ -139,7 +131,7 @@ pub fn sock_graft(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn graft(ctx: &FEntryContext) -> Option<()> {
-    let caller = tagged(ctx, SLOT_SOCK_GRAFT, 0)?;
+    let caller = tagged(ctx, SLOT_SOCK_GRAFT, false)?;
     let sock = Sock::new(ctx.arg(0))?;
     let parent = Socket::new(ctx.arg(1))?;
     if sock.is_told() {
@@ -168,7 +160,7 @@ pub fn socket_sendmsg(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn send(ctx: &FExitContext) -> Option<()> {
-    let caller = tagged(ctx, SLOT_SENDMSG, flag::ATTEMPT)?;
+    let caller = tagged(ctx, SLOT_SENDMSG, true)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
     look_at_sent(caller.slot.into(), sock.number(), ctx.arg(1));
@@ -203,7 +195,7 @@ pub fn fd_install(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn install(ctx: &FExitContext, fd: u32) -> Option<()> {
-    let caller = tagged(ctx, SLOT_FD_INSTALL, 0)?;
+    let caller = tagged(ctx, SLOT_FD_INSTALL, false)?;
     standard(&caller, File::new(ctx.arg(1))?, fd)
 }
 
@@ -211,26 +203,26 @@ fn install(ctx: &FExitContext, fd: u32) -> Option<()> {
 /// replaced since.
 #[fexit(function = "__x64_sys_dup2")]
 pub fn dup2(ctx: FExitContext) -> i32 {
-    duplicated(&ctx, SLOT_DUP2, 0)
+    duplicated(&ctx, SLOT_DUP2)
 }
 
 /// The same of dup3(2), which dup2(3) is on some architectures.
 #[fexit(function = "__x64_sys_dup3")]
 pub fn dup3(ctx: FExitContext) -> i32 {
-    duplicated(&ctx, SLOT_DUP3, 0)
+    duplicated(&ctx, SLOT_DUP3)
 }
 
 /// The same of a 32-bit program's dup2(2).
 #[fexit(function = "__ia32_sys_dup2")]
 pub fn compat_dup2(ctx: FExitContext) -> i32 {
-    duplicated(&ctx, SLOT_COMPAT_DUP2, flag::COMPAT)
+    duplicated(&ctx, SLOT_COMPAT_DUP2)
 }
 
 #[inline(always)]
-fn duplicated(ctx: &FExitContext, slot: u32, flags: u16) -> i32 {
+fn duplicated(ctx: &FExitContext, slot: u32) -> i32 {
     let fd: i64 = ctx.arg(1);
     if (0..=2).contains(&fd)
-        && let Some(caller) = tagged(ctx, slot, flags)
+        && let Some(caller) = tagged(ctx, slot, false)
         && let Some(file) = caller.task.file(fd as u32)
     {
         let _not_told = standard(&caller, file, fd as u32);
