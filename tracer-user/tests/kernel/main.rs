@@ -30,6 +30,8 @@ mod fork;
 mod helper;
 mod listen;
 mod loss;
+mod net;
+mod network;
 mod open;
 mod rename;
 mod resolved;
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 10] = [
+    let tests: [&[Test]; 11] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         rename::TESTS,
         resolved::TESTS,
         listen::TESTS,
+        network::TESTS,
         loss::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
