@@ -45,6 +45,8 @@ const QUEUE: usize = 4;
 struct Room {
     caller: Caller,
     operation: Operation,
+    /// See [`Desk::number`].
+    number: u64,
     /// How many of the queue are to be told.
     count: u64,
     queue: [Telling; QUEUE],
@@ -145,6 +147,17 @@ impl Desk {
     fn caller(self) -> &'static Caller {
         // SAFETY: a part of the room (see `Desk`), which nobody writes to from then on.
         unsafe { &(*self.0).caller }
+    }
+
+    /// An address of a program's context as a number, which it is to the verifier once it was in memory;
+    /// before it is a pointer, which a global function does not take.
+    #[inline(always)]
+    fn number(self, address: u64) -> u64 {
+        // SAFETY: a part of the room (see `Desk`).
+        unsafe {
+            write_volatile(&raw mut (*self.0).number, address);
+            read_volatile(&raw const (*self.0).number)
+        }
     }
 
     #[inline(always)]

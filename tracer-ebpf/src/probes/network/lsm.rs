@@ -163,7 +163,8 @@ fn send(ctx: &FExitContext) -> Option<()> {
     let caller = tagged(ctx, SLOT_SENDMSG, true)?;
     let sock = first(ctx)?;
     let desk = Desk::of(&caller)?;
-    look_at_sent(caller.slot.into(), sock.number(), ctx.arg(1));
+    let message = desk.number(ctx.arg(1));
+    look_at_sent(caller.slot.into(), sock.number(), message);
     desk.tell();
     Some(())
 }
