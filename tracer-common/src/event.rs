@@ -385,7 +385,10 @@ wire! {
     }
 
     /// Body of [`EventKind::Open`], [`EventKind::Write`], [`EventKind::Map`], [`EventKind::Read`].
-    /// Tail: the path of the file itself, as components.
+    ///
+    /// Tail: the path of the file itself, as components. Of an open that is told before it is done
+    /// ([`flag::ATTEMPT`]) the path is that of the directory that the caller's name is relative to
+    /// (empty where the name is absolute), and the name (bytes) comes after it.
     pub struct FileBody {
         /// Size at that moment, bytes.
         pub size: u64,
@@ -417,8 +420,10 @@ wire! {
         pub mode: u16,
         /// Bytes of the path.
         pub path_len: u16,
+        /// Bytes of the name.
+        pub name_len: u16,
         /// Unused, zero.
-        pub reserved: u32,
+        pub reserved: u16,
     }
 
     /// Body of what changes names and attributes: [`EventKind::Rename`] and [`EventKind::Link`] to
@@ -429,7 +434,8 @@ wire! {
     /// name as they were when the call began (bytes; empty where not read). What has one name has it
     /// as the new one. With [`flag::RESOLVED`] the directories are those that the kernel found and
     /// the names are single components, or empty where the directory's section is the whole path;
-    /// without, the names are the caller's, read after the call.
+    /// without, the names are the caller's, read after the call. An empty name whose reading did not
+    /// fail stands for the descriptor that the call had instead: the whole path is in the directory.
     pub struct ChangeBody {
         /// By kind: size (truncate), device (mknod), uid << 32 | gid with `u32::MAX` for unchanged
         /// (chown), flags (mount), length of the value (setxattr).

@@ -73,8 +73,7 @@ kernel_offsets! {
     // A bit field: the number of its bit, counted from the begin of the structure.
     optional task_in_execve: "bit task_struct.in_execve";
     optional task_comm: "task_struct.comm";
-    optional task_ptraced: "task_struct.ptraced";
-    optional task_ptrace_entry: "task_struct.ptrace_entry";
+    optional task_pid_links: "task_struct.pid_links";
     optional task_loginuid: "task_struct.loginuid";
     optional task_sessionid: "task_struct.sessionid";
     optional task_thread_pid: "task_struct.thread_pid";
@@ -86,6 +85,7 @@ kernel_offsets! {
 
     optional bprm_filename: "linux_binprm.filename";
     optional bprm_interp: "linux_binprm.interp";
+    optional bprm_file: "linux_binprm.file";
 
     required file_path: "file.f_path";
     required file_inode: "file.f_inode";
@@ -161,6 +161,7 @@ kernel_offsets! {
     optional tty_driver_minor_start: "tty_driver.minor_start";
 
     optional pid_level: "pid.level";
+    optional pid_tasks: "pid.tasks";
     optional pid_numbers: "pid.numbers";
     optional upid_nr: "upid.nr";
     optional upid_ns: "upid.ns";
@@ -174,6 +175,10 @@ kernel_offsets! {
     // mnt_namespace.ns.inum: every namespace embeds ns_common as `ns`; its place differs.
     required mnt_ns_inum: "mnt_namespace.ns.inum";
     optional pid_ns_inum: "pid_namespace.ns.inum";
+    // The tree of its numbers: struct idr around struct xarray (include/linux/idr.h).
+    optional pid_ns_numbers: "pid_namespace.idr.idr_rt.xa_head";
+    optional xa_node_shift: "xa_node.shift";
+    optional xa_node_slots: "xa_node.slots";
     optional net_ns_inum: "net.ns.inum";
     optional user_ns_inum: "user_namespace.ns.inum";
     optional uts_ns_inum: "uts_namespace.ns.inum";
@@ -212,6 +217,44 @@ kernel_offsets! {
     optional msg_name: "msghdr.msg_name";
     optional msg_namelen: "msghdr.msg_namelen";
     optional msg_flags: "msghdr.msg_flags";
+
+    optional kiocb_file: "io_kiocb.file";
+    optional kiocb_opcode: "io_kiocb.opcode";
+    optional kiocb_flags: "io_kiocb.flags";
+    optional kiocb_ctx: "io_kiocb.ctx";
+    // In an embedded `struct io_cqe` since 5.19 (cef216fc32d7).
+    optional kiocb_user_data: "io_kiocb.cqe.user_data" | "io_kiocb.user_data";
+    optional kiocb_result: "io_kiocb.cqe.res";
+    optional kiocb_fd: "io_kiocb.cqe.fd";
+    // Nodes since 6.13, before that the files themselves.
+    optional uring_files: "io_ring_ctx.file_table.data.nodes" | "io_ring_ctx.file_table.files";
+    optional uring_file_count: "io_ring_ctx.file_table.data.nr" | "io_ring_ctx.nr_user_files";
+    optional uring_node_file: "io_rsrc_node.file_ptr";
+    optional uring_cqe_result: "io_uring_cqe.res";
+    optional uring_open_dir: "io_open.dfd";
+    optional uring_open_slot: "io_open.file_slot";
+    optional uring_open_name: "io_open.filename";
+    optional uring_open_flags: "io_open.how.flags";
+    optional uring_rename_old_dir: "io_rename.old_dfd";
+    optional uring_rename_new_dir: "io_rename.new_dfd";
+    optional uring_rename_old: "io_rename.oldpath";
+    optional uring_rename_new: "io_rename.newpath";
+    optional uring_rename_flags: "io_rename.flags";
+    optional uring_link_old_dir: "io_link.old_dfd" | "io_hardlink.old_dfd";
+    optional uring_link_new_dir: "io_link.new_dfd" | "io_hardlink.new_dfd";
+    optional uring_link_old: "io_link.oldpath" | "io_hardlink.oldpath";
+    optional uring_link_new: "io_link.newpath" | "io_hardlink.newpath";
+    optional uring_link_flags: "io_link.flags" | "io_hardlink.flags";
+    optional uring_unlink_dir: "io_unlink.dfd";
+    optional uring_unlink_name: "io_unlink.filename";
+    optional uring_unlink_flags: "io_unlink.flags";
+    optional uring_mkdir_dir: "io_mkdir.dfd";
+    optional uring_mkdir_name: "io_mkdir.filename";
+    optional uring_mkdir_mode: "io_mkdir.mode";
+    optional uring_xattr_name: "io_xattr.filename";
+    optional uring_xattr_attribute: "io_xattr.ctx.kname";
+    optional uring_xattr_size: "io_xattr.ctx.size";
+    optional filename_name: "filename.name";
 }
 
 const _: () = {

@@ -131,6 +131,9 @@ probes! {
         "files renamed, linked or removed through io_uring", "io_uring_submit_missed";
     SLOT_URING_COMPLETE = 4, "io_uring_complete", tracepoint, RawTracepoint ["io_uring_complete"], optional,
         "files opened through io_uring", "io_uring_complete_missed";
+    SLOT_URING_OVERFLOW = 5, "io_uring_overflow", tracepoint, RawTracepoint ["io_uring_cqe_overflow"], optional,
+        "files opened through a full io_uring (before Linux 5.17 io_uring_complete sees them)",
+        "io_uring_overflow_missed";
 
     SLOT_FILE_OPEN = 1, "file_open", lsm, Fexit ["security_file_open"], required,
         "files opened for writing or created by servers", "file_open_missed";
@@ -162,7 +165,7 @@ probes! {
         "special files", "path_mknod_missed";
     SLOT_VFS_MKNOD = 9, "vfs_mknod", lsm, Fexit ["vfs_mknod"], optional,
         "special files", "vfs_mknod_missed";
-    SLOT_VFS_CREATE = 18, "vfs_create", lsm, Fexit ["vfs_create"], optional,
+    SLOT_VFS_CREATE = 23, "vfs_create", lsm, Fexit ["vfs_create"], optional,
         "regular files made by mknod(2)", "vfs_create_missed";
     SLOT_PATH_SYMLINK = 46, "path_symlink", lsm, Fentry ["security_path_symlink"], optional,
         "symbolic links", "path_symlink_missed";
@@ -202,13 +205,18 @@ probes! {
         "sockets that become standard input or output by dup3(2)", "dup3_missed";
     SLOT_COMPAT_DUP2 = 56, "compat_dup2", lsm, Fexit ["__ia32_sys_dup2" | "__arm64_sys_dup2"], optional,
         "the same of 32-bit programs", "compat_dup2_missed";
-    SLOT_EXECVE = 57, "execve", lsm, Fexit ["__x64_sys_execve" | "__arm64_sys_execve"], optional,
+    SLOT_EXECVE = 18, "execve", lsm, Fexit ["__x64_sys_execve" | "__arm64_sys_execve"], optional,
         "failed execs", "execve_missed";
-    SLOT_EXECVEAT = 58, "execveat", lsm, Fexit ["__x64_sys_execveat" | "__arm64_sys_execveat"], optional,
+    SLOT_EXECVEAT = 19, "execveat", lsm, Fexit ["__x64_sys_execveat" | "__arm64_sys_execveat"], optional,
         "failed execs", "execveat_missed";
-    SLOT_COMPAT_EXECVE = 59, "compat_execve", lsm,
+    SLOT_COMPAT_EXECVE = 20, "compat_execve", lsm,
         Fexit ["__ia32_compat_sys_execve" | "__arm64_compat_sys_execve"], optional,
         "failed execs of 32-bit programs", "compat_execve_missed";
+    SLOT_COMPAT_EXECVEAT = 21, "compat_execveat", lsm,
+        Fexit ["__ia32_compat_sys_execveat" | "__arm64_compat_sys_execveat"], optional,
+        "failed execs of 32-bit programs", "compat_execveat_missed";
+    SLOT_BPRM_CHECK = 57, "bprm_check", lsm, Fexit ["security_bprm_check"], optional,
+        "scripts that servers wrote, executed under another name", "bprm_check_missed";
     SLOT_SOCKET_CONNECT = 60, "socket_connect", lsm, Fexit ["security_socket_connect"], optional,
         "connections of servers", "socket_connect_missed";
     SLOT_SOCKET_BIND = 61, "socket_bind", lsm, Fexit ["security_socket_bind"], optional,

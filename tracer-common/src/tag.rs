@@ -70,6 +70,9 @@ pub mod via {
     pub const FILE: u16 = 1 << 0;
     /// A server's lineage reached into it: ptrace(2), process_vm_writev(2), `/proc/PID/mem`.
     pub const TRACE: u16 = 1 << 1;
+    /// No tag, and never in a record: an entry of the kernel side's map for a process without a tag
+    /// that executes a script and has yet to open it.
+    pub const SCRIPT: u16 = 1 << 15;
 }
 
 macro_rules! roles {

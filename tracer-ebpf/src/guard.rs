@@ -1,12 +1,17 @@
 //! Who and what is watched: the lineage tags, the executables that give them, the files that tagged
 //! processes wrote, the directories that matter.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap};
-use tracer_common::limits::{DIRECTORIES, ROLE_INODES, TAGS, WRITTEN};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
+use tracer_common::limits::{
+    CALLS, DIRECTORIES, ROLE_INODES, SCRIPT_OPENS, STRING_BYTES, TAGS, WRITTEN,
+};
 use tracer_common::probe::Drop;
-use tracer_common::tag::{InodeKey, Tag, Writer};
+use tracer_common::tag::{InodeKey, Tag, Writer, via};
 
 use crate::kernel::Inode;
 use crate::output::{self, Caller};
@@ -32,15 +37,54 @@ static WRITTEN_MAP: LruHashMap<InodeKey, Writer> = LruHashMap::with_max_entries(
 #[map(name = "WRITTEN_NAMES")]
 static NAME_MAP: LruHashMap<u32, u32> = LruHashMap::with_max_entries(WRITTEN, 0);
 
+/// Calls with names that tagged threads are inside of, by thread group << 32 | thread.
+#[map(name = "CALLS")]
+static CALL_MAP: HashMap<u64, Begin> = HashMap::with_max_entries(CALLS, BPF_F_NO_PREALLOC);
+
+/// Where the strings of a call are read to before they go into [`CALL_MAP`].
+#[map(name = "BEGIN")]
+static BEGIN_MAP: PerCpuArray<Begin> = PerCpuArray::with_max_entries(1, 0);
+
+/// The names that a call began with; empty where there is none or it could not be read.
+#[repr(C)]
+struct Begin {
+    old: [u8; STRING_BYTES],
+    new: [u8; STRING_BYTES],
+}
+
+/// Those names, in the map.
+pub struct Begun {
+    /// The old one.
+    pub old: *const u8,
+    /// The new one, or the only one.
+    pub new: *const u8,
+}
+
 /// Served and component directories. Written by user space, which resolves their names in each mount
 /// namespace.
 #[map(name = "DIRECTORIES")]
 static DIRECTORY_MAP: HashMap<InodeKey, u32> =
     HashMap::with_max_entries(DIRECTORIES, BPF_F_NO_PREALLOC);
 
+/// What calls of execve(2) that are under way run of files that tagged processes wrote, by thread. The
+/// oldest goes first: one that failed leaves its entry.
+#[map(name = "EXECS")]
+static EXEC_MAP: LruHashMap<u32, Writer> = LruHashMap::with_max_entries(CALLS, 0);
+
 /// The tag of a process; all zero where it has none.
 #[inline(always)]
 pub fn tag(tgid: u32) -> Tag {
+    let entry = entry(tgid);
+    if entry.is_server_lineage() {
+        entry
+    } else {
+        Tag::ZERO
+    }
+}
+
+/// The same, or without roles the note of [`await_script`].
+#[inline(always)]
+pub fn entry(tgid: u32) -> Tag {
     // SAFETY: the reference lives for this expression only; a concurrent update by user
     // space can at worst give a mix of two tags of the same process.
     unsafe { TAG_MAP.get(tgid) }.copied().unwrap_or(Tag::ZERO)
@@ -53,7 +97,7 @@ pub fn inherit(creator: Tag, child: u32) -> Tag {
     if creator.is_server_lineage() {
         set(child, creator.child())
     } else {
-        if tag(child).is_server_lineage() {
+        if entry(child) != Tag::ZERO {
             clear(child);
         }
         Tag::ZERO
@@ -74,6 +118,96 @@ pub fn execute(tgid: u32, tag: Tag, exe: &InodeKey) -> Tag {
         ..tag
     };
     set(tgid, tag)
+}
+
+/// Gives who executes a file the tag of who wrote it. Returns it.
+#[inline(always)]
+pub fn by_file(tgid: u32, writer: &Writer) -> Tag {
+    let tag = writer.tag.child();
+    set(
+        tgid,
+        Tag {
+            via: tag.via | via::FILE,
+            ..tag
+        },
+    )
+}
+
+/// Gives a process the tag of who reached into it. One that it has by birth stays what it was, and the
+/// other's roles are added. Returns its tag before and now.
+#[inline(always)]
+pub fn by_trace(from: Tag, tgid: u32) -> (Tag, Tag) {
+    let before = tag(tgid);
+    let near = if before.is_server_lineage() {
+        before
+    } else {
+        from
+    };
+    let now = Tag {
+        roles: before.roles | from.roles,
+        server: near.server,
+        distance: near.distance,
+        via: before.via | via::TRACE,
+        reserved: 0,
+    };
+    if now == before {
+        return (before, now);
+    }
+    (before, set(tgid, now))
+}
+
+/// Notes that a process without a tag executes a script of a name with this hash, zero for any. Whose
+/// script it is shows when the interpreter opens it: in the tracepoint tier the exec itself gives the
+/// interpreter only.
+#[inline(always)]
+pub fn await_script(tgid: u32, name: u32) {
+    set(
+        tgid,
+        Tag {
+            server: name,
+            distance: SCRIPT_OPENS,
+            via: via::SCRIPT,
+            ..Tag::ZERO
+        },
+    );
+}
+
+/// Counts a file that such a process opened and that is not its script. An interpreter reads its own
+/// files first, but not for ever.
+#[inline(always)]
+pub fn still_await(tgid: u32, entry: Tag) {
+    if entry.distance == 0 {
+        clear(tgid);
+    } else {
+        set(
+            tgid,
+            Tag {
+                distance: entry.distance - 1,
+                ..entry
+            },
+        );
+    }
+}
+
+/// Notes who wrote what a thread is about to execute. `first` where it is what execve was given, which
+/// begins anew; of what follows, its interpreters, the first that was written counts.
+#[inline(always)]
+pub fn executes(tid: u32, first: bool, writer: &Writer) {
+    // An LRU map makes room for itself; where it cannot, a script is not connected to its writer.
+    if (first || writer.tgid != 0) && EXEC_MAP.insert(tid, writer, 0).is_err() {
+        output::dropped(Drop::CallMapFull);
+    }
+}
+
+/// Takes that note; `None` in the tier that makes none.
+#[inline(always)]
+pub fn executed(tid: u32) -> Option<Writer> {
+    // SAFETY: the reference lives for this expression only, and only the thread itself writes its entry.
+    let writer = unsafe { EXEC_MAP.get(tid) }.copied();
+    if writer.is_some() {
+        let _absent = EXEC_MAP.remove(tid);
+    }
+    writer
 }
 
 /// Forgets a process that has ended.
@@ -144,6 +278,52 @@ pub fn named(hash: u32) {
 pub fn is_written_name(hash: u32) -> bool {
     // SAFETY: the reference does not outlive the expression.
     unsafe { NAME_MAP.get(hash) }.is_some()
+}
+
+/// Keeps the names that a call begins with, at these addresses of the current process.
+#[inline(always)]
+pub fn begin(caller: &Caller, old: u64, new: u64) {
+    let Some(begin) = BEGIN_MAP.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's own, valid for the program's run; the helpers write no more than is said, check
+    // the source, and leave an empty string where they fail.
+    let begin = unsafe {
+        let (to_old, to_new) = (&raw mut (*begin).old, &raw mut (*begin).new);
+        to_old.cast::<u8>().write(0);
+        to_new.cast::<u8>().write(0);
+        bpf_probe_read_user_str(to_old.cast(), STRING_BYTES as u32, old as *const c_void);
+        bpf_probe_read_user_str(to_new.cast(), STRING_BYTES as u32, new as *const c_void);
+        &*begin
+    };
+    if CALL_MAP.insert(thread(caller), begin, 0).is_err() {
+        output::dropped(Drop::CallMapFull);
+    }
+}
+
+/// The names that the call of a thread began with.
+#[inline(always)]
+pub fn begun(caller: &Caller) -> Option<Begun> {
+    let begin = CALL_MAP.get_ptr(thread(caller))?;
+    // SAFETY: points into the map; the entry is the thread's own, which is here and not in another call.
+    unsafe {
+        Some(Begun {
+            old: (&raw const (*begin).old).cast(),
+            new: (&raw const (*begin).new).cast(),
+        })
+    }
+}
+
+/// Forgets them: the call is done, or the thread.
+#[inline(always)]
+pub fn end(caller: &Caller) {
+    // Absent where the call began before the tag came: not an error.
+    let _absent = CALL_MAP.remove(thread(caller));
+}
+
+#[inline(always)]
+fn thread(caller: &Caller) -> u64 {
+    u64::from(caller.tgid) << 32 | u64::from(caller.tid)
 }
 
 /// Whether a directory is a served or component directory.

@@ -6,7 +6,9 @@
 use core::mem::size_of;
 use core::ptr::NonNull;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
+};
 use tracer_common::control::{ABSENT, Control};
 use tracer_common::offsets::KernelOffsets;
 
@@ -61,8 +63,10 @@ macro_rules! address {
 
 // After the macros, which they use.
 mod file;
+mod numbers;
 mod socket;
 mod task;
+mod uring;
 
 pub use file::Path;
 pub use socket::{AF_UNIX, Address, Endpoint, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
@@ -108,6 +112,12 @@ pub fn user<T: Copy>(at: *const u8) -> Option<T> {
     }
 }
 
+/// Reads a byte of the kernel's; `None` where it is not mapped.
+#[inline(always)]
+pub fn byte(at: *const u8) -> Option<u8> {
+    read(at)
+}
+
 /// Reads a byte of the current process; `None` where its page is not there.
 #[inline(always)]
 pub fn user_byte(at: *const u8) -> Option<u8> {
@@ -125,6 +135,20 @@ pub fn user_word(at: u64) -> u32 {
     // cannot read with zeroes.
     unsafe { bpf_probe_read_user((&raw mut word).cast(), 4, at as *const _) };
     word
+}
+
+/// Whether a string of the kernel's begins with these bytes.
+#[inline(always)]
+pub fn begins_with(string: *const u8, start: [u8; 8]) -> bool {
+    !string.is_null() && read::<[u8; 8]>(string) == Some(start)
+}
+
+/// Reads a short name of the kernel's; what it does not fill stays as it is.
+#[inline(always)]
+pub fn kernel_name(name: *const u8, to: &mut [u8; 16]) {
+    // SAFETY: the destination is that many bytes; the helper checks the source and ends what it writes
+    // with NUL. Where it fails the name is not told.
+    unsafe { bpf_probe_read_kernel_str(to.as_mut_ptr().cast(), 16, name.cast()) };
 }
 
 #[inline(always)]
@@ -191,6 +215,14 @@ pointers! {
     Iattr;
     /// `struct renamedata`
     Renamedata;
+    /// `struct io_kiocb`
+    Request;
+    /// `struct io_ring_ctx`
+    UringContext;
+    /// `struct cred`
+    Cred;
+    /// `struct pid`
+    Pid;
 }
 
 impl Iattr {
@@ -250,6 +282,18 @@ impl Bprm {
     #[inline(always)]
     pub fn filename(self) -> *const u8 {
         member!(self.ptr(), bprm_filename).unwrap_or(core::ptr::null())
+    }
+
+    /// `file`: what is looked at now, the script before its interpreter.
+    #[inline(always)]
+    pub fn file(self) -> Option<File> {
+        File::new(member!(self.ptr(), bprm_file)?)
+    }
+
+    /// Whether it is not what execve was given that runs: an interpreter's name has taken its place.
+    #[inline(always)]
+    pub fn is_interpreted(self) -> bool {
+        self.filename() != self.interp()
     }
 
     /// `interp`: what runs it.

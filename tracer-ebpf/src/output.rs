@@ -361,6 +361,14 @@ impl Record {
             return None;
         };
         let record = Self(scratch);
+        // SAFETY: a slot begins with the header; otherwise as in `len`. Before a program's first record on
+        // this CPU it holds nothing, and [`look`] would go to another program's.
+        unsafe {
+            write_volatile(
+                &raw mut (*record.0.cast::<EventHeader>()).slot,
+                caller.slot as u16,
+            )
+        };
         record.set_len(0);
         Some(record)
     }
@@ -447,6 +455,14 @@ impl Record {
         }
         // SAFETY: `place + bytes` lies in the slot, as just checked.
         Some((at, unsafe { self.0.cast::<u8>().add(place) }.cast()))
+    }
+
+    /// Makes it a record of another kind with the same body.
+    #[inline(always)]
+    pub fn kind(self, raw: u16) {
+        let header = self.0.cast::<EventHeader>();
+        // SAFETY: a slot begins with the header; otherwise as in `len`.
+        unsafe { write_volatile(&raw mut (*header).kind, raw) }
     }
 
     /// Sends the record.
@@ -557,6 +573,13 @@ impl Record {
         look(self.slot(), at, len);
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).base) }
+    }
+
+    /// The descriptor of the caller that a path of the current process names, as in
+    /// `/proc/self/fd/7`; negative where it names none so. Appends nothing.
+    #[inline(always)]
+    pub fn descriptor_of(self, name: *const u8) -> i64 {
+        number_of(self, name)
     }
 
     /// Appends one name of the kernel's.
@@ -754,4 +777,48 @@ extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
     // SAFETY: as in `Record::len`.
     unsafe { write_volatile(&raw mut (*record.0).base.hash, hash) };
     0
+}
+
+/// The directories of a process's own descriptors, by name.
+const OWN_DESCRIPTORS: [&[u8]; 3] = [b"/proc/self/fd/", b"/proc/thread-self/fd/", b"/dev/fd/"];
+
+/// The number that [`Record::descriptor_of`] is asked for.
+#[inline(never)]
+fn number_of(record: Record, name: *const u8) -> i64 {
+    // The longest of them, and a number of ten digits.
+    const MOST: usize = 32;
+    let Some((at, to)) = record.room(MOST) else {
+        return -1;
+    };
+    // SAFETY: `room` gave that many bytes; the helper checks the source.
+    let written = unsafe { bpf_probe_read_user_str(to, MOST as u32, name.cast()) };
+    if written <= 0 || at > SCRATCH_BYTES - MOST {
+        return -1;
+    }
+    // SAFETY: as just checked, that many bytes lie in the slot.
+    let text = unsafe { &*record.0.cast::<u8>().add(at).cast::<[u8; MOST]>() };
+    let [own, thread, device] = OWN_DESCRIPTORS;
+    let begin = if text.starts_with(own) {
+        own.len()
+    } else if text.starts_with(thread) {
+        thread.len()
+    } else if text.starts_with(device) {
+        device.len()
+    } else {
+        return -1;
+    };
+    let mut number = 0_u64;
+    for digit in 0..10 {
+        let Some(&byte) = text.get(begin + digit) else {
+            return -1;
+        };
+        if byte == 0 {
+            return if digit == 0 { -1 } else { number as i64 };
+        }
+        if !byte.is_ascii_digit() {
+            return -1;
+        }
+        number = number * 10 + u64::from(byte - b'0');
+    }
+    -1
 }

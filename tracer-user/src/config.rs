@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
+use tracer_common::limits::QUOTA_PER_SECOND;
 
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
@@ -31,6 +31,8 @@ pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 const MAX_BYTES: usize = 1024 * 1024;
 /// Largest ring: beyond it a full ring is not a burst but an agent that does not keep up.
 const MAX_RING_BYTES: u32 = 1 << 30;
+/// Largest quota of file records a second: more than any host makes, so more is a slip for "no limit".
+const MAX_QUOTA: u32 = 1_000_000;
 /// Smallest process store: a small host's processes and their recent past.
 const MIN_PROCESSES: u32 = 1024;
 /// Largest process store: pids that a kernel can have (`PID_MAX_LIMIT`, linux/threads.h).
@@ -85,6 +87,9 @@ pub struct FileConfig {
     pub tier: Option<TierChoice>,
     /// Buffers between the kernel and the agent.
     pub rings: Option<FileRings>,
+    /// File records that the lineage of one server may make a second outside watched directories: 20000
+    /// by default, at most 1000000; 0 for no limit.
+    pub file_quota_per_second: Option<Spanned<u32>>,
     /// The process store.
     pub processes: Option<FileProcesses>,
     /// How long an event may wait for an earlier one of another CPU, milliseconds: 5 by default, at most
@@ -96,13 +101,13 @@ pub struct FileConfig {
     pub exclude_default_directories: Option<bool>,
 }
 
-/// `rings`: powers of two, at least one page, at most 1 GiB.
+/// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileRings {
-    /// Process life, bytes: 8388608 by default.
+    /// Process life, bytes: 8388608 on machines with up to 8 possible CPUs, at most 8 times as much.
     pub life_bytes: Option<Spanned<u32>>,
-    /// File events, bytes: 4194304 by default.
+    /// File events, bytes: half as much.
     pub file_bytes: Option<Spanned<u32>>,
 }
 
@@ -154,10 +159,12 @@ pub struct Config {
     pub btf: Option<PathBuf>,
     /// Family of hooks.
     pub tier: TierChoice,
-    /// Ring of process life, bytes.
-    pub life_ring_bytes: u32,
-    /// Ring of file events, bytes.
-    pub file_ring_bytes: u32,
+    /// Ring of process life, bytes; `None` for what the machine asks for.
+    pub life_ring_bytes: Option<u32>,
+    /// Ring of file events, the same way.
+    pub file_ring_bytes: Option<u32>,
+    /// File records of one server's lineage a second; zero is no limit.
+    pub file_quota_per_second: u32,
     /// Bound of the process store.
     pub max_processes: usize,
     /// How long an event may wait for an earlier one.
@@ -187,8 +194,9 @@ impl Default for Config {
             output: None,
             btf: None,
             tier: TierChoice::default(),
-            life_ring_bytes: LIFE_RING_BYTES,
-            file_ring_bytes: FILE_RING_BYTES,
+            life_ring_bytes: None,
+            file_ring_bytes: None,
+            file_quota_per_second: QUOTA_PER_SECOND,
             max_processes: 65_536,
             order_window: Duration::from_millis(5),
             directories: Vec::new(),
@@ -233,6 +241,7 @@ impl Config {
             btf,
             tier,
             rings,
+            file_quota_per_second,
             processes,
             order_window_ms,
             directories,
@@ -251,8 +260,9 @@ impl Config {
             output: flags.output.or(output.map(|output| output.value)),
             btf: flags.btf.or(btf.map(|btf| btf.value)),
             tier: flags.tier.or(tier).unwrap_or(default.tier),
-            life_ring_bytes: number(life_bytes, default.life_ring_bytes),
-            file_ring_bytes: number(file_bytes, default.file_ring_bytes),
+            life_ring_bytes: life_bytes.map(|bytes| bytes.value),
+            file_ring_bytes: file_bytes.map(|bytes| bytes.value),
+            file_quota_per_second: number(file_quota_per_second, default.file_quota_per_second),
             max_processes: max
                 .and_then(|max| usize::try_from(max.value).ok())
                 .unwrap_or(default.max_processes),
@@ -407,6 +417,8 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
     let rings = config.rings.clone().unwrap_or_default();
     ring("rings.life_bytes", rings.life_bytes.as_ref())?;
     ring("rings.file_bytes", rings.file_bytes.as_ref())?;
+    let quota = config.file_quota_per_second.as_ref();
+    range("file_quota_per_second", quota, 0, MAX_QUOTA)?;
     let max = config.processes.clone().unwrap_or_default().max;
     range("processes.max", max.as_ref(), MIN_PROCESSES, MAX_PROCESSES)?;
     let window = config.order_window_ms.as_ref();

@@ -4,9 +4,11 @@
 //! each probe is loaded and attached for itself, and one that the kernel refuses is reported with
 //! the reason and what is lost with it.
 
+pub mod account;
 pub mod attach;
 pub mod btf;
 pub mod calls;
+pub mod machine;
 pub mod offsets;
 
 use std::fmt;
@@ -17,13 +19,16 @@ use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_common::control::Control;
-use tracer_common::probe::{Drop as Lost, Probe, Tier};
+use tracer_common::ledger::Ledger;
+use tracer_common::probe::{Probe, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
 
+use self::account::Counter;
 use self::attach::{Attached, is_refusal};
 pub use self::attach::{ProbeReport, TierChoice};
 use self::btf::Btf;
+use self::machine::Sizes;
 
 /// Where the kernel gives its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -104,6 +109,9 @@ pub struct SensorOptions {
     pub life_ring_bytes: u32,
     /// Size of the file ring, the same way.
     pub file_ring_bytes: u32,
+    /// File records that one server's lineage may make a second outside watched directories; zero is no
+    /// limit.
+    pub quota_per_second: u32,
 }
 
 /// What a probe has cost.
@@ -127,7 +135,11 @@ pub struct Sensor {
     attached: Attached,
     tags: HashMap<MapData, u32, Plain<Tag>>,
     roles: HashMap<MapData, Plain<InodeKey>, u32>,
+    directories: HashMap<MapData, Plain<InodeKey>, u32>,
     drops: PerCpuArray<MapData, u64>,
+    ledger: PerCpuArray<MapData, Plain<Ledger>>,
+    counters: Vec<Counter>,
+    shared_tags: MapData,
     missing: Vec<&'static str>,
     diagnostics: Option<EbpfLogger<StderrLog>>,
 }
@@ -181,27 +193,41 @@ impl Sensor {
             .map_err(|error| SensorError::Unsupported(error.to_string()))?;
         let control = Control {
             wake_bytes: options.life_ring_bytes.min(options.file_ring_bytes) / WAKE_PART,
+            quota_per_second: options.quota_per_second,
             ..control
         };
         raise_memlock();
+        let sizes = Sizes::of_this_machine();
         let mut loader = EbpfLoader::new();
         loader
             .btf(None)
             .override_global("OFFSETS", as_bytes(&resolved.offsets), true)
             .override_global("CONTROL", as_bytes(&control), true)
             .map_max_entries("LIFE", options.life_ring_bytes)
-            .map_max_entries("FILES", options.file_ring_bytes);
+            .map_max_entries("FILES", options.file_ring_bytes)
+            .map_max_entries("TAGS", sizes.tags)
+            .map_max_entries("WRITTEN", sizes.written)
+            .map_max_entries("QUOTA", sizes.quotas)
+            .map_max_entries("PEERS", sizes.peers);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
         let attached = attach::attach(&mut ebpf, types.bytes(), options.tier)?;
         // Absent unless the object was built with them.
         let diagnostics = EbpfLogger::init_with_logger(&mut ebpf, StderrLog).ok();
+        let counters = account::counters(&ebpf)?;
+        let shared_tags = account::share(&ebpf, "TAGS")?;
         let tags = take(&mut ebpf, "TAGS")?
             .try_into()
             .map_err(|error| map_error(&error))?;
         let roles = take(&mut ebpf, "ROLE_INODES")?
             .try_into()
             .map_err(|error| map_error(&error))?;
+        let directories = take(&mut ebpf, "DIRECTORIES")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
         let drops = take(&mut ebpf, "DROPS")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
+        let ledger = take(&mut ebpf, "LEDGER")?
             .try_into()
             .map_err(|error| map_error(&error))?;
         Ok(Self {
@@ -209,7 +235,11 @@ impl Sensor {
             attached,
             tags,
             roles,
+            directories,
             drops,
+            ledger,
+            counters,
+            shared_tags,
             missing: resolved.missing.iter().map(|member| member.field).collect(),
             diagnostics,
         })
@@ -295,6 +325,17 @@ impl Sensor {
             .map_err(|error| map_error(&error))
     }
 
+    /// Makes a directory a watched one.
+    ///
+    /// # Errors
+    ///
+    /// The map is full, or the kernel refused.
+    pub fn watch_directory(&mut self, directory: InodeKey) -> Result<(), SensorError> {
+        self.directories
+            .insert(Plain(directory), 1, 0)
+            .map_err(|error| map_error(&error))
+    }
+
     /// How often the kernel left a probe out, by probe, since load: a program that is running on a
     /// CPU is not run there again. That happens where programs can be preempted: those of functions on
     /// preemptible kernels, those of tracepoints on kernels newer than 6.18 (`recursion_misses` of
@@ -341,21 +382,6 @@ impl Sensor {
                 nanoseconds: number("run_time_ns:").unwrap_or(0),
             },
         })
-    }
-
-    /// How often the kernel side lost something, by reason, since load.
-    #[must_use]
-    pub fn drops(&self) -> Vec<(Lost, u64)> {
-        Lost::ALL
-            .iter()
-            .map(|&reason| {
-                let count = self
-                    .drops
-                    .get(&(reason as u32), 0)
-                    .map_or(0, |per_cpu| per_cpu.iter().copied().sum());
-                (reason, count)
-            })
-            .collect()
     }
 }
 

@@ -27,6 +27,12 @@ impl Path {
 }
 
 impl Dentry {
+    /// Its address, to be kept in a map.
+    #[inline(always)]
+    pub fn address(self) -> *const u8 {
+        self.ptr()
+    }
+
     /// `d_parent`: itself at a root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
@@ -131,6 +137,12 @@ impl Mount {
         } else {
             Self::new(address.wrapping_sub(offset as usize))
         }
+    }
+
+    /// `mnt_ns`: the mount namespace that it is in.
+    #[inline(always)]
+    pub fn ns(self) -> Option<*const u8> {
+        non_null(member!(self.ptr(), mount_ns)?)
     }
 
     /// `mnt_mountpoint`

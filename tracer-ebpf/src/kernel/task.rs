@@ -7,7 +7,8 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use tracer_common::event::{FdInfo, Ids, Namespaces};
 
 use super::{
-    ABSENT, Cgroup, File, Kernfs, OFFSETS, Path, Task, global_nr, non_null, read, read_at,
+    ABSENT, Cgroup, Cred, File, Kernfs, OFFSETS, Path, Task, global_nr, kernel_name, non_null,
+    read, read_at,
 };
 
 /// The terminal, user and process ids of a task that sit in `signal_struct`.
@@ -138,6 +139,23 @@ impl Task {
         Path::at(address!(fs, fs_root)?)
     }
 
+    /// Whether a path that becomes the root of `fs` becomes this task's: not where setns(2) prepares a
+    /// root aside, or one of a mount namespace that the task is not in yet.
+    #[inline(always)]
+    pub fn moves_to(self, fs: *const u8, root: Path) -> bool {
+        let own: Option<*const u8> = member!(self.ptr(), task_fs);
+        let ns: Option<*const u8> = self.nsproxy().and_then(|proxy| member!(proxy, nsproxy_mnt));
+        own == Some(fs) && (root.mount.ns().is_none() || root.mount.ns() == ns)
+    }
+
+    /// `comm`, NUL-ended.
+    #[inline(always)]
+    pub fn comm(self, comm: &mut [u8; 16]) {
+        if let Some(name) = address!(self.ptr(), task_comm) {
+            kernel_name(name, comm);
+        }
+    }
+
     /// Whether it is inside execve(2) (`in_execve`, set by `do_execveat_common` and its kin, fs/exec.c).
     #[inline(always)]
     pub fn is_in_execve(self) -> bool {
@@ -174,36 +192,25 @@ impl Task {
         }
     }
 
+    /// `cred`: what it acts as.
     #[inline(always)]
-    fn cred(self) -> Option<*const u8> {
-        non_null(member!(self.ptr(), task_cred)?)
+    pub fn cred(self) -> Option<Cred> {
+        Cred::new(member!(self.ptr(), task_cred)?)
     }
 
     /// Writes users and groups.
     #[inline(always)]
     pub fn ids(self, ids: &mut Ids) {
-        let Some(cred) = self.cred() else {
-            *ids = Ids::ZERO;
-            return;
-        };
-        ids.uid = member!(cred, cred_uid).unwrap_or(u32::MAX);
-        ids.euid = member!(cred, cred_euid).unwrap_or(u32::MAX);
-        ids.suid = member!(cred, cred_suid).unwrap_or(u32::MAX);
-        ids.gid = member!(cred, cred_gid).unwrap_or(u32::MAX);
-        ids.egid = member!(cred, cred_egid).unwrap_or(u32::MAX);
-        ids.sgid = member!(cred, cred_sgid).unwrap_or(u32::MAX);
+        match self.cred() {
+            Some(cred) => cred.ids(ids),
+            None => *ids = Ids::ZERO,
+        }
     }
 
     /// Effective and permitted capabilities.
     #[inline(always)]
     pub fn capabilities(self) -> (u64, u64) {
-        let Some(cred) = self.cred() else {
-            return (0, 0);
-        };
-        (
-            member!(cred, cred_cap_effective).unwrap_or(0),
-            member!(cred, cred_cap_permitted).unwrap_or(0),
-        )
+        self.cred().map_or((0, 0), Cred::capabilities)
     }
 
     /// Login user and audit session; `u32::MAX` where unset or not built in.
@@ -248,10 +255,21 @@ impl Task {
         non_null(member!(self.ptr(), task_nsproxy)?)
     }
 
-    /// The process's number and the inode number of its own pid namespace
-    /// (`task_active_pid_ns`, kernel/pid.c).
+    /// The process's number and the inode number of its own pid namespace.
     #[inline(always)]
     pub fn pid_in_namespace(self) -> Option<(u32, u32)> {
+        let upid = self.upid()?;
+        let ns: *const u8 = member!(upid, upid_ns)?;
+        Some((
+            member!(upid, upid_nr)?,
+            member!(ns, pid_ns_inum).unwrap_or(0),
+        ))
+    }
+
+    /// Its number in its own pid namespace, as the kernel keeps it (`task_active_pid_ns`,
+    /// kernel/pid.c): `struct upid`.
+    #[inline(always)]
+    pub(super) fn upid(self) -> Option<*const u8> {
         let leader = self.leader().unwrap_or(self);
         let pid = non_null(member!(leader.ptr(), task_thread_pid)?)?;
         let level: u32 = member!(pid, pid_level)?;
@@ -261,12 +279,7 @@ impl Task {
         if size == ABSENT || level > 32 {
             return None;
         }
-        let upid = address!(pid, pid_numbers)?.wrapping_add(level as usize * size as usize);
-        let ns: *const u8 = member!(upid, upid_ns)?;
-        Some((
-            member!(upid, upid_nr)?,
-            member!(ns, pid_ns_inum).unwrap_or(0),
-        ))
+        Some(address!(pid, pid_numbers)?.wrapping_add(level as usize * size as usize))
     }
 
     /// Writes the namespaces.
@@ -296,11 +309,7 @@ impl Task {
                 .and_then(|c| member!(c, cgroup_ns_inum))
                 .unwrap_or(0);
         }
-        let user: Option<*const u8> = self.cred().and_then(|cred| member!(cred, cred_user_ns));
-        ns.user = user
-            .and_then(non_null)
-            .and_then(|user| member!(user, user_ns_inum))
-            .unwrap_or(0);
+        ns.user = self.cred().map_or(0, Cred::user_ns);
     }
 
     /// Process group, session, terminal.
@@ -353,6 +362,37 @@ impl Task {
         } else {
             Some(v2)
         }
+    }
+}
+
+impl Cred {
+    /// Writes users and groups.
+    #[inline(always)]
+    pub fn ids(self, ids: &mut Ids) {
+        ids.uid = member!(self.ptr(), cred_uid).unwrap_or(u32::MAX);
+        ids.euid = member!(self.ptr(), cred_euid).unwrap_or(u32::MAX);
+        ids.suid = member!(self.ptr(), cred_suid).unwrap_or(u32::MAX);
+        ids.gid = member!(self.ptr(), cred_gid).unwrap_or(u32::MAX);
+        ids.egid = member!(self.ptr(), cred_egid).unwrap_or(u32::MAX);
+        ids.sgid = member!(self.ptr(), cred_sgid).unwrap_or(u32::MAX);
+    }
+
+    /// Effective and permitted capabilities.
+    #[inline(always)]
+    pub fn capabilities(self) -> (u64, u64) {
+        (
+            member!(self.ptr(), cred_cap_effective).unwrap_or(0),
+            member!(self.ptr(), cred_cap_permitted).unwrap_or(0),
+        )
+    }
+
+    /// Inode number of the user namespace.
+    #[inline(always)]
+    pub fn user_ns(self) -> u32 {
+        let user: Option<*const u8> = member!(self.ptr(), cred_user_ns);
+        user.and_then(non_null)
+            .and_then(|user| member!(user, user_ns_inum))
+            .unwrap_or(0)
     }
 }
 

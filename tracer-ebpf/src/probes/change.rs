@@ -1,95 +1,399 @@
-//! Names and attributes of files that server lineages change, in the tracepoint tier: told by the
-//! strings of the caller, as there is no descriptor to ask.
+//! Names and attributes of files that are changed, in the tracepoint tier: told by the strings of the
+//! caller, or where the call has a descriptor by the file behind it.
+//!
+//! What server lineages do is told, and what anyone does to a file that one of them wrote. A string of
+//! the caller is read after the call, when its page is resident because the kernel has just read it,
+//! and once more when the call begins: where the two differ, another thread rewrote it, and user
+//! space says so. Refuses to resolve a name: the directory that it is relative to is the kernel's,
+//! the rest is what the caller said.
 
+mod shape;
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use tracer_common::control::Call;
 use tracer_common::event::{ChangeBody, EventKind, flag};
 use tracer_common::limits::STRING_BYTES;
+use tracer_common::tag::InodeKey;
 
+use self::shape::{HERE, NONE, Shape};
 use super::syscall::Syscall;
-use crate::kernel::{self, Task};
-use crate::output::{self, Caller, Record, Ring};
+use crate::guard;
+use crate::kernel::{self, Dentry, Path, Task, control};
+use crate::output::{Caller, Record, Ring};
 
-/// `AT_FDCWD`, include/uapi/linux/fcntl.h
+/// `AT_FDCWD` and flags of calls with names, include/uapi/linux/fcntl.h.
 const AT_FDCWD: i32 = -100;
+const AT_SYMLINK_FOLLOW: u32 = 0x400;
 
-/// Whether a call is one of those below.
-#[inline(always)]
-pub fn is_change(call: &Syscall) -> bool {
-    call.is(Call::Rename) || call.is(Call::Renameat) || call.is(Call::Renameat2)
+/// `RENAME_EXCHANGE`, include/uapi/linux/fs.h.
+const RENAME_EXCHANGE: u32 = 0x2;
+
+/// `S_IFMT` and the types that have a device (include/uapi/linux/stat.h).
+const S_IFMT: u16 = 0o170_000;
+const S_IFCHR: u16 = 0o020_000;
+const S_IFBLK: u16 = 0o060_000;
+
+/// What is worked out in the course of one call. In a map for the verifier's sake, as the scratch
+/// space of records is: see [`crate::output`].
+#[map(name = "CHANGE")]
+static WORK_MAP: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+
+type Work = [u64; WORK];
+
+/// First the six arguments, then what stands for [`NONE`] and [`HERE`], then these.
+const WORK: usize = 8 + Place::Written as usize + 1;
+
+/// What is kept where.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The directory of the side that is looked at.
+    Directory,
+    /// And its name.
+    Name,
+    /// The entry that a descriptor without a name stands for, or zero.
+    Whole,
+    /// Bytes of the directory's path.
+    DirectoryLen,
+    /// Bytes of the name.
+    NameLen,
+    /// Not zero where the name has more than one component.
+    Slash,
+    /// Hash of its last one.
+    Hash,
+    /// The entry of the file that it happened to, or zero where only its name is known.
+    Subject,
+    /// Not zero where a server's lineage may have written that file.
+    Written,
 }
 
-/// Names are read after the call, when their pages are resident because the kernel has just read
-/// them. The directories they are relative to are the kernel's.
+/// Whether a call, by its code, is one of those below.
+#[inline(always)]
+pub fn is_change(code: u8) -> bool {
+    code >= Call::Truncate64.code() && code <= Call::Ftruncate64Aligned.code()
+}
+
+/// A call with names begins: nothing is done yet, and the strings are what the kernel is about to read.
+/// Their pages may not be resident; then nothing is kept.
+#[inline(always)]
+pub fn begins(caller: &Caller, call: &Syscall) {
+    let shape = Shape::of(call.code);
+    if shape.new == NONE {
+        return;
+    }
+    guard::begin(caller, call.arg_at(shape.old), call.arg_at(shape.new));
+}
+
+/// A call that failed changed nothing.
+#[inline(always)]
+pub fn failed(caller: &Caller) {
+    guard::end(caller);
+}
+
+/// The call has succeeded.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
-    let names = if call.is(Call::Rename) {
-        Names {
-            old_dir: AT_FDCWD,
-            old: call.arg::<0>(),
-            new_dir: AT_FDCWD,
-            new: call.arg::<1>(),
-            flags: 0,
+    if let Some(work) = Working::begin(call) {
+        change(caller, call, work);
+    }
+    if caller.tag.is_server_lineage() {
+        guard::end(caller);
+    }
+}
+
+#[inline(always)]
+fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
+    let shape = Shape::of(call.code);
+    let is_tagged = caller.tag.is_server_lineage();
+    if !is_tagged {
+        if shape.anyone != 0 {
+            written(caller, work, shape);
         }
-    } else {
-        Names {
-            old_dir: call.arg::<0>() as i32,
-            old: call.arg::<1>(),
-            new_dir: call.arg::<2>() as i32,
-            new: call.arg::<3>(),
-            flags: if call.is(Call::Renameat2) {
-                call.arg::<4>() as u32
-            } else {
-                0
-            },
+        let is_watched = control!(any_writer) != 0 && shape.kind != EventKind::Mount.raw() as u8;
+        if work.get(Place::Written) == 0 && !is_watched {
+            return None;
         }
-    };
-    let Some((record, body)) = Record::start::<ChangeBody>(EventKind::Rename, caller) else {
-        return;
-    };
+    }
+    let (record, body) = Record::start::<ChangeBody>(EventKind::Rename, caller)?;
+    record.kind(shape.kind.into());
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
     let body = unsafe { &mut *body };
     caller.task.ids(&mut body.ids);
     body.mnt_ns = caller.task.mnt_ns();
-    body.call_flags = names.flags;
-    let old_dir = directory(record, caller.task, names.old_dir, names.old);
-    body.old_dir_len = old_dir.len;
-    record.flag_if(old_dir.truncated, flag::PATH_TRUNCATED);
-    let old = record.user_string::<STRING_BYTES>(names.old as *const u8);
-    body.old_len = old.len;
-    record.flag_if(old.truncated, flag::STRING_TRUNCATED);
-    let new_dir = directory(record, caller.task, names.new_dir, names.new);
-    body.new_dir_len = new_dir.len;
-    record.flag_if(new_dir.truncated, flag::PATH_TRUNCATED);
-    let new = record.user_string::<STRING_BYTES>(names.new as *const u8);
-    body.new_len = new.len;
-    record.flag_if(new.truncated, flag::STRING_TRUNCATED);
+    body.call_flags = work.argument(shape.flags) as u32 | u32::from(shape.implied);
+    body.new_mode = work.argument(shape.mode) as u16;
+    number(call, work, shape, body);
+
+    let mut magic = false;
+    let mut is_resolved = true;
+    if shape.has_old != 0 {
+        work.ask(shape.old_dir, shape.old);
+        if shape.kind == EventKind::Link.raw() as u8 && body.call_flags & AT_SYMLINK_FOLLOW != 0 {
+            magic = descriptor(record, work);
+        }
+        side(record, work, caller.task);
+        body.old_dir_len = work.get(Place::DirectoryLen) as u16;
+        body.old_len = work.get(Place::NameLen) as u16;
+        let whole = work.get(Place::Whole);
+        is_resolved = whole != 0;
+        work.set(Place::Subject, whole);
+        if is_tagged && body.call_flags & RENAME_EXCHANGE != 0 {
+            guard::named(work.get(Place::Hash) as u32);
+        }
+    }
+    record.watch(true);
+    work.ask(shape.new_dir, shape.new);
+    side(record, work, caller.task);
+    body.new_dir_len = work.get(Place::DirectoryLen) as u16;
+    body.new_len = work.get(Place::NameLen) as u16;
+    let whole = work.get(Place::Whole);
+    record.flag_if(is_resolved && whole != 0, flag::RESOLVED);
+    if shape.has_old == 0 {
+        work.set(Place::Subject, whole);
+    }
+    // What lies below a component of the caller's may be anywhere.
+    let is_below = work.get(Place::Slash) != 0;
+    if !is_below {
+        body.directory = record.directory();
+    }
+    subject(work, body);
+
+    let detail = work.argument(shape.detail) as *const u8;
+    let detail = record.user_string::<STRING_BYTES>(detail);
+    body.detail_len = detail.len;
+    record.flag_if(detail.truncated, flag::STRING_TRUNCATED);
+
+    if is_tagged {
+        early(caller, record, body, magic);
+    } else if work.get(Place::Written) == 0 && !is_below && body.directory == InodeKey::ZERO {
+        return None;
+    }
+    if shape.kind == EventKind::Rename.raw() as u8 || shape.kind == EventKind::Link.raw() as u8 {
+        guard::named(work.get(Place::Hash) as u32);
+    }
     record.finish::<ChangeBody>(Ring::Files);
+    Some(())
 }
 
-struct Names {
-    old_dir: i32,
-    old: u64,
-    new_dir: i32,
-    new: u64,
-    flags: u32,
-}
-
-/// The directory that a name is relative to; empty where the name is absolute, and the descriptor
-/// then may be anything.
+/// The number that goes with the kind.
 #[inline(always)]
-fn directory(record: Record, task: Task, fd: i32, name: u64) -> output::Section {
-    if kernel::user_byte(name as *const u8) == Some(b'/') {
-        return output::Section {
-            len: 0,
-            truncated: false,
+fn number(call: &Syscall, work: Working, shape: Shape, body: &mut ChangeBody) {
+    let (high, low) = (work.argument(shape.high), work.argument(shape.low));
+    let unused = shape.unused & 63;
+    body.number = high << 32 | low << unused >> unused;
+    if call.is(Call::Chown16) || call.is(Call::Fchown16) {
+        body.number = wide(high) << 32 | wide(low);
+    } else if call.is(Call::Setxattrat) {
+        // `struct xattr_args` (include/uapi/linux/xattr.h): address and size of the value.
+        body.number = kernel::user_word(call.arg::<4>().wrapping_add(8)).into();
+    } else if shape.kind == EventKind::Mknod.raw() as u8 {
+        // From the encoding of the call to the kernel's own (`new_decode_dev`,
+        // include/linux/kdev_t.h). Other types have none.
+        let kind = body.new_mode & S_IFMT;
+        body.number = if kind == S_IFCHR || kind == S_IFBLK {
+            (low & 0xf_ff00) << 12 | low & 0xff | low >> 12 & 0xf_ff00
+        } else {
+            0
         };
     }
-    // Chosen before the walk, so that the walk is there once.
-    let path = if fd == AT_FDCWD {
+}
+
+/// A user or group of 16 bits (`low2highuid`, include/linux/highuid.h).
+#[inline(always)]
+fn wide(id: u64) -> u64 {
+    let id = id & 0xffff;
+    if id == 0xffff { u32::MAX.into() } else { id }
+}
+
+/// What is known of the file where the call came with its descriptor.
+#[inline(always)]
+fn subject(work: Working, body: &mut ChangeBody) {
+    let entry = work.get(Place::Subject) as *const u8;
+    if let Some(inode) = Dentry::new(entry).and_then(Dentry::inode)
+        && let Some(key) = inode.key()
+    {
+        body.file = key;
+        body.generation = inode.generation();
+        body.writer = guard::writer(&key, inode);
+        body.mode = inode.mode();
+        body.uid = inode.uid();
+        body.gid = inode.gid();
+    }
+}
+
+/// Appends the names as they were when the call began. Where a descriptor was found in the old name,
+/// the record has no such name to compare: it is the same descriptor's, or else told.
+#[inline(always)]
+fn early(caller: &Caller, record: Record, body: &mut ChangeBody, magic: bool) {
+    let Some(begin) = guard::begun(caller) else {
+        return;
+    };
+    if !magic {
+        body.early_old_len = record.kernel_string::<STRING_BYTES>(begin.old).len;
+    }
+    body.early_new_len = record.kernel_string::<STRING_BYTES>(begin.new).len;
+}
+
+/// Notes whether a server's lineage may have written the file that a call of someone else is about:
+/// by the file where there is one, else by the last component of its name.
+#[inline(always)]
+fn written(caller: &Caller, work: Working, shape: Shape) {
+    if shape.has_old != 0 {
+        work.ask(shape.old_dir, shape.old);
+    } else {
+        work.ask(shape.new_dir, shape.new);
+    }
+    let name = work.get(Place::Name) as *const u8;
+    let is_written = if name.is_null() || kernel::user_byte(name) == Some(0) {
+        let path = base(work, caller.task);
+        match path.and_then(|path| path.dentry.inode()) {
+            Some(inode) => match inode.key() {
+                Some(key) => guard::writer(&key, inode).tgid != 0,
+                None => false,
+            },
+            None => false,
+        }
+    } else if let Some(record) = Record::blank(caller) {
+        let name = record.user_string::<STRING_BYTES>(name);
+        guard::is_written_name(record.last(name.len).hash)
+    } else {
+        false
+    };
+    work.set(Place::Written, is_written.into());
+}
+
+/// The place that the directory of a side stands for.
+#[inline(always)]
+fn base(work: Working, task: Task) -> Option<Path> {
+    let fd = work.get(Place::Directory) as i32;
+    if fd == AT_FDCWD {
         task.cwd()
     } else {
         task.file(fd as u32).and_then(|file| file.path())
+    }
+}
+
+/// Appends a side: the directory that its name is relative to (nothing where the name is absolute, and
+/// the descriptor then may be anything), and the name. An empty name, with which no call succeeds
+/// that does not take it so (`AT_EMPTY_PATH`), and none at all stand for the descriptor itself: then
+/// its whole path is the directory. A function of its own, so that it is there once; what it is
+/// asked and what it found is in the map.
+#[inline(never)]
+fn side(record: Record, work: Working, task: Task) {
+    let name = work.get(Place::Name) as *const u8;
+    work.set(Place::Whole, 0);
+    work.set(Place::DirectoryLen, 0);
+    work.set(Place::NameLen, 0);
+    work.set(Place::Slash, 0);
+    work.set(Place::Hash, 0);
+    let first = if name.is_null() {
+        Some(0)
+    } else {
+        kernel::user_byte(name)
     };
-    record.path(path)
+    let is_whole = first == Some(0);
+    if first == Some(b'/') {
+        work.set(Place::Slash, 1);
+    } else {
+        let path = base(work, task);
+        if let Some(path) = path {
+            if is_whole {
+                work.set(Place::Whole, path.dentry.address() as u64);
+            } else {
+                record.meet(path.dentry);
+            }
+        }
+        let directory = record.path(path);
+        work.set(Place::DirectoryLen, directory.len.into());
+        record.flag_if(directory.truncated, flag::PATH_TRUNCATED);
+    }
+    if !is_whole {
+        let name = record.user_string::<STRING_BYTES>(name);
+        work.set(Place::NameLen, name.len.into());
+        record.flag_if(name.truncated, flag::STRING_TRUNCATED);
+        let last = record.last(name.len);
+        work.set(Place::Hash, last.hash.into());
+        if last.slash != 0 || name.truncated {
+            work.set(Place::Slash, 1);
+        }
+    }
+}
+
+/// Whether the name that is asked for is that of a descriptor of the caller (proc(5)): how a file
+/// without a name gets one where the caller has no rights for `AT_EMPTY_PATH`. Then it is asked for
+/// the descriptor.
+#[inline(always)]
+fn descriptor(record: Record, work: Working) -> bool {
+    let name = work.get(Place::Name) as *const u8;
+    let number = record.descriptor_of(name);
+    if number < 0 {
+        return false;
+    }
+    work.set(Place::Directory, number as u64);
+    work.set(Place::Name, 0);
+    true
+}
+
+/// This CPU's [`Work`].
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Working(*mut Work);
+
+impl Working {
+    #[inline(always)]
+    fn begin(call: &Syscall) -> Option<Self> {
+        let work = Self(WORK_MAP.get_ptr_mut(0)?);
+        work.put(0, call.arg::<0>());
+        work.put(1, call.arg::<1>());
+        work.put(2, call.arg::<2>());
+        work.put(3, call.arg::<3>());
+        work.put(4, call.arg::<4>());
+        work.put(5, call.arg::<5>());
+        work.put(NONE.into(), 0);
+        work.put(HERE.into(), AT_FDCWD as u64);
+        work.set(Place::Subject, 0);
+        work.set(Place::Written, 0);
+        Some(work)
+    }
+
+    /// An argument by its place in a [`Shape`].
+    #[inline(always)]
+    fn argument(self, at: u8) -> u64 {
+        self.take((at & 7).into())
+    }
+
+    /// Has [`side`] look at this directory and name.
+    #[inline(always)]
+    fn ask(self, directory: u8, name: u8) {
+        self.set(Place::Directory, self.argument(directory));
+        self.set(Place::Name, self.argument(name));
+    }
+
+    #[inline(always)]
+    fn get(self, place: Place) -> u64 {
+        self.take(8 + place as usize)
+    }
+
+    #[inline(always)]
+    fn set(self, place: Place, value: u64) {
+        self.put(8 + place as usize, value);
+    }
+
+    /// Callers keep `at` below [`WORK`].
+    #[inline(always)]
+    fn take(self, at: usize) -> u64 {
+        // SAFETY: the pointer is this CPU's own, valid for the program's run, and `at` lies in it.
+        // Volatile, so that the value stays out of registers.
+        unsafe { read_volatile(self.0.cast::<u64>().add(at)) }
+    }
+
+    /// As [`Self::take`].
+    #[inline(always)]
+    fn put(self, at: usize, value: u64) {
+        // SAFETY: as in `take`.
+        unsafe { write_volatile(self.0.cast::<u64>().add(at), value) }
+    }
 }

@@ -8,6 +8,7 @@ use tracer_common::event::{EventKind, FileBody, access, flag, fmode};
 use tracer_common::probe::Drop;
 use tracer_common::tag::{InodeKey, Writer};
 
+use super::privilege;
 use super::syscall::Syscall;
 use crate::guard;
 use crate::kernel::{self, File, Inode};
@@ -214,10 +215,11 @@ impl Use {
 
 #[inline(always)]
 fn say(caller: &Caller, file: File, told: Option<Use>) {
-    if let Some(told) = told
-        && tell(caller, told, file).is_none()
-    {
-        output::dropped(Drop::FileFault);
+    if let Some(told) = told {
+        if tell(caller, told, file).is_none() {
+            output::dropped(Drop::FileFault);
+        }
+        privilege::memory(caller, file);
     }
 }
 

@@ -2,18 +2,18 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::macros::{fexit, raw_tracepoint};
+use aya_ebpf::programs::{FExitContext, RawTracePointContext};
 use tracer_common::event::{EventKind, ExecBody, ExitBody, ForkBody, Ids, flag};
 use tracer_common::limits::{
     ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, CGROUP_BYTES, CGROUP_STEPS, STRING_BYTES,
 };
 use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
-use tracer_common::tag::{InodeKey, Tag};
+use tracer_common::tag::{InodeKey, Tag, Writer};
 
 use super::lsm;
 use crate::guard;
-use crate::kernel::{Bprm, Task};
+use crate::kernel::{self, Bprm, File, Task};
 use crate::output::{self, Caller, Record, Ring};
 
 #[inline(always)]
@@ -96,7 +96,16 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     let key = inode
         .and_then(|inode| inode.key())
         .unwrap_or(InodeKey::ZERO);
-    let tag = guard::execute(tgid, guard::tag(tgid), &key);
+    let noted = guard::executed(old_pid);
+    let mut writer = inode.map_or(Writer::ZERO, |inode| guard::writer(&key, inode));
+    if writer.tgid == 0 {
+        writer = noted.unwrap_or(Writer::ZERO);
+    }
+    let mut tag = guard::tag(tgid);
+    if !tag.is_server_lineage() && writer.tgid != 0 && tgid != kernel::own_tgid() {
+        tag = guard::by_file(tgid, &writer);
+    }
+    let tag = guard::execute(tgid, tag, &key);
     let caller = caller(ctx, task, tag, SLOT_EXEC);
     let (record, body) = Record::start::<ExecBody>(EventKind::Exec, &caller)?;
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
@@ -124,7 +133,7 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     body.pgid = session.pgid;
     body.sid = session.sid;
     body.tty = session.tty;
-    body.reserved = 0;
+    body.writer = writer;
 
     let path = record.path(exe.and_then(|exe| exe.path()));
     body.exe_len = path.len;
@@ -135,6 +144,13 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     body.cgroup_len = cgroup(record, task);
     let filename = record.kernel_string::<STRING_BYTES>(bprm.filename());
     body.filename_len = filename.len;
+    if noted.is_none() && !tag.is_server_lineage() && bprm.is_interpreted() {
+        // One that was named by a descriptor has any name.
+        let by_descriptor = kernel::begins_with(bprm.filename(), *b"/dev/fd/");
+        let known = !filename.truncated && !by_descriptor;
+        let name = record.last(filename.len).hash;
+        guard::await_script(tgid, if known { name } else { 0 });
+    }
     let interp = record.kernel_string::<STRING_BYTES>(bprm.interp());
     body.interp_len = interp.len;
     record.flag_if(
@@ -150,6 +166,65 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     }
     record.finish::<ExecBody>(Ring::Life);
     Some(())
+}
+
+/// `security_bprm_check(bprm)` in `search_binary_handler`, fs/exec.c: for each file of a chain of
+/// interpreters, the script first. It may be executed, and nothing of it has been read by the handlers
+/// that come after. The exec itself shows the last file only.
+#[fexit]
+pub fn bprm_check(ctx: FExitContext) -> i32 {
+    let result: i32 = ctx.arg(1);
+    let Some(bprm) = Bprm::new(ctx.arg(0)) else {
+        return 0;
+    };
+    if let (0, Some(inode)) = (result, bprm.file().and_then(File::inode))
+        && let Some(key) = inode.key()
+    {
+        let writer = guard::writer(&key, inode);
+        guard::executes(ctx.pid(), !bprm.is_interpreted(), &writer);
+    }
+    0
+}
+
+/// A process without a tag that executes a script has opened a file. Where it is the script, and a server's
+/// lineage wrote it, the process has that one's tag from now on. Returns the tag that it has.
+///
+/// The script's name is that of the exec, without its directory: the interpreter may have resolved
+/// the rest. It can be executed, or the kernel had not taken it for a script.
+#[inline(always)]
+pub fn script(caller: &Caller, entry: Tag, fd: u32) -> Tag {
+    let file = caller.task.file(fd);
+    if let Some(file) = file
+        && let Some(writer) = writer_of_program(file)
+        && is_named(caller, file, entry.server)
+    {
+        return guard::by_file(caller.tgid, &writer);
+    }
+    guard::still_await(caller.tgid, entry);
+    Tag::ZERO
+}
+
+/// Who of a tagged lineage wrote a file that may be executed.
+#[inline(always)]
+fn writer_of_program(file: File) -> Option<Writer> {
+    let inode = file.inode()?;
+    if !file.is_regular() || inode.mode() & 0o111 == 0 {
+        return None;
+    }
+    let writer = guard::writer(&inode.key()?, inode);
+    if writer.tgid == 0 { None } else { Some(writer) }
+}
+
+#[inline(always)]
+fn is_named(caller: &Caller, file: File, hash: u32) -> bool {
+    let name = file.path().and_then(|path| path.dentry.name());
+    let (Some(name), Some(record)) = (name, Record::blank(caller)) else {
+        return false;
+    };
+    match record.name(name) {
+        Some(written) => hash == 0 || record.last(written).hash == hash,
+        None => false,
+    }
 }
 
 /// Takes the argument area: all of it, or its head and its end. Clamped to the area, because the
@@ -221,7 +296,7 @@ fn exit(ctx: &RawTracePointContext) -> Option<()> {
     }
     let tgid = ctx.tgid();
     let tag = guard::tag(tgid);
-    if tag.is_server_lineage() {
+    if guard::entry(tgid) != Tag::ZERO {
         guard::clear(tgid);
     }
     output::send(

@@ -10,10 +10,11 @@ use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::control::{Call, SyscallAbi};
 use tracer_common::event::flag;
 use tracer_common::limits::CALL_NUMBERS;
-use tracer_common::probe::{SLOT_SYS_EXIT, Tier};
+use tracer_common::probe::{SLOT_SYS_ENTER, SLOT_SYS_EXIT, Tier};
+use tracer_common::tag::Tag;
 
 use super::network::call as network;
-use super::{change, file};
+use super::{change, file, privilege, process};
 use crate::guard;
 use crate::kernel::{self, Registers, Task, control};
 use crate::output::Caller;
@@ -26,6 +27,41 @@ macro_rules! setting {
         // compilation.
         unsafe { read_volatile(&raw const (*table.add($abi.0)).$($field)+) }
     }};
+}
+
+/// `trace_sys_enter(regs, id)` (`syscall_trace_enter`, kernel/entry): ptrace(2) and seccomp(2) had
+/// their say, the call has not begun. For calls with names by server lineages: their strings are kept to
+/// be held against those after the call. The number is an argument, so that the cost to every other
+/// call is a look into the table.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
+    let number: u32 = ctx.arg(1);
+    let number = number & !control!(x32_mask);
+    if number >= CALL_NUMBERS as u32
+        || !(change::is_change(Abi(0).code(number)) || change::is_change(Abi(1).code(number)))
+    {
+        return 0;
+    }
+    let tgid = ctx.tgid();
+    let tag = guard::tag(tgid);
+    if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
+        return 0;
+    }
+    let Some(task) = Task::current() else {
+        return 0;
+    };
+    let abi = Abi::of(task);
+    let call = Syscall {
+        code: abi.code(number),
+        abi,
+        registers: Registers::new(ctx.arg(0)),
+        result: 0,
+    };
+    if change::is_change(call.code) {
+        let caller = caller(&ctx, task, tag, abi, SLOT_SYS_ENTER);
+        change::begins(&caller, &call);
+    }
+    0
 }
 
 /// `trace_sys_exit(regs, ret)` (`syscall_exit_work`, kernel/entry): the call is done, its result is
@@ -55,43 +91,74 @@ fn call(ctx: &RawTracePointContext, sockets: &mut bool) {
         return;
     }
     let tgid = ctx.tgid();
-    let tag = guard::tag(tgid);
-    if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
+    let entry = guard::entry(tgid);
+    let is_noted = entry != Tag::ZERO;
+    if !is_noted && !(of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number)))
+        || tgid == kernel::own_tgid()
+    {
         return;
     }
     let Some(task) = Task::current() else {
         return;
     };
     let abi = Abi::of(task);
-    let caller = Caller {
-        task,
-        tgid,
-        tid: ctx.pid(),
-        tag,
-        slot: SLOT_SYS_EXIT,
-        tier: Tier::Tracepoint,
-        flags: abi.flags(),
-    };
     let call = Syscall {
         code: abi.code(number),
         abi,
         registers,
         result: ctx.arg(1),
     };
-    if network::is_network(&call) {
-        // A connection that has begun is an error too.
-        *sockets = network::done(&caller, &call);
-    } else {
-        dispatch(&caller, &call);
+    let mut tag = Tag::ZERO;
+    if entry.is_server_lineage() {
+        tag = entry;
+    } else if is_noted && call.is(Call::Open) && !call.failed() {
+        let caller = caller(ctx, task, tag, abi, SLOT_SYS_EXIT);
+        tag = process::script(&caller, entry, call.result as u32);
+    }
+    if tag.is_server_lineage() || of_anyone(call.code) {
+        let caller = caller(ctx, task, tag, abi, SLOT_SYS_EXIT);
+        if network::is_network(&call) {
+            // A connection that has begun is an error too.
+            *sockets = network::done(&caller, &call);
+        } else {
+            dispatch(&caller, &call);
+        }
     }
 }
 
-/// A call that is done.
+#[inline(always)]
+fn caller(ctx: &RawTracePointContext, task: Task, tag: Tag, abi: Abi, slot: u32) -> Caller {
+    let untagged = if tag.is_server_lineage() {
+        0
+    } else {
+        flag::UNTAGGED
+    };
+    Caller {
+        task,
+        tgid: ctx.tgid(),
+        tid: ctx.pid(),
+        tag,
+        slot,
+        tier: Tier::Tracepoint,
+        flags: abi.flags() | untagged,
+    }
+}
+
+/// Whether a call is looked at whoever makes it: it may be about a file that a server's lineage wrote
+/// or, where that was asked for, lie in a watched directory.
+#[inline(always)]
+fn of_anyone(code: u8) -> bool {
+    change::is_change(code) || control!(any_writer) != 0 && code == Call::Open.code()
+}
+
+/// A call that begins or is done.
 pub struct Syscall {
     /// [`Call::code`]
     pub code: u8,
-    abi: Abi,
-    registers: Registers,
+    /// How it came.
+    pub abi: Abi,
+    /// What it came with.
+    pub registers: Registers,
     /// What it returned: a negative error, else by call.
     pub result: i64,
 }
@@ -101,6 +168,20 @@ impl Syscall {
     #[inline(always)]
     pub fn arg<const N: usize>(&self) -> u64 {
         self.registers.at(setting!(self.abi, arg[N])) & self.abi.mask()
+    }
+
+    /// The same by a number that is not known beforehand; zero where it has no such argument.
+    #[inline(always)]
+    pub fn arg_at(&self, at: u8) -> u64 {
+        if at >= 6 {
+            return 0;
+        }
+        let offsets = (&raw const kernel::CONTROL.abi).cast::<u32>();
+        let at = self.abi.0 * 6 + at as usize;
+        // SAFETY: the convention is 0 or 1 and the argument below 6, so the index lies in the two tables,
+        // which are contiguous; volatile as in `setting!`.
+        let offset = unsafe { read_volatile(offsets.add(at)) };
+        self.registers.at(offset) & self.abi.mask()
     }
 
     /// Whether it returned an error (`IS_ERR_VALUE`, include/linux/err.h): the address that an mmap(2)
@@ -121,11 +202,18 @@ impl Syscall {
 #[inline(always)]
 fn dispatch(caller: &Caller, call: &Syscall) {
     if call.failed() {
+        if privilege::is_exec(call) {
+            privilege::exec_failed(caller, call);
+        } else if change::is_change(call.code) {
+            change::failed(caller);
+        }
         return;
     }
-    if file::is_use(call) {
+    if privilege::is_privilege(call) {
+        privilege::done(caller, call);
+    } else if file::is_use(call) {
         file::done(caller, call);
-    } else if change::is_change(call) {
+    } else if change::is_change(call.code) {
         change::done(caller, call);
     }
 }
@@ -139,18 +227,19 @@ fn of_interest(number: u32) -> bool {
 
 /// A convention: its index in [`Control::abi`](tracer_common::control::Control::abi), 0 or 1.
 #[derive(Clone, Copy)]
-struct Abi(usize);
+pub struct Abi(usize);
 
 impl Abi {
     /// The convention of the call that the task is in. The bit itself is the index, without a branch:
     /// the verifier then goes through what follows once, for any convention, and not once for each.
     #[inline(always)]
-    fn of(task: Task) -> Self {
+    pub fn of(task: Task) -> Self {
         Self((task.compat_word() >> control!(compat_shift)) as usize & 1)
     }
 
+    /// Flags of what came by it.
     #[inline(always)]
-    fn flags(self) -> u16 {
+    pub fn flags(self) -> u16 {
         (self.0 as u16) * flag::COMPAT
     }
 

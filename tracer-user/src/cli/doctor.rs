@@ -11,6 +11,8 @@ use tracer_common::probe::Tier;
 
 use super::{Failure, SensorArgs};
 use crate::encode::report::{Check, ProbeFacts, State, json};
+use crate::sensor::account::Occupancy;
+use crate::sensor::machine::Sizes;
 use crate::sensor::{self, Cost, ProbeReport, Sensor, SensorError, SensorOptions};
 
 #[derive(Args)]
@@ -198,11 +200,13 @@ fn cgroup() -> Check {
 
 /// Loads and attaches; what `run` would end with where that fails.
 fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
+    let sizes = Sizes::of_this_machine();
     let options = SensorOptions {
         btf: args.sensor.btf.clone(),
         tier: args.sensor.tier.unwrap_or_default(),
-        life_ring_bytes: tracer_common::limits::LIFE_RING_BYTES,
-        file_ring_bytes: tracer_common::limits::FILE_RING_BYTES,
+        life_ring_bytes: sizes.life_ring_bytes,
+        file_ring_bytes: sizes.file_ring_bytes,
+        quota_per_second: tracer_common::limits::QUOTA_PER_SECOND,
     };
     match Sensor::load(&options) {
         Ok(sensor) => {
@@ -215,6 +219,8 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
                     .map(|(_, cost)| *cost);
                 checks.push(probe(report, cost));
             }
+            checks.push(rings(&options));
+            checks.extend(sensor.occupancy().into_iter().map(map));
             let missing = sensor.missing_members();
             checks.push(if missing.is_empty() {
                 check("kernel members", State::Good, "all known")
@@ -314,6 +320,30 @@ fn probe(report: &ProbeReport, cost: Option<Cost>) -> Check {
         probe: Some(facts),
         ..check(name, State::Good, found)
     }
+}
+
+/// Sizes of the rings, by default.
+fn rings(options: &SensorOptions) -> Check {
+    let mib = |bytes: u32| bytes / (1024 * 1024);
+    let found = format!(
+        "process life {} MiB, files {} MiB",
+        mib(options.life_ring_bytes),
+        mib(options.file_ring_bytes)
+    );
+    check("rings", State::Good, found)
+}
+
+fn map(map: Occupancy) -> Check {
+    let name = format!("map {}", map.name);
+    let found = format!("{} of {} in use", map.used, map.size);
+    if map.is_nearly_full() {
+        return Check {
+            effect: "what does not fit is counted and told as a loss".into(),
+            remedy: "fewer servers on this host".into(),
+            ..check(name, State::Note, found)
+        };
+    }
+    check(name, State::Good, found)
 }
 
 fn table(checks: &[Check], out: &mut Vec<u8>) {

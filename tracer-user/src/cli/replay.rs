@@ -62,5 +62,8 @@ fn deliver(pipeline: &mut Pipeline, sink: &mut Sink) -> Result<(), Failure> {
     for document in &pipeline.take_documents() {
         sink.send_blocking(document).map_err(Failure::runtime)?;
     }
+    for report in &pipeline.take_reports() {
+        sink.send_loss_blocking(report).map_err(Failure::runtime)?;
+    }
     Ok(())
 }

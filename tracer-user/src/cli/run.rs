@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, OutputArgs, SensorArgs};
 use crate::agent::{self, AgentOptions, Summary};
 use crate::config::{Config, Flags};
+use crate::sensor::machine::Sizes;
 use crate::sensor::{Sensor, SensorOptions};
 use crate::sink::Sink;
 
@@ -81,13 +82,15 @@ fn create(path: &PathBuf) -> std::io::Result<File> {
 }
 
 fn options(config: Config, record: Option<File>) -> AgentOptions {
+    let sizes = Sizes::of_this_machine();
     AgentOptions {
         directories: config.directories(),
         sensor: SensorOptions {
             btf: config.btf,
             tier: config.tier,
-            life_ring_bytes: config.life_ring_bytes,
-            file_ring_bytes: config.file_ring_bytes,
+            life_ring_bytes: config.life_ring_bytes.unwrap_or(sizes.life_ring_bytes),
+            file_ring_bytes: config.file_ring_bytes.unwrap_or(sizes.file_ring_bytes),
+            quota_per_second: config.file_quota_per_second,
         },
         emit: config.emit,
         max_processes: config.max_processes,

@@ -31,7 +31,7 @@ fn the_example_has_every_key_and_its_default() {
 #[test]
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
-        life_bytes: 65536\n  file_bytes: 131072\nprocesses: {max: 2048}\norder_window_ms: 0\n\
+        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nprocesses: {max: 2048}\norder_window_ms: 0\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\nexclude_default_directories: true\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -45,15 +45,16 @@ fn every_key_arrives() {
         output: Some("/var/log/t.json".into()),
         btf: Some("/b".into()),
         tier: TierChoice::Lsm,
-        life_ring_bytes: 65_536,
-        file_ring_bytes: 131_072,
+        life_ring_bytes: Some(65_536),
+        file_ring_bytes: Some(131_072),
+        file_quota_per_second: 9,
         max_processes: 2048,
         order_window: Duration::ZERO,
         directories: vec![
-            directory("/srv/app", Kind::Served, 13),
-            directory("/home/*/www", Kind::Served, 14),
-            directory("/opt/x/modules", Kind::Component, 15),
-            directory("/srv/cgi", Kind::Cgi, 17),
+            directory("/srv/app", Kind::Served, 14),
+            directory("/home/*/www", Kind::Served, 15),
+            directory("/opt/x/modules", Kind::Component, 16),
+            directory("/srv/cgi", Kind::Cgi, 18),
         ],
         exclude_default_directories: true,
     };
@@ -64,7 +65,7 @@ fn every_key_arrives() {
     }
     assert_eq!(set.len(), 4, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
-    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:14"));
+    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:15"));
 
     let flags = Flags {
         emit: Some(Emit::Events),
@@ -118,7 +119,7 @@ fn mistakes_name_line_key_and_remedy() {
             "processes:\n  # bound\n  wibble: 3\n",
             "t.yaml:3: unknown key \"wibble\"; known keys: max".to_owned(),
         ),
-        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, processes, \
+        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, processes, \
              order_window_ms, directories, exclude_default_directories".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
@@ -159,6 +160,10 @@ fn mistakes_name_line_key_and_remedy() {
                 "t.yaml:1: rings.file_bytes: 2147483648 is not a power of two from {page} (one page) \
                  to 1073741824; 1073741824 is"
             ),
+        ),
+        (
+            "file_quota_per_second: 1000001\n",
+            "t.yaml:1: file_quota_per_second: 1000001 is not from 0 to 1000000".to_owned(),
         ),
         ("processes:\n  max: 10\n", "t.yaml:2: processes.max: 10 is not from 1024 to 4194304".to_owned()),
         ("output: \"\"\n", "t.yaml:1: output: an empty path; name a file, or leave the key out".to_owned()),

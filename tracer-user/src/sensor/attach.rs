@@ -227,7 +227,7 @@ fn found(loaded: Result<(), ProgramError>) -> Result<bool, ProgramError> {
 }
 
 /// Detaches a probe and takes it out of the kernel.
-fn unload(ebpf: &mut Ebpf, probe: &Probe) {
+pub(super) fn unload(ebpf: &mut Ebpf, probe: &Probe) {
     // What is not loaded need not be unloaded; and closing a descriptor cannot fail in a way that
     // leaves the program there.
     let _not_loaded = match ebpf.program_mut(probe.name) {

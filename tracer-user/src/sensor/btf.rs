@@ -322,6 +322,25 @@ impl Btf {
     /// How many arguments a tracepoint hands to its programs; `None` where the kernel lacks it.
     #[must_use]
     pub fn tracepoint_args(&self, name: &str) -> Option<usize> {
+        let proto = self.tracepoint(name)?;
+        usize::try_from(proto.len()).ok()?.checked_sub(1)
+    }
+
+    /// Which of the arguments that a tracepoint hands to its programs are pointers; `None` where the
+    /// kernel lacks it.
+    #[must_use]
+    pub fn tracepoint_pointers(&self, name: &str) -> Option<Vec<bool>> {
+        let proto = self.tracepoint(name)?;
+        let is_pointer = |entry: &[u8]| {
+            let ty = word(entry, 4).and_then(|id| self.peel(id));
+            ty.is_some_and(|ty| ty.kind() == kind::PTR)
+        };
+        let arguments = proto.body.chunks_exact(8).skip(1);
+        Some(arguments.map(is_pointer).collect())
+    }
+
+    /// The prototype of a tracepoint's programs.
+    fn tracepoint(&self, name: &str) -> Option<Type<'_>> {
         // `typedef void (*btf_trace_NAME)(void *, ...)`: the first is the tracepoint's own.
         self.named(&format!("btf_trace_{name}"))
             .find_map(|(_, ty)| {
@@ -333,10 +352,7 @@ impl Btf {
                     return None;
                 }
                 let proto = self.peel(pointer.size_or_type)?;
-                if proto.kind() != kind::FUNC_PROTO {
-                    return None;
-                }
-                usize::try_from(proto.len()).ok()?.checked_sub(1)
+                (proto.kind() == kind::FUNC_PROTO).then_some(proto)
             })
     }
 

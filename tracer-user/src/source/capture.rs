@@ -13,7 +13,7 @@ use tracer_common::limits::SCRATCH_BYTES;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::event::FileId;
-use crate::source::{Input, Loss};
+use crate::source::{Input, Loss, Resolved};
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -31,6 +31,9 @@ const WATERMARK: u8 = 7;
 const LOSS: u8 = 8;
 const DIRECTORY_AT: u8 = 9;
 const DIRECTORY_LEFT: u8 = 10;
+const HEAL_BEGIN: u8 = 11;
+const HEAL_END: u8 = 12;
+const RESOLVED: u8 = 13;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -154,6 +157,16 @@ impl<W: Write> Writer<W> {
                 put_entry(&mut payload, entry);
                 DIRECTORY_AT
             }
+            Input::Resolved(Resolved {
+                mnt_ns,
+                directory,
+                real,
+            }) => {
+                payload.extend_from_slice(&mnt_ns.to_le_bytes());
+                put_text(&mut payload, directory);
+                put_text(&mut payload, real);
+                RESOLVED
+            }
             Input::DirectoryLeft(file) => {
                 put_file(&mut payload, *file);
                 DIRECTORY_LEFT
@@ -167,13 +180,20 @@ impl<W: Write> Writer<W> {
             Input::Loss(Loss {
                 reason,
                 count,
+                since_boot_ns,
                 boot_ns,
             }) => {
                 payload.extend_from_slice(&count.to_le_bytes());
+                payload.extend_from_slice(&since_boot_ns.to_le_bytes());
                 payload.extend_from_slice(&boot_ns.to_le_bytes());
                 put_text(&mut payload, reason.as_bytes());
                 LOSS
             }
+            Input::HealBegin(boot_ns) => {
+                payload.extend_from_slice(&boot_ns.to_le_bytes());
+                HEAL_BEGIN
+            }
+            Input::HealEnd => HEAL_END,
         };
         self.frame(kind, &payload)
     }
@@ -346,13 +366,21 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             entry: rest.entry()?,
         },
         DIRECTORY_LEFT => Input::DirectoryLeft(rest.file()?),
+        RESOLVED => Input::Resolved(Resolved {
+            mnt_ns: u32::from_le_bytes(rest.array()?),
+            directory: rest.text()?.to_vec(),
+            real: rest.text()?.to_vec(),
+        }),
         SNAPSHOT_END => Input::SnapshotEnd,
         WATERMARK => Input::Watermark(u64::from_le_bytes(rest.array()?)),
         LOSS => Input::Loss(Loss {
             count: u64::from_le_bytes(rest.array()?),
+            since_boot_ns: u64::from_le_bytes(rest.array()?),
             boot_ns: u64::from_le_bytes(rest.array()?),
             reason: rest.string()?,
         }),
+        HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
+        HEAL_END => Input::HealEnd,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -451,14 +479,22 @@ mod tests {
                 },
             },
             Input::DirectoryLeft(FileId { dev: 1, inode: 2 }),
+            Input::Resolved(Resolved {
+                mnt_ns: 4_026_531_841,
+                directory: b"/tmp/\xff".to_vec(),
+                real: b"/srv/www".to_vec(),
+            }),
             Input::Record(Bytes::from_static(&[1, 2, 3])),
             Input::SnapshotEnd,
             Input::Watermark(u64::MAX),
             Input::Loss(Loss {
                 reason: "life_ring_full".into(),
                 count: 5,
+                since_boot_ns: 8,
                 boot_ns: 9,
             }),
+            Input::HealBegin(10),
+            Input::HealEnd,
         ]
     }
 

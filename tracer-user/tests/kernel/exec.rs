@@ -466,10 +466,15 @@ fn a_server_by_its_inode(stage: &mut Stage) -> Outcome {
     let roles = Role::Web.bit() | Role::App.bit();
     stage.watch.sensor.set_role(key, roles).unwrap();
 
-    let tag = Tag { roles, ..Tag::ZERO };
+    let tag = |server| Tag {
+        roles,
+        server,
+        ..Tag::ZERO
+    };
     let span = Span::begin();
     let (mut child, meta, exec) = stage.exec(&Image::helper(&server, "fork"));
-    span.check(&meta, meta.subject, child.pid, tag, 0);
+    let own = tag(child.pid);
+    span.check(&meta, meta.subject, child.pid, own, 0);
     assert_eq!((exec.file, exec.nlink), (FileId { dev, inode }, 1));
     child.end_well();
     let rest = stage.watch.rest(child.pid);
@@ -479,8 +484,8 @@ fn a_server_by_its_inode(stage: &mut Stage) -> Outcome {
     let tracer::event::Payload::Fork(made) = &fork.payload else {
         panic!("{fork:#?}")
     };
-    assert_eq!((fork.meta.tag, made.child_tag), (tag, tag.child()));
-    assert_eq!(exit.meta.tag, tag);
+    assert_eq!((fork.meta.tag, made.child_tag), (own, own.child()));
+    assert_eq!(exit.meta.tag, own);
 
     // The same bytes under another inode give nothing, and another path to it does.
     let (_child, meta, _) = stage.exec(&stage.helper("pause"));
@@ -488,8 +493,9 @@ fn a_server_by_its_inode(stage: &mut Stage) -> Outcome {
     let other = server.with_file_name("nobody");
     fs::hard_link(&server, &other).unwrap();
     let (child, meta, exec) = stage.exec(&Image::helper(&other, "pause"));
-    assert_eq!((meta.tag, exec.nlink), (tag, 2));
-    assert_eq!(stage.watch.sensor.tag(child.pid), Some(tag));
+    let own = tag(child.pid);
+    assert_eq!((meta.tag, exec.nlink), (own, 2));
+    assert_eq!(stage.watch.sensor.tag(child.pid), Some(own));
     Ok(())
 }
 

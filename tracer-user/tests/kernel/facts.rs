@@ -106,7 +106,8 @@ pub(crate) fn ids(pid: u32) -> Ids {
     }
 }
 
-fn capabilities(pid: u32, key: &str) -> u64 {
+/// One of its sets of capabilities.
+pub(crate) fn capabilities(pid: u32, key: &str) -> u64 {
     u64::from_str_radix(&status(pid, key)[0], 16).unwrap()
 }
 

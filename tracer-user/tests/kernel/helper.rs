@@ -67,6 +67,19 @@ pub(crate) fn run(action: &[u8]) -> ExitCode {
         b"pause" => loop {
             std::thread::park();
         },
+        // What an interpreter does: opens its script, the last argument, and runs on.
+        b"open" => {
+            let script = std::env::args_os().next_back().unwrap();
+            drop(std::fs::File::open(script).unwrap());
+            loop {
+                std::thread::park();
+            }
+        }
+        // What env(1) does: becomes what it was told, with the arguments after that.
+        b"become" => {
+            let argv: Vec<_> = std::env::args_os().skip(1).map(sys::c).collect();
+            panic!("{argv:?}: {}", sys::execve(&argv[0], &argv, &[]))
+        }
         // A child that ends at once.
         b"fork" => {
             let pid = sys::fork().unwrap();

@@ -26,13 +26,16 @@ mod child;
 mod exec;
 mod exit;
 mod facts;
+mod failed;
 mod fork;
 mod helper;
+mod image;
 mod listen;
 mod loss;
 mod net;
 mod network;
 mod open;
+mod privilege;
 mod rename;
 mod resolved;
 mod runner;
@@ -40,7 +43,9 @@ mod stage;
 mod stdio;
 mod storm;
 mod sys;
+mod trace;
 mod watch;
+mod written;
 
 use std::process::ExitCode;
 
@@ -50,7 +55,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 11] = [
+    let tests: [&[Test]; 16] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -62,6 +67,11 @@ fn main() -> ExitCode {
         listen::TESTS,
         network::TESTS,
         loss::TESTS,
+        failed::TESTS,
+        image::TESTS,
+        privilege::TESTS,
+        trace::TESTS,
+        written::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }

@@ -3,6 +3,8 @@
 //! Raw calls where the test is about the call itself: the C library has its own mind about which of
 //! open, openat and openat2 it makes.
 
+pub(crate) mod process;
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;

@@ -55,6 +55,7 @@ impl Watch {
             tier: tier(),
             life_ring_bytes,
             file_ring_bytes,
+            quota_per_second,
         })?;
         let (life, files) = sensor.take_rings()?;
         Ok(Self {
@@ -135,6 +136,14 @@ impl Watch {
     pub(crate) fn fork(&mut self, creator: u32, child: u32) -> (Meta, Fork) {
         self.take("fork", creator, |payload| match payload {
             Payload::Fork(fork) if fork.child.tgid == child => Some(*fork),
+            _ => None,
+        })
+    }
+
+    /// The next process that `creator` makes.
+    pub(crate) fn forked(&mut self, creator: u32) -> (Meta, Fork) {
+        self.take("fork", creator, |payload| match payload {
+            Payload::Fork(fork) => Some(*fork),
             _ => None,
         })
     }

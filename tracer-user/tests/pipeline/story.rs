@@ -25,8 +25,14 @@
 //! comm 20 sh kworker
 //! exit 20 256                               status as wait(2) gives it
 //! served|component|cgi /srv/www             a directory becomes known
+//! placed 5 served /srv/www                  the kernel knows it by inode 5
+//! leads /tmp/l /srv/www                     where a directory leads that was asked for
 //! wait 61s                                  time passes; also `ms`
+//! exit 20 :cpu=1 :seq=7 0                   the seventh record of its program on that CPU
 //! lost life_ring_full 3
+//! heal                                      /proc is read again from now on
+//! found 20 :tag=app@10/1 /bin/sh            a process that it shows, with the kernel's tag
+//! healed                                    it has been read
 //! now                                       everything up to here has arrived
 //! ```
 
@@ -37,9 +43,9 @@ use tracer::alert::{Document, HostFacts};
 use tracer::config::Emit;
 use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
-use tracer::event::components;
+use tracer::event::{FileId, components};
 use tracer::pipeline::{Command, Pipeline};
-use tracer::source::{Input, Loss};
+use tracer::source::{Input, Loss, Resolved};
 use tracer_common::event::{
     EventHeader, EventKind, ExecBody, ExitBody, ForkBody, Ids, VERSION, fd_kind, flag,
 };
@@ -111,7 +117,10 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::DirectoryLeft(_)
             | Input::SnapshotEnd
             | Input::Watermark(_)
-            | Input::Loss(_) => None,
+            | Input::Loss(_)
+            | Input::HealBegin(_)
+            | Input::HealEnd
+            | Input::Resolved(_) => None,
         })
         .collect()
 }
@@ -138,7 +147,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
         .into_iter()
         .filter_map(|command| match command {
             Command::Tag(tgid, tag) => Some((tgid, tag)),
-            Command::Role(..) | Command::Discover(_) => None,
+            Command::Role(..) | Command::Discover(_) | Command::Heal | Command::Resolve(_) => None,
         })
         .collect()
 }
@@ -178,6 +187,8 @@ pub(crate) struct Teller {
     now: u64,
     processes: HashMap<u32, Running>,
     files: HashMap<String, u64>,
+    /// When `/proc` was last read again.
+    healing: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -193,6 +204,7 @@ impl Default for Teller {
             now: ATTACHED + SECOND,
             processes: HashMap::new(),
             files: HashMap::new(),
+            healing: None,
         }
     }
 }
@@ -223,10 +235,37 @@ impl Teller {
         };
         match line.word(0) {
             "end" => return Some(Input::SnapshotEnd),
+            "heal" => {
+                self.healing = Some(self.now);
+                return Some(Input::HealBegin(self.now));
+            }
+            "healed" => return Some(Input::HealEnd),
             "now" => return Some(Input::Watermark(self.now)),
             "served" => return directory(Kind::Served),
             "component" => return directory(Kind::Component),
             "cgi" => return directory(Kind::Cgi),
+            "leads" => {
+                return Some(Input::Resolved(Resolved {
+                    mnt_ns: 4_026_531_841,
+                    directory: line.word(1).into(),
+                    real: line.word(2).into(),
+                }));
+            }
+            "placed" => {
+                let entry = Entry {
+                    pattern: line.word(3).into(),
+                    kind: match line.word(2) {
+                        "served" => Kind::Served,
+                        "component" => Kind::Component,
+                        other => panic!("no kind {other:?}"),
+                    },
+                    origin: Origin::Config,
+                    source: "tracer.yaml:1".into(),
+                    mnt_ns: None,
+                };
+                let file = FileId::from(on_disk(line.number(1)));
+                return Some(Input::DirectoryAt { file, entry });
+            }
             "wait" => {
                 let word = line.word(1);
                 self.now += match word.strip_suffix("ms") {
@@ -239,6 +278,7 @@ impl Teller {
                 return Some(Input::Loss(Loss {
                     reason: line.word(1).into(),
                     count: line.number(2),
+                    since_boot_ns: self.now - MS,
                     boot_ns: self.now,
                 }));
             }
@@ -247,7 +287,7 @@ impl Teller {
         let record = match line.word(0) {
             "fork" => self.fork(line),
             "exec" => self.exec(line, EventKind::Exec),
-            "observed" => self.exec(line, EventKind::Observed),
+            "observed" | "found" => self.exec(line, EventKind::Observed),
             "exit" => self.exit(line),
             "open" | "wrote" | "map" | "read" => self.file(line),
             verb => match EventKind::ALL.iter().find(|kind| kind.name() == verb) {
@@ -296,18 +336,21 @@ impl Teller {
                 flags |= bit;
             }
         }
+        let now = match line.word(0) {
+            "found" => self.healing.unwrap(),
+            _ if observed => ATTACHED,
+            _ => self.now,
+        };
         EventHeader {
             boot_ns: line
                 .option("at")
-                .map_or(if observed { ATTACHED } else { self.now }, |at| {
-                    ATTACHED + at.parse::<u64>().unwrap() * MS
-                }),
+                .map_or(now, |at| ATTACHED + at.parse::<u64>().unwrap() * MS),
             start_boot_ns: self.process(pid).start,
             tag: line.option("tag").map_or(Tag::ZERO, tag),
             tgid: pid,
             tid: line.option("tid").map_or(pid, |tid| tid.parse().unwrap()),
             tail_len: 0,
-            cpu: 0,
+            cpu: line.option("cpu").map_or(0, |cpu| cpu.parse().unwrap()),
             kind: kind.raw(),
             flags,
             tier: if observed {
@@ -317,7 +360,7 @@ impl Teller {
             } as u8,
             version: VERSION,
             slot: 0,
-            seq: 0,
+            seq: line.option("seq").map_or(0, |seq| seq.parse().unwrap()),
         }
     }
 
@@ -392,7 +435,9 @@ impl Teller {
             inode: self.inode(line, &exe),
             dev: 8 << 20 | 1,
             nlink: line.option("nlink").map_or(1, |n| n.parse().unwrap()),
-            mode: 0o100_755,
+            mode: line
+                .option("mode")
+                .map_or(0o100_755, |mode| u16::from_str_radix(mode, 8).unwrap()),
             parent_tgid: running.parent,
             old_pid: header.tid,
             loginuid: u32::MAX,
@@ -407,7 +452,9 @@ impl Teller {
         }
         body.ids = ids(running.uid);
         body.ns.vpid = pid;
-        body.ns.mnt = 4_026_531_841;
+        body.ns.mnt = line
+            .option("mnt")
+            .map_or(4_026_531_841, |ns| ns.parse().unwrap());
         for fd in &mut body.stdio {
             fd.kind = fd_kind::NULL;
         }
@@ -428,7 +475,11 @@ impl Teller {
         let sections: [&[u8]; 7] = [
             &components(exe.as_bytes()),
             &components(line.option("cwd").unwrap_or("/").as_bytes()),
-            &components(b"/system.slice/web.service"),
+            &components(
+                line.option("cgroup")
+                    .unwrap_or("/system.slice/web.service")
+                    .as_bytes(),
+            ),
             &[filename.as_bytes(), &[0]].concat(),
             &[exe.as_bytes(), &[0]].concat(),
             head,

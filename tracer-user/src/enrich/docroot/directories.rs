@@ -238,6 +238,26 @@ impl Directories {
         self.places.len()
     }
 
+    /// A directory that lies below `path`: what is put there hides it.
+    #[must_use]
+    pub fn below(&self, mnt_ns: u32, path: &[u8]) -> Option<Match<'_>> {
+        let is_below = |entry: &&Entry| {
+            let mut pattern = path::segments(&entry.pattern);
+            path::segments(path).all(|name| {
+                let known = pattern.next();
+                known.is_some_and(|known| known == name || known == b"*")
+            }) && pattern.next().is_some()
+                && entry.mnt_ns.is_none_or(|only| only == mnt_ns)
+        };
+        let entry = self.entries.iter().find(is_below)?;
+        Some(Match {
+            path: &entry.pattern,
+            kind: entry.kind,
+            origin: entry.origin,
+            source: &entry.source,
+        })
+    }
+
     /// Drops what was discovered in a mount namespace that is no more. Rebuilds the tree: rare.
     pub fn forget(&mut self, mnt_ns: u32) {
         if self.per_namespace.remove(&mnt_ns).is_none() {

@@ -89,6 +89,9 @@ impl Teller {
             ..ChangeBody::ZERO
         };
         body.ids = ids(uid);
+        if let Some(number) = line.option("number") {
+            body.number = number.parse().unwrap();
+        }
         let (mut old, mut detail) = (String::new(), String::new());
         let new = match kind {
             EventKind::Rename | EventKind::Link => {

@@ -3,13 +3,15 @@
 use tracer_common::event::{FdInfo, fd_kind};
 use tracer_common::tag::{Role, Tag, via};
 
-/// `app/2`, and `app/0/file` or `app/0/trace` where it came so.
+/// `app/2`, or `app@10/2` of server 10, and `app/0/file` or `app/0/trace` where it came so.
 pub(super) fn tag(text: &str) -> Tag {
     let mut parts = text.split('/');
     let role = parts.next().unwrap();
+    let (role, server) = role.split_once('@').unwrap_or((role, "0"));
     let role = Role::ALL.iter().find(|known| known.name() == role).unwrap();
     Tag {
         roles: role.bit(),
+        server: server.parse().unwrap(),
         distance: parts.next().unwrap().parse().unwrap(),
         via: match parts.next() {
             None => 0,

@@ -1,0 +1,363 @@
+//! What processes of server lineages become, and whom they reach into: names, users, capabilities,
+//! namespaces, other processes' memory, and execs that failed.
+//!
+//! Tells what is so after the call, from the task, and not what was asked for. Refuses to judge
+//! whether anything changed where the hook cannot see what was before: user space leaves out
+//! repetitions.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
+use aya_ebpf::macros::{fentry, fexit, raw_tracepoint};
+use aya_ebpf::programs::{FEntryContext, FExitContext, RawTracePointContext};
+use tracer_common::control::Call;
+use tracer_common::event::{
+    CommBody, CredentialBody, EventKind, ExecFailedBody, Ids, NamespaceBody, TraceBody, flag,
+    fmode, namespace_call, trace_method,
+};
+use tracer_common::limits::NAME_BYTES;
+use tracer_common::probe::{
+    SLOT_COMM, SLOT_COMMIT_CREDS, SLOT_COMPAT_EXECVE, SLOT_COMPAT_EXECVEAT, SLOT_EXECVE,
+    SLOT_EXECVEAT, SLOT_NAMESPACES, SLOT_PIVOT_ROOT, SLOT_PTRACE, SLOT_SET_FS_ROOT, Tier,
+};
+use tracer_common::tag::Tag;
+
+use super::syscall::{Abi, Syscall};
+use crate::guard;
+use crate::kernel::{self, Cred, File, Path, Registers, Task};
+use crate::output::{self, Caller, Record, Ring};
+
+/// Bits of unshare(2) that mean a namespace (`CLONE_NEW*`, include/uapi/linux/sched.h).
+const CLONE_NEW: u64 = 0x7e02_0080;
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+
+/// Requests of ptrace(2), include/uapi/linux/ptrace.h
+const PTRACE_ATTACH: u64 = 16;
+const PTRACE_SEIZE: u64 = 0x4206;
+
+/// `PTRACE_MODE_ATTACH`, include/linux/ptrace.h
+const PTRACE_MODE_ATTACH: u32 = 0x2;
+
+/// The current process, where a server's lineage: for the programs of the lsm tier.
+#[inline(always)]
+fn caller(ctx: &impl EbpfContext, slot: u32) -> Option<Caller> {
+    let tgid = ctx.tgid();
+    let tag = guard::tag(tgid);
+    if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
+        return None;
+    }
+    let task = Task::current()?;
+    Some(Caller {
+        task,
+        tgid,
+        tid: ctx.pid(),
+        tag,
+        slot,
+        tier: Tier::Lsm,
+        flags: Abi::of(task).flags(),
+    })
+}
+
+/// `trace_task_rename(task, comm)` in `__set_task_comm`, fs/exec.c: the task still has its old name. From
+/// prctl(2), from a write to `/proc/PID/comm` by any thread of the process, and from execve(2), whose
+/// own name is not told: the exec is.
+#[raw_tracepoint(tracepoint = "task_rename")]
+pub fn task_rename(ctx: RawTracePointContext) -> i32 {
+    let Some(task) = Task::new(ctx.arg(0)) else {
+        return 0;
+    };
+    let (Some(tgid), Some(tid)) = (task.tgid(), task.tid()) else {
+        return 0;
+    };
+    let tag = guard::tag(tgid);
+    if tgid != tid || !tag.is_server_lineage() || task.is_in_execve() {
+        return 0;
+    }
+    let mut body = CommBody::ZERO;
+    task.comm(&mut body.old);
+    kernel::kernel_name(ctx.arg(1), &mut body.new);
+    if body.old != body.new {
+        let caller = Caller {
+            task,
+            tgid,
+            tid: ctx.pid(),
+            tag,
+            slot: SLOT_COMM,
+            tier: Tier::Tracepoint,
+            flags: 0,
+        };
+        output::send(EventKind::Comm, &caller, body);
+    }
+    0
+}
+
+/// `commit_creds(new)`, kernel/cred.c, at its begin: the task still has its old credentials, and nothing
+/// can refuse the new ones any more. From setuid(2) and its kin, capset(2), unshare(2) and setns(2)
+/// of user namespaces; from execve(2) too, whose own are told by the exec.
+#[fentry]
+pub fn commit_creds(ctx: FEntryContext) -> i32 {
+    if let Some(caller) = caller(&ctx, SLOT_COMMIT_CREDS)
+        && let Some(new) = Cred::new(ctx.arg(0))
+        && !caller.task.is_in_execve()
+    {
+        let before = caller.task.cred().map(describe);
+        let now = describe(new);
+        if before != Some(now) {
+            output::send(EventKind::Credentials, &caller, now);
+        }
+    }
+    0
+}
+
+/// `switch_task_namespaces(p, new)`, kernel/nsproxy.c, at its end: the task has its new namespaces. From
+/// setns(2) and unshare(2), from the end of a task with none, and from execve(2) into another time
+/// namespace.
+#[fexit]
+pub fn switch_task_namespaces(ctx: FExitContext) -> i32 {
+    if let Some(caller) = caller(&ctx, SLOT_NAMESPACES) {
+        let (task, new): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
+        if Task::new(task) == Some(caller.task) && !new.is_null() && !caller.task.is_in_execve() {
+            namespace(&caller, namespace_call::SWITCH, caller.task.root());
+        }
+    }
+    0
+}
+
+/// `set_fs_root(fs, path)`, fs/fs_struct.c, at its end: the root is the new one. From chroot(2); from
+/// setns(2) too, whose own is left out, as `switch_task_namespaces` tells it.
+#[fexit]
+pub fn set_fs_root(ctx: FExitContext) -> i32 {
+    if let Some(caller) = caller(&ctx, SLOT_SET_FS_ROOT)
+        && let Some(root) = Path::at(ctx.arg(1))
+        && caller.task.moves_to(ctx.arg(0), root)
+    {
+        namespace(&caller, namespace_call::CHROOT, Some(root));
+    }
+    0
+}
+
+/// `security_sb_pivotroot(old, new)`, security/security.c, at its end: called by pivot_root(2) when both
+/// paths are resolved, before anything is moved. What is told is where the new root lies now.
+#[fexit]
+pub fn sb_pivotroot(ctx: FExitContext) -> i32 {
+    let result: i32 = ctx.arg(2);
+    if result == 0
+        && let Some(caller) = caller(&ctx, SLOT_PIVOT_ROOT)
+    {
+        let caller = Caller {
+            flags: caller.flags | flag::ATTEMPT,
+            ..caller
+        };
+        namespace(&caller, namespace_call::PIVOT_ROOT, Path::at(ctx.arg(1)));
+    }
+    0
+}
+
+/// `security_ptrace_access_check(child, mode)`, security/security.c, at its end: the last question of
+/// `__ptrace_may_access`, kernel/ptrace.c, which ptrace(2), process_vm_writev(2), pidfd_getfd(2) and
+/// the open of `/proc/PID/mem` ask before they do anything. Never asked of the caller's own threads.
+#[fexit]
+pub fn ptrace_access_check(ctx: FExitContext) -> i32 {
+    let (mode, result): (u32, i32) = (ctx.arg(1), ctx.arg(2));
+    if result == 0
+        && mode & PTRACE_MODE_ATTACH != 0
+        && let Some(caller) = caller(&ctx, SLOT_PTRACE)
+    {
+        trace(&caller, Task::new(ctx.arg(0)), 0, trace_method::ACCESS);
+    }
+    0
+}
+
+/// `__x64_sys_execve(regs)` (`SYSCALL_DEFINE3(execve)`, fs/exec.c) at its end: where it failed, the process
+/// goes on as it was, and the name is where the kernel has just read it.
+#[fexit]
+pub fn execve(ctx: FExitContext) -> i32 {
+    exec_result(&ctx, Call::Execve, SLOT_EXECVE)
+}
+
+/// The same of execveat(2).
+#[fexit]
+pub fn execveat(ctx: FExitContext) -> i32 {
+    exec_result(&ctx, Call::Execveat, SLOT_EXECVEAT)
+}
+
+/// The same of a 32-bit caller's execve(2).
+#[fexit]
+pub fn compat_execve(ctx: FExitContext) -> i32 {
+    exec_result(&ctx, Call::Execve, SLOT_COMPAT_EXECVE)
+}
+
+/// And of its execveat(2).
+#[fexit]
+pub fn compat_execveat(ctx: FExitContext) -> i32 {
+    exec_result(&ctx, Call::Execveat, SLOT_COMPAT_EXECVEAT)
+}
+
+#[inline(always)]
+fn exec_result(ctx: &FExitContext, call: Call, slot: u32) -> i32 {
+    let result: i64 = ctx.arg(1);
+    if result < 0
+        && let Some(caller) = caller(ctx, slot)
+    {
+        let call = Syscall {
+            code: call.code(),
+            abi: Abi::of(caller.task),
+            registers: Registers::new(ctx.arg(0)),
+            result,
+        };
+        exec_failed(&caller, &call);
+    }
+    0
+}
+
+/// Whether a call executes something.
+#[inline(always)]
+pub fn is_exec(call: &Syscall) -> bool {
+    call.is(Call::Execve) || call.is(Call::Execveat)
+}
+
+/// An exec that failed. The name is the caller's string: there is no file.
+#[inline(always)]
+pub fn exec_failed(caller: &Caller, call: &Syscall) {
+    // Chosen before, so that what follows is there once.
+    let name = if call.is(Call::Execve) {
+        call.arg::<0>()
+    } else {
+        call.arg::<1>()
+    };
+    let kind = EventKind::ExecFailed;
+    let Some((record, body)) = Record::start::<ExecFailedBody>(kind, caller) else {
+        return;
+    };
+    // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
+    // run (see `output::SCRATCH_MAP`).
+    let body = unsafe { &mut *body };
+    caller.task.ids(&mut body.ids);
+    body.error = (call.result as i32).wrapping_neg() as u32;
+    let to = body.name.as_mut_ptr();
+    // SAFETY: the destination has that many bytes; the helper checks the source.
+    let written =
+        unsafe { bpf_probe_read_user_str(to.cast(), NAME_BYTES as u32, name as *const _) };
+    if written > 0 {
+        body.name_len = written as u32 - 1;
+    }
+    record.flag_if(
+        written <= 0 || written == NAME_BYTES as i64,
+        flag::STRING_TRUNCATED,
+    );
+    record.finish::<ExecFailedBody>(Ring::Life);
+}
+
+/// Whether a call is one of those below.
+#[inline(always)]
+pub fn is_privilege(call: &Syscall) -> bool {
+    call.code >= Call::Credentials.code() && call.code <= Call::VmWrite.code()
+}
+
+/// A call that succeeded.
+#[inline(always)]
+pub fn done(caller: &Caller, call: &Syscall) {
+    let new_user_ns = call.is(Call::Unshare) && call.arg::<0>() & CLONE_NEWUSER != 0;
+    if (call.is(Call::Credentials) && call.result == 0) || new_user_ns || call.is(Call::Setns) {
+        if let Some(cred) = caller.task.cred() {
+            output::send(EventKind::Credentials, caller, describe(cred));
+        }
+    }
+    let what = if call.is(Call::Setns) {
+        namespace_call::SETNS
+    } else if call.is(Call::Unshare) && call.arg::<0>() & CLONE_NEW != 0 {
+        namespace_call::UNSHARE
+    } else if call.is(Call::Chroot) {
+        namespace_call::CHROOT
+    } else if call.is(Call::PivotRoot) {
+        namespace_call::PIVOT_ROOT
+    } else {
+        0
+    };
+    if what != 0 {
+        namespace(caller, what, caller.task.root());
+    }
+    let request = call.arg::<0>();
+    let attached = call.is(Call::Ptrace) && (request == PTRACE_ATTACH || request == PTRACE_SEIZE);
+    let wrote = call.is(Call::VmWrite) && call.result > 0;
+    if attached || wrote {
+        let (number, method) = if attached {
+            (call.arg::<1>() as u32, trace_method::PTRACE)
+        } else {
+            (request as u32, trace_method::VM_WRITE)
+        };
+        trace(caller, caller.task.by_number(number), number, method);
+    }
+}
+
+/// An open file that may be the memory of another process. Only where no other hook sees who is reached
+/// into.
+#[inline(always)]
+pub fn memory(caller: &Caller, file: File) {
+    if caller.tier as u8 == Tier::Tracepoint as u8
+        && file.mode() & fmode::WRITE != 0
+        && caller.tag.is_server_lineage()
+        && let Some(target) = file.memory_of()
+    {
+        trace(caller, Some(target), 0, trace_method::MEM);
+    }
+}
+
+#[inline(always)]
+fn describe(cred: Cred) -> CredentialBody {
+    let mut ids = Ids::ZERO;
+    cred.ids(&mut ids);
+    let (cap_effective, cap_permitted) = cred.capabilities();
+    CredentialBody {
+        cap_effective,
+        cap_permitted,
+        ids,
+        user_ns: cred.user_ns(),
+        reserved: 0,
+    }
+}
+
+#[inline(always)]
+fn namespace(caller: &Caller, call: u32, root: Option<Path>) {
+    let kind = EventKind::Namespace;
+    let Some((record, body)) = Record::start::<NamespaceBody>(kind, caller) else {
+        return;
+    };
+    // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
+    // run (see `output::SCRATCH_MAP`); the record writes behind it only.
+    let body = unsafe { &mut *body };
+    caller.task.ids(&mut body.ids);
+    caller.task.namespaces(&mut body.ns);
+    body.call = call;
+    let path = record.path(root);
+    body.root_len = path.len;
+    record.flag_if(path.truncated, flag::PATH_TRUNCATED);
+    record.finish::<NamespaceBody>(Ring::Life);
+}
+
+/// The caller reached into another process, which from now on is of its lineage. Told again only where
+/// it attached again: a write is one of many. The agent itself is told and not tagged; a target that is
+/// known by its number only is left to user space.
+#[inline(always)]
+fn trace(caller: &Caller, target: Option<Task>, number: u32, method: u32) {
+    let tgid = target.and_then(Task::tgid).unwrap_or(0);
+    if tgid == caller.tgid {
+        return;
+    }
+    let mut now = Tag::ZERO;
+    if tgid != 0 && tgid != kernel::own_tgid() {
+        let before;
+        (before, now) = guard::by_trace(caller.tag, tgid);
+        if method != trace_method::PTRACE && before == now {
+            return;
+        }
+    }
+    let mut body = TraceBody::ZERO;
+    body.target_start_boot_ns = target.map_or(0, Task::start_boot_ns);
+    body.target_tag = now;
+    caller.task.ids(&mut body.ids);
+    body.target_tgid = tgid;
+    body.target_vpid = number;
+    body.pid_ns = caller.task.pid_in_namespace().map_or(0, |(_, ns)| ns);
+    body.method = method;
+    output::send(EventKind::Trace, caller, body);
+}
