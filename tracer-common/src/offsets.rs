@@ -209,6 +209,7 @@ kernel_offsets! {
     optional sk_laddr6: "sock_common.skc_v6_rcv_saddr";
     optional sk_peer_pid: "sock.sk_peer_pid";
     optional sk_type: "sock.sk_type";
+    optional sk_protocol: "sock.sk_protocol";
     optional sk_socket: "sock.sk_socket";
     optional unix_addr: "unix_sock.addr";
     optional unix_peer: "unix_sock.peer";

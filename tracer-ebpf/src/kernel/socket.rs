@@ -91,6 +91,12 @@ impl Sock {
         member!(self.ptr(), sk_type).unwrap_or(0)
     }
 
+    /// `sk_protocol`
+    #[inline(always)]
+    fn protocol(self) -> u16 {
+        member!(self.ptr(), sk_protocol).unwrap_or(0)
+    }
+
     /// `skc_num`: host order.
     #[inline(always)]
     pub fn local_port(self) -> u16 {
@@ -152,7 +158,8 @@ impl Sock {
         self.describe(&mut body.socket);
         body.socket.kind = fd_kind::SOCKET;
         body.socket.inode = self.socket().map_or(0, |socket| socket.inode());
-        body.socket_type = self.socket_type();
+        body.socket_type = self.socket_type() as u8;
+        body.protocol = self.protocol() as u8;
         if body.socket.family == AF_UNIX
             && let Some(address) = self.name()
         {

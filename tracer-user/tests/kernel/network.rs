@@ -189,7 +189,12 @@ fn socket(kind: EventKind, info: FdInfo, inode: u64, socket_type: i32) -> Socket
         kind,
         socket: FdInfo { inode, ..info },
         name: Vec::new(),
-        socket_type: socket_type as u16,
+        socket_type: socket_type as u8,
+        protocol: match (i32::from(info.family), socket_type) {
+            (AF_UNIX, _) => 0,
+            (_, SOCK_STREAM) => libc::IPPROTO_TCP as u8,
+            _ => libc::IPPROTO_UDP as u8,
+        },
         fd: None,
         result: 0,
         ids: Some(facts::ids(sys::pid())),
