@@ -121,6 +121,12 @@ calls! {
     Fcntl = 49;
     /// May give descriptors that another process sent: recvmsg
     Recvmsg = 71;
+    /// sendmsg of x32, whose structures are those of 32 bits
+    SendmsgX32 = 72;
+    /// sendmmsg, the same way
+    SendmmsgX32 = 73;
+    /// recvmsg, the same way
+    RecvmsgX32 = 74;
     /// execve(name, arguments, environment)
     Execve = 50;
     /// execveat(dir, name, arguments, environment, flags)

@@ -91,6 +91,9 @@ pub const X86_64: &[Row] = &[
     (Call::Ptrace, 101),
     (Call::VmWrite, 311),
     // Of x32 alone.
+    (Call::SendmsgX32, 518),
+    (Call::RecvmsgX32, 519),
+    (Call::SendmmsgX32, 538),
     (Call::Execve, 520),
     (Call::Execveat, 545),
     (Call::Ptrace, 521),

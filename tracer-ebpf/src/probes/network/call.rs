@@ -44,6 +44,8 @@ pub(super) struct Operation {
     code: u64,
     result: i64,
     arg: [u64; 6],
+    /// Whether structures in memory are those of 32 bits.
+    narrow: u64,
     /// Standard descriptors that it gave, a bit each.
     given: u64,
     /// The control message that is looked at, and the end of them all.
@@ -58,8 +60,7 @@ pub(super) struct Operation {
 #[inline(always)]
 pub fn is_network(call: &Syscall) -> bool {
     (call.code >= Call::Connect.code() && call.code <= Call::Fcntl.code())
-        || call.is(Call::Sendmmsg)
-        || call.is(Call::Recvmsg)
+        || (call.code >= Call::Sendmmsg.code() && call.code <= Call::RecvmsgX32.code())
 }
 
 /// Reads or writes a part of the operation.
@@ -149,7 +150,20 @@ impl Desk {
             set_operation!(self, call.arg::<5>(), arg[5]);
             call.code
         };
+        let x32 = [
+            (Call::SendmsgX32, Call::Sendmsg),
+            (Call::SendmmsgX32, Call::Sendmmsg),
+            (Call::RecvmsgX32, Call::Recvmsg),
+        ];
+        let narrow = u64::from(self.caller().flags & flag::COMPAT);
+        set_operation!(self, narrow, narrow);
         set_operation!(self, code.into(), code);
+        for (of_x32, same) in x32 {
+            if code == of_x32.code() {
+                set_operation!(self, 1, narrow);
+                set_operation!(self, same.code().into(), code);
+            }
+        }
         set_operation!(self, call.result, result);
         set_operation!(self, 0, given);
         set_operation!(self, 0, messages);
@@ -340,7 +354,7 @@ extern "C" fn look_at_message(slot: u64, index: u64) -> u64 {
 #[inline(always)]
 fn name_of(desk: Desk, index: u64) -> Option<Address<true>> {
     let header = desk.arg::<1>();
-    if desk.caller().flags & flag::COMPAT == 0 {
+    if operation!(desk, narrow) == 0 {
         let header = header.wrapping_add(index * 64) as *const u8;
         let [at, len] = kernel::user::<[u64; 2]>(header)?;
         Address::new(at as *const u8, len as u32)
@@ -355,7 +369,7 @@ fn name_of(desk: Desk, index: u64) -> Option<Address<true>> {
 /// one that holds descriptors, and of these the lowest, which the kernel gives first.
 #[inline(always)]
 fn received(desk: Desk) {
-    let compat = desk.caller().flags & flag::COMPAT != 0;
+    let compat = operation!(desk, narrow) != 0;
     controls(desk, compat);
     // `struct cmsghdr`: length, level, type; the length is a word of the convention.
     let (word, header) = if compat { (4, 12) } else { (8, 16) };
