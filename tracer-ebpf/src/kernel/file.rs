@@ -27,12 +27,6 @@ impl Path {
 }
 
 impl Dentry {
-    /// Its address, to be kept in a map.
-    #[inline(always)]
-    pub fn address(self) -> *const u8 {
-        self.ptr()
-    }
-
     /// `d_parent`: itself at a root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
@@ -61,6 +55,14 @@ impl Dentry {
     #[inline(always)]
     pub fn name(self) -> Option<*const u8> {
         non_null(member!(address!(self.ptr(), dentry_name)?, qstr_name)?)
+    }
+}
+
+impl Dentry {
+    /// `d_name.len`
+    #[inline(always)]
+    pub fn name_len(self) -> Option<u32> {
+        member!(address!(self.ptr(), dentry_name)?, qstr_len)
     }
 }
 
@@ -244,6 +246,12 @@ const S_IFCHR: u16 = 0o020_000;
 const S_IFIFO: u16 = 0o010_000;
 
 impl File {
+    /// Its address, to be kept in a map.
+    #[inline(always)]
+    pub fn address(self) -> *const u8 {
+        self.ptr()
+    }
+
     /// `f_path`
     #[inline(always)]
     pub fn path(self) -> Option<Path> {

@@ -21,8 +21,11 @@
     reason = "these are tests: a panic is how they fail"
 )]
 
+mod anyone;
 mod arguments;
+mod change;
 mod child;
+mod directory;
 mod exec;
 mod exit;
 mod facts;
@@ -30,12 +33,14 @@ mod failed;
 mod fork;
 mod helper;
 mod image;
+mod ledger;
 mod listen;
 mod loss;
 mod net;
 mod network;
 mod open;
 mod privilege;
+mod race;
 mod rename;
 mod resolved;
 mod runner;
@@ -44,6 +49,9 @@ mod stdio;
 mod storm;
 mod sys;
 mod trace;
+mod uring;
+mod uring_ring;
+mod use_of_files;
 mod watch;
 mod written;
 
@@ -55,7 +63,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 16] = [
+    let tests: [&[Test]; 23] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -64,9 +72,16 @@ fn main() -> ExitCode {
         open::TESTS,
         rename::TESTS,
         resolved::TESTS,
+        change::TESTS,
+        use_of_files::TESTS,
+        anyone::TESTS,
+        race::TESTS,
+        directory::TESTS,
+        uring::TESTS,
         listen::TESTS,
         network::TESTS,
         loss::TESTS,
+        ledger::TESTS,
         failed::TESTS,
         image::TESTS,
         privilege::TESTS,

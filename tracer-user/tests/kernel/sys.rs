@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use libc::{c_char, c_int, c_long, c_void};
 
+pub(crate) mod files;
+
 type Result<T> = io::Result<T>;
 
 /// A path or word as the kernel takes it.
@@ -305,6 +307,58 @@ pub(crate) fn set_ids(users: [u32; 3], groups: [u32; 3]) {
     }
 }
 
+/// At most so many processes of our user.
+pub(crate) fn limit_processes(most: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: the limit outlives the call.
+    nothing(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }).unwrap();
+}
+
+/// Have the kernel reap our children.
+pub(crate) fn reap_nobody() {
+    // SAFETY: no handler of ours is involved.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// The CPUs that we may run on.
+pub(crate) fn cpus() -> Vec<usize> {
+    // SAFETY: an empty set is all zero.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set outlives the call, which is told its size.
+    nothing(unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) }).unwrap();
+    let all = 0..libc::CPU_SETSIZE as usize;
+    // SAFETY: the numbers are those of the set.
+    all.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect()
+}
+
+/// Runs on this CPU from now on.
+pub(crate) fn stay_on(cpu: usize) {
+    // SAFETY: an empty set is all zero.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is one of `cpus`.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set outlives the call, which is told its size.
+    nothing(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).unwrap();
+}
+
+/// Lets others run.
+pub(crate) fn give_way() {
+    // SAFETY: takes nothing.
+    let _always_zero = unsafe { libc::sched_yield() };
+}
+
+/// Waits for a signal that ends us.
+pub(crate) fn pause() -> ! {
+    loop {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
+}
+
 /// New namespaces.
 pub(crate) fn unshare(flags: c_int) -> Result<()> {
     // SAFETY: takes numbers only.
@@ -327,7 +381,7 @@ pub(crate) fn own_mount(from: &CStr, to: &CStr, kind: &CStr, options: &CStr) -> 
     nothing(unsafe { libc::mount(from.as_ptr(), to.as_ptr(), kind, 0, options) })
 }
 
-fn mount(from: &CStr, to: &CStr, flags: libc::c_ulong) -> Result<()> {
+pub(crate) fn mount(from: &CStr, to: &CStr, flags: libc::c_ulong) -> Result<()> {
     // SAFETY: strings that live through the call; no options.
     nothing(unsafe { libc::mount(from.as_ptr(), to.as_ptr(), ptr::null(), flags, ptr::null()) })
 }
@@ -565,6 +619,28 @@ pub(crate) mod compat {
                 in("rdx") u64::from(c),
                 in("rsi") u64::from(d),
                 in("rdi") u64::from(e),
+                out("r8") _,
+                out("r9") _,
+                out("r10") _,
+                out("r11") _,
+            );
+        }
+        let result = result as u32 as c_int;
+        u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+    }
+
+    /// `int 0x80` with two arguments, the first of which has more bits than the convention.
+    pub(crate) fn call_wide(number: u32, first: u64, second: u32) -> Result<u32> {
+        let result: u64;
+        // SAFETY: as in `call`.
+        unsafe {
+            std::arch::asm!(
+                "xchg {a}, rbx",
+                "int 0x80",
+                "xchg {a}, rbx",
+                a = inout(reg) first => _,
+                inlateout("rax") u64::from(number) => result,
+                in("rcx") u64::from(second),
                 out("r8") _,
                 out("r9") _,
                 out("r10") _,
