@@ -11,6 +11,7 @@ use tracer_common::limits::{
 use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
+use super::lsm;
 use crate::guard;
 use crate::kernel::{self, Bprm, File, Inode, Task};
 use crate::output::{self, Caller, Record, Ring};
@@ -309,6 +310,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exit(ctx: &RawTracePointContext) -> Option<()> {
+    lsm::forget(ctx);
     let task = Task::new(ctx.arg(0))?;
     let tgid = ctx.tgid();
     let tag = guard::tag(tgid);

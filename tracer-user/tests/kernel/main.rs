@@ -36,10 +36,13 @@ mod image;
 mod ledger;
 mod listen;
 mod loss;
+mod net;
+mod network;
 mod open;
 mod privilege;
 mod race;
 mod rename;
+mod resolved;
 mod runner;
 mod stage;
 mod stdio;
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 21] = [
+    let tests: [&[Test]; 23] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        resolved::TESTS,
         change::TESTS,
         use_of_files::TESTS,
         anyone::TESTS,
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         directory::TESTS,
         uring::TESTS,
         listen::TESTS,
+        network::TESTS,
         loss::TESTS,
         ledger::TESTS,
         failed::TESTS,

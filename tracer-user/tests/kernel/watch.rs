@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use tracer::event::{Change, Event, Exec, Exit, FileAccess, Fork, Meta, Payload, Socket, decode};
 use tracer::sensor::{Sensor, SensorError, SensorOptions, TierChoice};
-use tracer_common::event::{EventHeader, EventKind};
+use tracer_common::event::{EventHeader, EventKind, flag};
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
-use tracer_common::probe::Drop as Lost;
+use tracer_common::probe::{Drop as Lost, Tier};
 use tracer_common::wire::split;
 
 use crate::sys;
@@ -229,9 +229,25 @@ impl Watch {
         })
     }
 
+    /// The next change of this kind by a process, as far as both tiers tell it: without what follows
+    /// from the kernel's having the file in hand.
+    pub(crate) fn common(&mut self, kind: EventKind, tgid: u32) -> (Meta, Change) {
+        let (mut meta, change) = self.change(kind, tgid);
+        let resolved = meta.flags & flag::RESOLVED != 0;
+        assert_eq!(resolved, meta.tier == Tier::Lsm, "{meta:?}");
+        meta.flags &= !flag::RESOLVED;
+        let common = Change {
+            file: None,
+            writer: None,
+            mode: 0,
+            ..change
+        };
+        (meta, common)
+    }
+
     /// The next rename of a process.
     pub(crate) fn rename(&mut self, tgid: u32) -> (Meta, Change) {
-        self.change(EventKind::Rename, tgid)
+        self.common(EventKind::Rename, tgid)
     }
 
     /// The next change of this kind by a process.
