@@ -385,7 +385,10 @@ wire! {
     }
 
     /// Body of [`EventKind::Open`], [`EventKind::Write`], [`EventKind::Map`], [`EventKind::Read`].
-    /// Tail: the path of the file itself, as components.
+    ///
+    /// Tail: the path of the file itself, as components. Of an open that is told before it is done
+    /// ([`flag::ATTEMPT`]) the path is that of the directory that the caller's name is relative to
+    /// (empty where the name is absolute), and the name (bytes) comes after it.
     pub struct FileBody {
         /// Size at that moment, bytes.
         pub size: u64,
@@ -417,8 +420,10 @@ wire! {
         pub mode: u16,
         /// Bytes of the path.
         pub path_len: u16,
+        /// Bytes of the name.
+        pub name_len: u16,
         /// Unused, zero.
-        pub reserved: u32,
+        pub reserved: u16,
     }
 
     /// Body of what changes names and attributes: [`EventKind::Rename`] and [`EventKind::Link`] to

@@ -7,6 +7,7 @@
 
 pub mod control;
 pub mod event;
+pub mod ledger;
 pub mod limits;
 pub mod offsets;
 pub mod probe;

@@ -75,6 +75,10 @@ pub const QUOTAS: u32 = 1024;
 /// more are dropped (`Drop::FileQuota`): a tenth of what the file ring and the agent take.
 pub const QUOTA_PER_SECOND: u32 = 20_000;
 
+/// Seconds' worth of that which may be made at once: the start of a server writes its caches and
+/// sessions in one go.
+pub const QUOTA_BURST_SECONDS: u64 = 2;
+
 /// Numbers of system calls that are looked at. The highest is below 480 on every architecture, but
 /// those that x32 has for itself reach to 547 (arch/x86/entry/syscalls/syscall_64.tbl).
 pub const CALL_NUMBERS: usize = 1024;

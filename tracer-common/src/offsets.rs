@@ -201,6 +201,44 @@ kernel_offsets! {
     optional sk_laddr6: "sock_common.skc_v6_rcv_saddr";
     optional sk_peer_pid: "sock.sk_peer_pid";
     optional sk_type: "sock.sk_type";
+
+    optional kiocb_file: "io_kiocb.file";
+    optional kiocb_opcode: "io_kiocb.opcode";
+    optional kiocb_flags: "io_kiocb.flags";
+    optional kiocb_ctx: "io_kiocb.ctx";
+    // In an embedded `struct io_cqe` since 5.19 (cef216fc32d7).
+    optional kiocb_user_data: "io_kiocb.cqe.user_data" | "io_kiocb.user_data";
+    optional kiocb_result: "io_kiocb.cqe.res";
+    optional kiocb_fd: "io_kiocb.cqe.fd";
+    // Nodes since 6.13, before that the files themselves.
+    optional uring_files: "io_ring_ctx.file_table.data.nodes" | "io_ring_ctx.file_table.files";
+    optional uring_file_count: "io_ring_ctx.file_table.data.nr" | "io_ring_ctx.nr_user_files";
+    optional uring_node_file: "io_rsrc_node.file_ptr";
+    optional uring_cqe_result: "io_uring_cqe.res";
+    optional uring_open_dir: "io_open.dfd";
+    optional uring_open_slot: "io_open.file_slot";
+    optional uring_open_name: "io_open.filename";
+    optional uring_open_flags: "io_open.how.flags";
+    optional uring_rename_old_dir: "io_rename.old_dfd";
+    optional uring_rename_new_dir: "io_rename.new_dfd";
+    optional uring_rename_old: "io_rename.oldpath";
+    optional uring_rename_new: "io_rename.newpath";
+    optional uring_rename_flags: "io_rename.flags";
+    optional uring_link_old_dir: "io_link.old_dfd" | "io_hardlink.old_dfd";
+    optional uring_link_new_dir: "io_link.new_dfd" | "io_hardlink.new_dfd";
+    optional uring_link_old: "io_link.oldpath" | "io_hardlink.oldpath";
+    optional uring_link_new: "io_link.newpath" | "io_hardlink.newpath";
+    optional uring_link_flags: "io_link.flags" | "io_hardlink.flags";
+    optional uring_unlink_dir: "io_unlink.dfd";
+    optional uring_unlink_name: "io_unlink.filename";
+    optional uring_unlink_flags: "io_unlink.flags";
+    optional uring_mkdir_dir: "io_mkdir.dfd";
+    optional uring_mkdir_name: "io_mkdir.filename";
+    optional uring_mkdir_mode: "io_mkdir.mode";
+    optional uring_xattr_name: "io_xattr.filename";
+    optional uring_xattr_attribute: "io_xattr.ctx.kname";
+    optional uring_xattr_size: "io_xattr.ctx.size";
+    optional filename_name: "filename.name";
 }
 
 const _: () = {

@@ -68,6 +68,17 @@ pub struct Probe {
     pub missed: &'static str,
 }
 
+impl Probe {
+    /// The word of its tier in output; `every` for a program of every tier.
+    #[must_use]
+    pub const fn tier_name(&self) -> &'static str {
+        match self.tier {
+            Some(tier) => tier.name(),
+            None => "every",
+        }
+    }
+}
+
 /// Scratch spaces: one a program that builds records of variable length, so that a program
 /// interrupted by another on the same CPU keeps its record.
 pub const SCRATCHES: u32 = 24;
@@ -120,6 +131,9 @@ probes! {
         "files renamed, linked or removed through io_uring", "io_uring_submit_missed";
     SLOT_URING_COMPLETE = 4, "io_uring_complete", tracepoint, RawTracepoint ["io_uring_complete"], optional,
         "files opened through io_uring", "io_uring_complete_missed";
+    SLOT_URING_OVERFLOW = 5, "io_uring_overflow", tracepoint, RawTracepoint ["io_uring_cqe_overflow"], optional,
+        "files opened through a full io_uring (before Linux 5.17 io_uring_complete sees them)",
+        "io_uring_overflow_missed";
 
     SLOT_FILE_OPEN = 1, "file_open", lsm, Fexit ["security_file_open"], required,
         "files opened for writing or created by servers", "file_open_missed";
@@ -259,10 +273,7 @@ macro_rules! drops {
             /// sum of these.
             #[must_use]
             pub const fn loses_record(self) -> bool {
-                matches!(
-                    self,
-                    Self::LifeRingFull | Self::FileRingFull | Self::FileQuota
-                )
+                crate::ledger::column(self).is_some()
             }
 
             /// Whether an event or a tag was lost, rather than one fact of an event.

@@ -66,6 +66,7 @@ mod file;
 mod numbers;
 mod socket;
 mod task;
+mod uring;
 
 pub use file::Path;
 
@@ -93,6 +94,12 @@ fn read<T: Copy>(at: *const u8) -> Option<T> {
     } else {
         None
     }
+}
+
+/// Reads a byte of the kernel's; `None` where it is not mapped.
+#[inline(always)]
+pub fn byte(at: *const u8) -> Option<u8> {
+    read(at)
 }
 
 /// Reads a byte of the current process; `None` where its page is not there.
@@ -167,10 +174,10 @@ macro_rules! pointers {
                 NonNull::new(address.cast_mut()).map(Self)
             }
 
-            /// The address, to be kept in a map.
+            /// As a number, for a function that takes no pointers.
             #[inline(always)]
-            pub fn raw(self) -> *const u8 {
-                self.ptr()
+            pub fn number(self) -> u64 {
+                self.ptr() as u64
             }
 
             #[inline(always)]
@@ -200,6 +207,10 @@ pointers! {
     Kernfs;
     /// `struct sock`
     Sock;
+    /// `struct io_kiocb`
+    Request;
+    /// `struct io_ring_ctx`
+    UringContext;
     /// `struct cred`
     Cred;
     /// `struct pid`

@@ -1,8 +1,8 @@
 //! tracer's kernel side, and nothing else: hooks that take facts where the kernel has resolved
 //! them and hand them over as records.
 //!
-//! `kernel` reads kernel structures, `guard` holds the lineage tags, `output` is the only way out,
-//! `probes` has one entry point per hook.
+//! `kernel` reads kernel structures, `guard` holds the lineage tags, `output` is the only way out and
+//! `quota` what one server may send through it, `probes` has one entry point per hook.
 #![no_std]
 #![no_main]
 
@@ -10,6 +10,7 @@ mod guard;
 mod kernel;
 mod output;
 mod probes;
+mod quota;
 
 /// The tracing helpers are for GPL-compatible programs only (`license_is_gpl_compatible`,
 /// include/linux/license.h, accepts this string).

@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use tracer_common::event::{EventHeader, EventKind, VERSION};
+use tracer_common::ledger::{Ledger, Line, column};
 use tracer_common::limits::{
     FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
     STRING_BYTES,
@@ -23,6 +24,7 @@ use tracer_common::wire::Wire;
 
 use crate::guard;
 use crate::kernel::{Dentry, Mount, Path, Task, control};
+use crate::quota;
 
 #[map]
 static LIFE: RingBuf = RingBuf::with_byte_size(LIFE_RING_BYTES, 0);
@@ -33,10 +35,10 @@ static FILES: RingBuf = RingBuf::with_byte_size(FILE_RING_BYTES, 0);
 #[map(name = "DROPS")]
 static DROP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROPS, 0);
 
-/// How many records each program has made on each CPU, delivered or not. Together with what user space
-/// received and the drops that lose a record this is the ledger: nothing is lost without a count.
-#[map(name = "MADE")]
-static MADE_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
+/// How many records each program has made on each CPU, delivered or not, and how many of them it lost.
+/// One value, so that user space reads it whole.
+#[map(name = "LEDGER")]
+static LEDGER_MAP: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(1, 0);
 
 /// One slot per probe and CPU. Kernels whose tracepoints may be preempted still never run the same
 /// program twice at once on one CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c, counts a miss
@@ -58,9 +60,8 @@ struct Scratch {
     watch: u64,
     /// The nearest one that the last walk met.
     directory: InodeKey,
-    /// Where the next walk begins: addresses of an entry and its mount.
-    dentry: u64,
-    mount: u64,
+    /// Whether any walk of this record met one.
+    watched: u64,
     /// Bytes of the first name that the last walk wrote, and where it begins.
     leaf: u64,
     leaf_at: u64,
@@ -93,11 +94,13 @@ pub enum Ring {
     Files,
 }
 
-/// Counts a loss.
+/// Counts a loss, other than of a record that has its number.
 #[inline(always)]
 pub fn dropped(reason: Drop) {
     if let Some(count) = DROP_COUNTS.get_ptr_mut(reason as u32) {
-        // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
+        // SAFETY: the pointer is this CPU's own counter, valid for the program's run. A program that
+        // interrupts another right here may hide a count of the other's; what the ledger rests on is
+        // counted apart (`lost`).
         unsafe { *count += 1 };
     }
     #[cfg(feature = "log")]
@@ -158,20 +161,43 @@ pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
     }
 }
 
-/// The number of a record that is about to be handed over. A program is not run twice at once on one
-/// CPU, so its counter has one writer.
+/// The line of a program in this CPU's ledger. A program is not run twice at once on one CPU, so it
+/// has one writer.
+#[inline(always)]
+fn line(slot: u32) -> Option<*mut Line> {
+    let ledger = LEDGER_MAP.get_ptr_mut(0)?;
+    // SAFETY: the pointer is this CPU's own ledger, valid for the program's run, and the masked slot is
+    // one of its lines.
+    Some(unsafe {
+        (&raw mut (*ledger).lines)
+            .cast::<Line>()
+            .add((slot & (SLOTS - 1)) as usize)
+    })
+}
+
+/// The number of a record that is about to be handed over.
 #[inline(always)]
 fn number(slot: u32) -> u64 {
-    match MADE_COUNTS.get_ptr_mut(slot) {
-        Some(count) => {
-            // SAFETY: the pointer is this CPU's own counter, valid for the program's run.
-            unsafe {
-                *count += 1;
-                *count
-            }
-        }
-        None => 0,
+    let Some(line) = line(slot) else {
+        return 0;
+    };
+    // SAFETY: as `line` says.
+    unsafe {
+        (*line).made += 1;
+        (*line).made
     }
+}
+
+/// Counts a record that is lost after it got its number, in the column of its reason.
+#[inline(always)]
+fn lost(slot: u32, reason: Drop) {
+    let (Some(line), Some(column)) = (line(slot), column(reason)) else {
+        return;
+    };
+    // SAFETY: as `line` says, and the column is one of the line's.
+    unsafe { *(&raw mut (*line).lost).cast::<u64>().add(column) += 1 };
+    #[cfg(feature = "log")]
+    diagnose(reason as u32);
 }
 
 /// Whether a record wakes the reader: an alert may hang on one of a server lineage; any other only
@@ -204,7 +230,7 @@ pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
             entry.write(Fixed { header, body });
             entry.submit(wake_up(&LIFE, header.tag));
         }
-        None => dropped(Drop::LifeRingFull),
+        None => lost(caller.slot, Drop::LifeRingFull),
     }
 }
 
@@ -232,6 +258,8 @@ impl Record {
         let record = Self(scratch);
         record.set_len(size_of::<EventHeader>() + size_of::<B>());
         record.watch(false);
+        // SAFETY: as in `len`.
+        unsafe { write_volatile(&raw mut (*scratch).watched, 0) };
         let at = scratch.cast::<EventHeader>();
         // SAFETY: the slot is larger than header and body together; both are eight-byte aligned in
         // it, as the header's size is a multiple of eight. It is written by nobody else during this
@@ -245,16 +273,21 @@ impl Record {
         Some((record, body))
     }
 
+    /// The record that a program builds, by its slot: for a function that takes no pointers.
+    #[inline(always)]
+    pub fn at(slot: u64) -> Option<Self> {
+        SCRATCH_MAP.get_ptr_mut(slot as u32).map(Self)
+    }
+
     /// The last component of a name, to be looked at before it is known whether there will be a record:
     /// one of the kernel's or of the current process. `None` where it cannot be read.
     #[inline(always)]
     pub fn glance(caller: &Caller, name: *const u8, user: bool) -> Option<Base> {
+        glance(caller.slot.into(), name as u64, user.into());
         let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
         };
-        let record = Self(scratch);
-        glance(record, name, user);
         // SAFETY: as in `len`.
         unsafe {
             if read_volatile(&raw const (*scratch).complete) == 0 {
@@ -280,6 +313,20 @@ impl Record {
     pub fn directory(self) -> InodeKey {
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).directory) }
+    }
+
+    /// Whether any walk of the record met a watched directory.
+    #[inline(always)]
+    fn is_watched(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).watched) != 0 }
+    }
+
+    /// The slot of the program, and so of the scratch space.
+    #[inline(always)]
+    fn slot(self) -> u64 {
+        // SAFETY: a slot begins with the header; otherwise as in `len`.
+        unsafe { read_volatile(&raw const (*self.0.cast::<EventHeader>()).slot).into() }
     }
 
     #[inline(always)]
@@ -365,22 +412,27 @@ impl Record {
             return;
         }
         let base = self.0.cast::<u8>();
+        let header = base.cast::<EventHeader>();
         // SAFETY: a slot begins with the header.
-        unsafe {
-            let header = base.cast::<EventHeader>();
+        let (slot, tag, boot_ns) = unsafe {
             (*header).tail_len = (len - fixed) as u32;
-            (*header).seq = number(u32::from((*header).slot));
-        }
+            let slot = u32::from((*header).slot);
+            (*header).seq = number(slot);
+            (slot, (*header).tag, (*header).boot_ns)
+        };
         let (map, reason) = match ring {
             Ring::Life => (&LIFE, Drop::LifeRingFull),
             Ring::Files => (&FILES, Drop::FileRingFull),
         };
+        if matches!(ring, Ring::Files) && !self.is_watched() && !quota::allows(tag.server, boot_ns)
+        {
+            lost(slot, Drop::FileQuota);
+            return;
+        }
         // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
         let bytes = unsafe { core::slice::from_raw_parts(base, len) };
-        // SAFETY: a slot begins with the header.
-        let tag = unsafe { (*base.cast::<EventHeader>()).tag };
         if map.output::<[u8]>(bytes, wake_up(map, tag)).is_err() {
-            dropped(reason);
+            lost(slot, reason);
         }
     }
 
@@ -400,12 +452,7 @@ impl Record {
             };
         };
         let start = self.len();
-        // SAFETY: as in `len`.
-        unsafe {
-            write_volatile(&raw mut (*self.0).dentry, path.dentry.raw() as u64);
-            write_volatile(&raw mut (*self.0).mount, path.mount.raw() as u64);
-        }
-        walk(self);
+        walk(self.slot(), path.dentry.number(), path.mount.number());
         let complete = self.complete();
         if !complete {
             dropped(Drop::PathFault);
@@ -432,6 +479,7 @@ impl Record {
             unsafe {
                 write_volatile(&raw mut (*self.0).directory, key);
                 write_volatile(&raw mut (*self.0).watch, 0);
+                write_volatile(&raw mut (*self.0).watched, 1);
             }
         }
     }
@@ -460,7 +508,7 @@ impl Record {
 
     #[inline(always)]
     fn base(self, at: u64, len: u64) -> Base {
-        look(self, at, len);
+        look(self.slot(), at, len);
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).base) }
     }
@@ -469,7 +517,7 @@ impl Record {
     /// `/proc/self/fd/7`; the highest number where it names none so. Appends nothing.
     #[inline(always)]
     pub fn descriptor_of(self, name: *const u8) -> u64 {
-        number_of(self, name);
+        number_of(self.slot(), name as u64);
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).number) }
     }
@@ -561,22 +609,24 @@ impl Record {
     }
 }
 
-/// The walk of [`Record::path`], a function of its own so that its stack is its own. Where it begins
-/// and what it found is in the scratch slot: see [`Scratch`].
+/// The walk of [`Record::path`]. What it found is in the scratch slot: see [`Scratch`].
+///
+/// A global function (`BTF_FUNC_GLOBAL`): the verifier goes through it once for each program, for any
+/// arguments, and not once more wherever it is called (`do_check_subprogs`, kernel/bpf/verifier.c).
+/// Its arguments can therefore be numbers only: the slot, and the addresses of a dentry and a mount.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn walk(record: Record) {
+extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
+    let (Some(scratch), Some(mut dentry), Some(mut mount)) = (
+        SCRATCH_MAP.get_ptr_mut(slot as u32),
+        Dentry::new(dentry as *const u8),
+        Mount::new(mount as *const u8),
+    ) else {
+        return 0;
+    };
+    let record = Record(scratch);
     let start = record.len();
     record.set_complete(false);
-    // SAFETY: as in `Record::len`.
-    let (dentry, mount) = unsafe {
-        (
-            read_volatile(&raw const (*record.0).dentry) as *const u8,
-            read_volatile(&raw const (*record.0).mount) as *const u8,
-        )
-    };
-    let (Some(mut dentry), Some(mut mount)) = (Dentry::new(dentry), Mount::new(mount)) else {
-        return;
-    };
     // SAFETY: as in `Record::len`.
     unsafe {
         write_volatile(&raw mut (*record.0).leaf, 0);
@@ -621,20 +671,27 @@ fn walk(record: Record) {
     if record.len() == start && record.complete() {
         record.root();
     }
+    0
 }
 
-/// What [`Record::glance`] does, a function of its own as [`walk`] is: the verifier of 5.10 loses the
-/// bounds of what the compiler keeps on the stack, which it does in large functions.
+/// What [`Record::glance`] does, a global function as [`walk`] is.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn glance(record: Record, name: *const u8, user: bool) {
+extern "C" fn glance(slot: u64, name: u64, user: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
     record.set_len(0);
-    let name = if user {
+    let name = name as *const u8;
+    let name = if user != 0 {
         record.user_string::<STRING_BYTES>(name)
     } else {
-        record.kernel_string::<NAME_BYTES>(name)
+        record.kernel_string::<STRING_BYTES>(name)
     };
     record.set_complete(name.len > 0);
-    look(record, 0, name.len.into());
+    look(slot, 0, name.len.into());
+    0
 }
 
 /// Bytes of a name that are looked at, from its end. A component that is longer is known by so many, and
@@ -642,9 +699,14 @@ fn glance(record: Record, name: *const u8, user: bool) {
 const LOOK: u64 = 64;
 
 /// Looks at a name from its end, `len` bytes with its NUL at `at` of the scratch slot, as far as its
-/// last component goes. A function of its own as [`walk`] is, and what it found is in the slot.
+/// last component goes. A global function as [`walk`] is, and what it found is in the slot.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn look(record: Record, at: u64, len: u64) {
+extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
     // FNV-1a, over the bytes from the last to the first.
     let mut hash: u32 = 0x811c_9dc5;
     // SAFETY: as in `Record::len`.
@@ -681,12 +743,19 @@ fn look(record: Record, at: u64, len: u64) {
     }
     // SAFETY: as in `Record::len`.
     unsafe { write_volatile(&raw mut (*record.0).base.hash, hash) };
+    0
 }
 
 /// The number that [`Record::descriptor_of`] is asked for. What it found is in the slot, as of
-/// [`walk`].
+/// [`walk`], and it is a global function as that is.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn number_of(record: Record, name: *const u8) {
+extern "C" fn number_of(slot: u64, name: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
+    let name = name as *const u8;
     // The longest of the names below, and a number of ten digits.
     const MOST: usize = 32;
     // SAFETY: as in `Record::len`.
@@ -695,13 +764,13 @@ fn number_of(record: Record, name: *const u8) {
         write_volatile(&raw mut (*record.0).digits, 0);
     }
     let Some((_, to)) = record.room(MOST) else {
-        return;
+        return 0;
     };
     let text = to.cast::<u8>();
     // SAFETY: `room` gave that many bytes; the helper checks the source.
     let written = unsafe { bpf_probe_read_user_str(to, MOST as u32, name.cast()) };
     if written <= 0 {
-        return;
+        return 0;
     }
     let begin = if is_at(text, b"/proc/self/fd/") {
         b"/proc/self/fd/".len()
@@ -710,7 +779,7 @@ fn number_of(record: Record, name: *const u8) {
     } else if is_at(text, b"/dev/fd/") {
         b"/dev/fd/".len()
     } else {
-        return;
+        return 0;
     };
     for digit in begin..MOST {
         // SAFETY: below the number of bytes that `room` gave.
@@ -722,15 +791,16 @@ fn number_of(record: Record, name: *const u8) {
                 if digit > begin {
                     write_volatile(&raw mut (*record.0).number, number);
                 }
-                return;
+                return 0;
             }
             if !byte.is_ascii_digit() || number > u32::MAX.into() {
-                return;
+                return 0;
             }
             let number = number * 10 + u64::from(byte - b'0');
             write_volatile(&raw mut (*record.0).digits, number);
         }
     }
+    0
 }
 
 /// Whether a text begins with these bytes. Without a branch, and without a call to memcmp: what the

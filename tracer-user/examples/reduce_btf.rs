@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Keeps the structures and enumerations that the table names with all their members, the
-//! registers, and the prototypes of the probes' tracepoints; types that those embed are kept too,
+//! registers, and the prototypes of the probes' tracepoints and functions; types that those embed are kept too,
 //! pointers become pointers to void. What comes out is valid BTF, and is written only if every
 //! answer from it equals the answer from the whole.
 
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use tracer::sensor::btf::{Btf, Type, kind};
 use tracer::sensor::offsets;
 use tracer_common::offsets::KernelOffsets;
-use tracer_common::probe::PROBES;
+use tracer_common::probe::{Attach, PROBES};
 
 fn main() -> Result<()> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
@@ -45,10 +45,18 @@ fn roots() -> BTreeSet<String> {
             .trim_start_matches("sizeof ");
         path.split_once('.').map_or(path, |(tag, _)| tag).to_owned()
     });
-    let traces = PROBES
-        .iter()
-        .map(|probe| format!("btf_trace_{}", probe.name));
+    let traces =
+        hooks(|attach| attach == Attach::RawTracepoint).map(|hook| format!("btf_trace_{hook}"));
     tags.chain(traces).chain(["pt_regs".to_owned()]).collect()
+}
+
+/// What probes attach to in this way.
+fn hooks(way: impl Fn(Attach) -> bool) -> impl Iterator<Item = &'static str> {
+    PROBES
+        .iter()
+        .filter(move |probe| way(probe.attach))
+        .flat_map(|probe| probe.hooks)
+        .copied()
 }
 
 fn reduce(btf: &Btf) -> Result<Vec<u8>> {
@@ -56,6 +64,17 @@ fn reduce(btf: &Btf) -> Result<Vec<u8>> {
     for root in roots() {
         for (id, ty) in btf.named(&root) {
             keep(btf, id, ty.kind() == kind::TYPEDEF, &mut kept)?;
+        }
+    }
+    let functions: BTreeSet<&[u8]> = hooks(|attach| attach != Attach::RawTracepoint)
+        .map(str::as_bytes)
+        .collect();
+    for (id, ty) in btf.types().filter(|(_, ty)| ty.kind() == kind::FUNC) {
+        if btf
+            .string(ty.name)
+            .is_some_and(|name| functions.contains(name))
+        {
+            keep(btf, id, false, &mut kept)?;
         }
     }
     // Type 1 is the pointer to void that stands for all others.
@@ -153,6 +172,7 @@ fn refers(kind: u32) -> bool {
             | kind::VOLATILE
             | kind::CONST
             | kind::RESTRICT
+            | kind::FUNC
             | kind::FUNC_PROTO
             | kind::TYPE_TAG
     )
@@ -206,11 +226,10 @@ fn same_answers(whole: &Btf, reduced: &Btf) -> Result<()> {
     {
         ensure!(whole.lookup(row) == reduced.lookup(row), "{row} got lost");
     }
-    for probe in PROBES {
+    for hook in hooks(|attach| attach == Attach::RawTracepoint) {
         ensure!(
-            whole.tracepoint_args(probe.name) == reduced.tracepoint_args(probe.name),
-            "the arguments of {} got lost",
-            probe.name
+            whole.tracepoint_pointers(hook) == reduced.tracepoint_pointers(hook),
+            "the arguments of {hook} got lost"
         );
     }
     for arch in ["x86_64", "aarch64"] {

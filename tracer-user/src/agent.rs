@@ -6,7 +6,11 @@
 //! Shutdown follows the data: rings are drained, the pipeline is emptied, the sink is flushed, then
 //! the programs are detached.
 
+mod healing;
+mod health;
 mod host;
+mod names;
+mod places;
 mod servers;
 
 use std::fs::File;
@@ -15,16 +19,24 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use self::servers::Servers;
+use tracer_common::probe::Drop;
+
+use self::healing::Healing;
+use self::health::{Counts, Health};
+use self::names::Names;
+use self::places::Moved;
+use self::servers::{Found, Servers};
 use crate::config::Emit;
+use crate::encode;
 use crate::enrich::docroot::Entry;
 use crate::enrich::user::load::UserFiles;
-use crate::pipeline::{Command, Pipeline, Totals};
+use crate::pipeline::{Command, Pipeline, SHED, Totals};
+use crate::sensor::account::Occupancy;
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
 use crate::source::ring::Ring;
-use crate::source::{Input, Loss, snapshot};
+use crate::source::{Input, snapshot};
 
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -36,6 +48,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the rings are looked at without being woken: records of server lineages wake the agent,
 /// the others wait for this. It bounds how long a new server is unknown to the kernel side.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How often, in seconds, it is looked at how full the kernel side's maps are: counting them asks the
+/// kernel for each key.
+const OCCUPANCY_SECONDS: u64 = 10;
+
+/// How often, in seconds, a line on standard error says how the agent stands.
+const HEALTH_SECONDS: u64 = 3600;
+
+/// How long records may be under way after the last program was unloaded.
+const UNDER_WAY: Duration = Duration::from_millis(200);
 
 /// Change of the wall clock against the boot clock that is told, nanoseconds.
 const CLOCK_STEP_NS: u128 = 1_000_000;
@@ -138,12 +160,18 @@ pub async fn run(
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         pipeline: Pipeline::new(options.emit, options.max_processes),
-        servers: Servers::new(),
+        servers: Servers::new(options.directories.clone()),
+        unwatched: false,
+        names: Names::new(),
         users: UserFiles::new(Path::new("/")),
         nameless: false,
         record,
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
-        told: losses(&sensor),
+        counts: Counts::new(attached_boot_ns),
+        healing: Healing::new(),
+        tags_refused: 0,
+        warned: Vec::new(),
+        seconds: 0,
         boot_wall_ns: host::boot_wall_ns(),
         shed: 0,
         sensor,
@@ -172,25 +200,16 @@ pub async fn run(
     }
 }
 
-/// A reason, how often, and whether an event was lost each time.
-type Told = (&'static str, u64, bool);
-
 /// The word of `sys_exit` for being left out.
 const SYSCALLS_MISSED: &str = "sys_exit_missed";
 
-/// What the kernel side has lost since load. Always the same reasons in the same order.
-fn losses(sensor: &Sensor) -> Vec<Told> {
-    let counted = sensor
-        .drops()
-        .into_iter()
-        .map(|(reason, count)| (reason.name(), count, reason.loses_event()));
-    let left_out = sensor
-        .misses()
-        .into_iter()
-        // Of the system calls that were left out, hardly one opened a file for a server: counted, and
-        // no reason to doubt every lineage of a busy host.
-        .map(|(reason, count)| (reason, count, reason != SYSCALLS_MISSED));
-    counted.chain(left_out).collect()
+/// How often a source lost something for a reason, and whether an event was lost each time.
+type Lost = (&'static str, u64, bool);
+
+/// Records that the kernel side has lost since load.
+fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Lost> {
+    let lost = sensor.lost_records().into_iter();
+    lost.map(|(reason, count)| (reason.name(), count, true))
 }
 
 struct Agent {
@@ -199,13 +218,22 @@ struct Agent {
     files: Ring,
     pipeline: Pipeline,
     servers: Servers,
+    /// Said that a directory cannot be watched by identity.
+    unwatched: bool,
+    names: Names,
     users: UserFiles,
     /// Said that the user database cannot be read.
     nameless: bool,
     record: Option<Writer<BufWriter<File>>>,
     window_ns: u64,
-    /// Losses of the kernel side when they were last looked at.
-    told: Vec<Told>,
+    counts: Counts,
+    healing: Healing,
+    /// Tags that could not be set.
+    tags_refused: u64,
+    /// Maps that were said to be nearly full.
+    warned: Vec<&'static str>,
+    /// How often house was kept.
+    seconds: u64,
     boot_wall_ns: i128,
     shed: u64,
 }
@@ -236,7 +264,7 @@ impl Agent {
         self.obey();
         // Directories of the servers found are known before the first event is judged.
         for found in self.servers.settle(PATIENCE).await {
-            self.give(Input::Directory(found)).map_err(record)?;
+            self.learn(found).map_err(record)?;
         }
         Ok(())
     }
@@ -271,7 +299,9 @@ impl Agent {
                 failure = failed => return Err(AgentError::Sink(failure)),
                 ready = self.life.ready() => ready.map_err(ring)?,
                 ready = self.files.ready() => ready.map_err(ring)?,
-                found = self.servers.found() => self.give(Input::Directory(found)).map_err(record)?,
+                found = self.servers.found() => self.learn(found).map_err(record)?,
+                found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                found = self.healing.found() => self.heal(found).map_err(record)?,
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -286,20 +316,38 @@ impl Agent {
         let mut records = Vec::new();
         let mut more = self.life.drain(|bytes| records.push(bytes));
         more |= self.files.drain(|bytes| records.push(bytes));
+        if !records.is_empty() {
+            // What was lost before a record was handed over has been counted by now: told first, it is
+            // known when the record's turn comes.
+            let looked = host::boot_ns();
+            let now: Vec<Lost> = lost_records(&self.sensor).collect();
+            self.tell(now, looked)?;
+        }
         for bytes in records {
             self.give(Input::Record(bytes))?;
         }
-        if !more && self.pipeline.is_waiting() {
-            self.give(Input::Watermark(before.saturating_sub(self.window_ns)))?;
+        let watermark = before.saturating_sub(self.window_ns);
+        let wanted = self.pipeline.is_waiting() || self.pipeline.owes_report(watermark);
+        if !more && wanted {
+            self.give(Input::Watermark(watermark))?;
         }
         self.obey();
+        self.healing.step(&self.sensor);
         Ok(more)
     }
 
-    /// Takes all that is left.
+    /// Takes all that is left: unloads the programs, so that it has an end.
     fn drain(&mut self) -> io::Result<()> {
+        self.tell_losses()?;
+        self.sensor.detach();
         let deadline = Instant::now() + PATIENCE;
         while self.pump()? && Instant::now() < deadline {}
+        // A program that was running on another CPU when it was unloaded still ends.
+        let deadline = Instant::now() + UNDER_WAY;
+        while self.health().unaccounted() > 0 && Instant::now() < deadline {
+            self.pump()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.keep_house()?;
         self.give(Input::Watermark(u64::MAX))
     }
@@ -327,6 +375,29 @@ impl Agent {
         Ok(())
     }
 
+    /// Takes what was found out of directories: the kernel side watches them, and the pipeline knows
+    /// them.
+    fn learn(&mut self, found: Found) -> io::Result<()> {
+        match found {
+            Found::Directory(entry) => self.give(Input::Directory(entry)),
+            Found::Moved(Moved::At(file, entry)) => {
+                // Known before it is watched: the other way round, a write may be told that means nothing.
+                self.give(Input::DirectoryAt { file, entry })?;
+                if let Err(error) = self.sensor.watch_directory(file.into())
+                    && !self.unwatched
+                {
+                    self.unwatched = true;
+                    eprintln!("tracer: cannot watch a directory by identity: {error}");
+                }
+                Ok(())
+            }
+            Found::Moved(Moved::Left(file)) => {
+                self.sensor.unwatch_directory(file.into());
+                self.give(Input::DirectoryLeft(file))
+            }
+        }
+    }
+
     fn give(&mut self, input: Input) -> io::Result<()> {
         if let Some(record) = &mut self.record {
             record.write(&input)?;
@@ -337,9 +408,21 @@ impl Agent {
 
     async fn deliver(&mut self, sink: Option<&mut Sink>) {
         let documents = self.pipeline.take_documents();
+        let reports = self.pipeline.take_reports();
+        for report in &reports {
+            // However it is configured: at most every ten seconds.
+            eprintln!(
+                "tracer: {}; {}",
+                encode::loss::sentence(report),
+                self.health()
+            );
+        }
         let Some(sink) = sink else { return };
         for document in &documents {
             sink.send(document).await;
+        }
+        for report in &reports {
+            sink.send_loss(report).await;
         }
         self.shed = sink.shed();
     }
@@ -350,7 +433,11 @@ impl Agent {
             match command {
                 Command::Tag(tgid, tag) => {
                     if let Err(error) = self.sensor.set_tag(tgid, tag) {
-                        eprintln!("tracer: cannot tag process {tgid} in the kernel: {error}");
+                        // Said once, and counted: where one does not fit, thousands may not.
+                        if self.tags_refused == 0 {
+                            eprintln!("tracer: cannot tag process {tgid} in the kernel: {error}");
+                        }
+                        self.tags_refused += 1;
                     }
                 }
                 Command::Role(exe, roles) => {
@@ -358,6 +445,9 @@ impl Agent {
                         eprintln!("tracer: cannot mark a server's executable: {error}");
                     }
                 }
+                Command::Heal => self.healing.want(),
+                Command::Identify => self.servers.moved(),
+                Command::Resolve(asked) => self.names.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();
@@ -366,40 +456,103 @@ impl Agent {
         }
     }
 
-    /// Tells the pipeline what was lost and what the clock says.
+    /// Once a second: tells the pipeline what was lost and what the clock says, and begins what is due.
     fn keep_house(&mut self) -> io::Result<()> {
-        let boot_ns = host::boot_ns();
-        let told = std::mem::replace(&mut self.told, losses(&self.sensor));
-        for ((reason, count, loses_event), (_, before, _)) in
-            self.told.clone().into_iter().zip(told)
-        {
-            let count = count.saturating_sub(before);
-            if count > 0 && loses_event {
-                let reason = reason.to_owned();
-                self.give(Input::Loss(Loss {
-                    reason,
-                    count,
-                    boot_ns,
-                }))?;
-            }
-        }
+        self.tell_losses()?;
         let wall = host::boot_wall_ns();
         if wall.abs_diff(self.boot_wall_ns) > CLOCK_STEP_NS {
             self.boot_wall_ns = wall;
             self.give(Input::Clock(wall))?;
+        }
+        if self.seconds.is_multiple_of(OCCUPANCY_SECONDS) {
+            self.warn_of_full_maps();
+        }
+        self.seconds += 1;
+        if self.seconds.is_multiple_of(HEALTH_SECONDS) {
+            eprintln!("tracer: {}", self.health());
         }
         self.sensor.diagnose();
         self.servers.refresh();
         self.give_names()
     }
 
+    /// Tells the pipeline what was lost, whatever the reason.
+    fn tell_losses(&mut self) -> io::Result<()> {
+        let before = host::boot_ns();
+        let refused = self.tags_refused;
+        let mut now: Vec<Lost> = Vec::new();
+        for (reason, count) in self.sensor.drops() {
+            // Tags that this side could not set, the kernel's map of them being full, too.
+            let count = match reason {
+                Drop::TagMapFull => count + refused,
+                _ => count,
+            };
+            now.push((reason.name(), count, reason.loses_event()));
+        }
+        for (reason, count) in self.sensor.misses() {
+            // Of the system calls that were left out, hardly one opened a file for a server: counted,
+            // and no reason to doubt every lineage of a busy host.
+            now.push((reason, count, reason != SYSCALLS_MISSED));
+        }
+        now.push((SHED, self.shed, true));
+        now.push(("names_unasked", self.names.refused(), false));
+        self.tell(now, before)
+    }
+
+    fn tell(&mut self, now: impl IntoIterator<Item = Lost>, before: u64) -> io::Result<()> {
+        for loss in self.counts.look(now, before, host::boot_ns()) {
+            self.give(Input::Loss(loss))?;
+        }
+        Ok(())
+    }
+
+    /// Says once of each map that hardly any room is left in it.
+    fn warn_of_full_maps(&mut self) {
+        for map in self.sensor.occupancy() {
+            if map.is_nearly_full() && !self.warned.contains(&map.name) {
+                let Occupancy { name, used, size } = map;
+                eprintln!(
+                    "tracer: {name}: {used} of {size} in use; what does not fit will be counted and \
+                     told as a loss"
+                );
+                self.warned.push(name);
+            }
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health::of(&self.sensor, self.life.taken(), self.files.taken())
+    }
+
+    /// Hands what `/proc` shows by now to the pipeline.
+    fn heal(&mut self, found: healing::Found) -> io::Result<()> {
+        // Everything up to the reading's begin goes first.
+        let deadline = Instant::now() + PATIENCE;
+        while self.pump()? && Instant::now() < deadline {}
+        self.give(Input::HealBegin(found.boot_ns))?;
+        for record in found.records {
+            self.give(Input::Record(record))?;
+        }
+        self.give(Input::HealEnd)?;
+        self.obey();
+        Ok(())
+    }
+
     fn summary(&self) -> Summary {
+        let health = self.health();
         let counts = self
             .pipeline
             .counts()
             .into_iter()
-            .chain([("documents_shed", self.shed)])
-            .chain(self.told.iter().map(|(reason, count, _)| (*reason, *count)))
+            .chain([
+                ("directories_unwatched", self.servers.refused()),
+                ("records_made", health.made),
+                ("records_of_life", health.life),
+                ("records_of_files", health.files),
+                ("records_unaccounted", health.unaccounted()),
+            ])
+            .chain(health.maps.iter().map(|map| (map.name, map.used.into())))
+            .chain(self.counts.all())
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))
             .collect();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use tracer_common::event::Ids;
+use tracer_common::tag::Tag;
 use uuid::Uuid;
 
 use crate::event::{Event, ProcessKey};
-use crate::lineage::process::{Ended, Image, Origin, Server};
+use crate::lineage::process::{Ended, Image, Origin, Server, Via};
 
 /// Facts about the host that every document carries. They do not change while the agent runs,
 /// except the clock.
@@ -89,10 +90,29 @@ pub struct EnrichedEvent {
     pub lineage: Vec<ProcessView>,
     /// For a fork, the child.
     pub child: Option<ProcessView>,
+    /// For a process that reached into another, that other.
+    pub target: Option<ProcessView>,
+    /// Who of a server's lineage wrote the file that the event is about.
+    pub writer: Option<Author>,
+    /// Who the process came to its tag by, where that is not who created it.
+    pub link: Option<(Via, Author)>,
     /// What was lost.
     pub integrity: Integrity,
     /// The host.
     pub host: Arc<HostFacts>,
+}
+
+/// A process that an event is connected with other than by birth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The process.
+    pub process: ProcessView,
+    /// Its ancestors, nearest first, as far as they are known.
+    pub lineage: Vec<ProcessView>,
+    /// When it did it, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// Its tag then.
+    pub tag: Tag,
 }
 
 /// How bad: Elastic's scale of `event.severity`.
@@ -176,8 +196,9 @@ pub struct Alert {
     pub severity: Severity,
     /// One sentence: who did what.
     pub reason: String,
-    /// The nearest server: its place in the lineage, zero being the subject itself.
-    pub server_depth: usize,
+    /// The nearest server: its place in the lineage, zero being the subject itself. `None` where it
+    /// is not the subject that descends from it, but the writer.
+    pub server_depth: Option<usize>,
     /// That server.
     pub server: Server,
     /// For a file: the served or component directory it is in.
@@ -193,6 +214,32 @@ pub struct Directory {
     pub kind: &'static str,
     /// Where that is known from: `default`, or the configuration file.
     pub source: String,
+}
+
+/// What was lost in some time. Written whatever documents are wanted: nothing is lost silently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LossReport {
+    /// UUIDv5 of boot and time: the same on replay.
+    pub id: Uuid,
+    /// The first of it happened after this time, nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// The last was noticed at this time.
+    pub until_boot_ns: u64,
+    /// Wall time of boot, nanoseconds since the Unix epoch.
+    pub boot_wall_ns: i128,
+    /// How many, by reason, in the order they were first noticed.
+    pub lost: Vec<(String, u64)>,
+    /// The host.
+    pub host: Arc<HostFacts>,
+}
+
+impl LossReport {
+    /// How many in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let counts = self.lost.iter().map(|(_, count)| *count);
+        counts.fold(0, u64::saturating_add)
+    }
 }
 
 /// What sinks write.

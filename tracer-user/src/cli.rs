@@ -14,7 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::agent::AgentError;
 use crate::config::{self, Config, ConfigError, Emit, Flags};
-use crate::sensor::SensorError;
+use crate::sensor::{SensorError, TierChoice};
 use crate::sink::{Format, Sink, Target};
 
 /// Watches what servers start and write, and alerts when one of them spawns a shell or writes code
@@ -83,6 +83,17 @@ struct OutputArgs {
     config: Option<PathBuf>,
 }
 
+/// How to hook into the kernel.
+#[derive(Args, Clone, Default)]
+struct SensorArgs {
+    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
+    /// Family of hooks [default: auto, the best that this kernel loads]
+    #[arg(long, value_enum)]
+    tier: Option<TierChoice>,
+}
+
 /// Why a command ended badly: its message and its exit code.
 #[derive(Debug)]
 struct Failure {
@@ -111,7 +122,7 @@ impl Failure {
 impl From<SensorError> for Failure {
     fn from(error: SensorError) -> Self {
         let code = match error {
-            SensorError::NoBtf { .. } | SensorError::Unsupported(_) => 3,
+            SensorError::NoBtf { .. } | SensorError::Unsupported(_) | SensorError::Tier { .. } => 3,
             SensorError::Refused(_) => 4,
             SensorError::Object(_) => 5,
         };
@@ -171,7 +182,7 @@ fn print(text: &[u8]) -> Result<ExitCode, Failure> {
 
 impl OutputArgs {
     /// What the flags and the configuration file say together; flags win.
-    fn load(self, btf: Option<PathBuf>) -> Result<Config, Failure> {
+    fn load(self, sensor: SensorArgs) -> Result<Config, Failure> {
         let Self {
             emit,
             format,
@@ -185,7 +196,8 @@ impl OutputArgs {
                 emit,
                 format,
                 output,
-                btf,
+                btf: sensor.btf,
+                tier: sensor.tier,
             },
         ))
     }

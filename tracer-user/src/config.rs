@@ -14,12 +14,13 @@ use clap::ValueEnum;
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
+use tracer_common::limits::QUOTA_PER_SECOND;
 
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
 };
+use crate::sensor::TierChoice;
 
 mod explain;
 
@@ -30,6 +31,8 @@ pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 const MAX_BYTES: usize = 1024 * 1024;
 /// Largest ring: beyond it a full ring is not a burst but an agent that does not keep up.
 const MAX_RING_BYTES: u32 = 1 << 30;
+/// Largest quota of file records a second: more than any host makes, so more is a slip for "no limit".
+const MAX_QUOTA: u32 = 1_000_000;
 /// Smallest process store: a small host's processes and their recent past.
 const MIN_PROCESSES: u32 = 1024;
 /// Largest process store: pids that a kernel can have (`PID_MAX_LIMIT`, linux/threads.h).
@@ -80,8 +83,13 @@ pub struct FileConfig {
     pub output: Option<Spanned<PathBuf>>,
     /// Kernel type information instead of `/sys/kernel/btf/vmlinux`.
     pub btf: Option<Spanned<PathBuf>>,
+    /// Family of hooks: `auto` (default), `lsm`, `tracepoint`.
+    pub tier: Option<TierChoice>,
     /// Buffers between the kernel and the agent.
     pub rings: Option<FileRings>,
+    /// File records that the lineage of one server may make a second outside watched directories: 20000
+    /// by default, at most 1000000; 0 for no limit.
+    pub file_quota_per_second: Option<Spanned<u32>>,
     /// The process store.
     pub processes: Option<FileProcesses>,
     /// How long an event may wait for an earlier one of another CPU, milliseconds: 5 by default, at most
@@ -93,13 +101,13 @@ pub struct FileConfig {
     pub exclude_default_directories: Option<bool>,
 }
 
-/// `rings`: powers of two, at least one page, at most 1 GiB.
+/// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileRings {
-    /// Process life, bytes: 8388608 by default.
+    /// Process life, bytes: 8388608 on machines with up to 8 possible CPUs, at most 8 times as much.
     pub life_bytes: Option<Spanned<u32>>,
-    /// File events, bytes: 4194304 by default.
+    /// File events, bytes: half as much.
     pub file_bytes: Option<Spanned<u32>>,
 }
 
@@ -121,6 +129,9 @@ pub struct FileDirectories {
     pub component: Option<Vec<Spanned<String>>>,
     /// Files are run as programs for requests.
     pub cgi: Option<Vec<Spanned<String>>>,
+    /// Tells what any process writes in these and the other directories that matter, not only what
+    /// servers do: `false` by default.
+    pub any_writer: Option<bool>,
 }
 
 /// What flags say; each wins over the file.
@@ -134,6 +145,8 @@ pub struct Flags {
     pub output: Option<PathBuf>,
     /// `--btf`
     pub btf: Option<PathBuf>,
+    /// `--tier`
+    pub tier: Option<TierChoice>,
 }
 
 /// What the agent runs with.
@@ -147,16 +160,22 @@ pub struct Config {
     pub output: Option<PathBuf>,
     /// Kernel type information; `None` for the running kernel's own.
     pub btf: Option<PathBuf>,
-    /// Ring of process life, bytes.
-    pub life_ring_bytes: u32,
-    /// Ring of file events, bytes.
-    pub file_ring_bytes: u32,
+    /// Family of hooks.
+    pub tier: TierChoice,
+    /// Ring of process life, bytes; `None` for what the machine asks for.
+    pub life_ring_bytes: Option<u32>,
+    /// Ring of file events, the same way.
+    pub file_ring_bytes: Option<u32>,
+    /// File records of one server's lineage a second; zero is no limit.
+    pub file_quota_per_second: u32,
     /// Bound of the process store.
     pub max_processes: usize,
     /// How long an event may wait for an earlier one.
     pub order_window: Duration,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
+    /// Tell what any process writes in directories that matter.
+    pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
 }
@@ -179,11 +198,14 @@ impl Default for Config {
             format: Format::default(),
             output: None,
             btf: None,
-            life_ring_bytes: LIFE_RING_BYTES,
-            file_ring_bytes: FILE_RING_BYTES,
+            tier: TierChoice::default(),
+            life_ring_bytes: None,
+            file_ring_bytes: None,
+            file_quota_per_second: QUOTA_PER_SECOND,
             max_processes: 65_536,
             order_window: Duration::from_millis(5),
             directories: Vec::new(),
+            any_writer: false,
             exclude_default_directories: false,
         }
     }
@@ -223,7 +245,9 @@ impl Config {
             format,
             output,
             btf,
+            tier,
             rings,
+            file_quota_per_second,
             processes,
             order_window_ms,
             directories,
@@ -241,14 +265,20 @@ impl Config {
             format: flags.format.or(format).unwrap_or(default.format),
             output: flags.output.or(output.map(|output| output.value)),
             btf: flags.btf.or(btf.map(|btf| btf.value)),
-            life_ring_bytes: number(life_bytes, default.life_ring_bytes),
-            file_ring_bytes: number(file_bytes, default.file_ring_bytes),
+            tier: flags.tier.or(tier).unwrap_or(default.tier),
+            life_ring_bytes: life_bytes.map(|bytes| bytes.value),
+            file_ring_bytes: file_bytes.map(|bytes| bytes.value),
+            file_quota_per_second: number(file_quota_per_second, default.file_quota_per_second),
             max_processes: max
                 .and_then(|max| usize::try_from(max.value).ok())
                 .unwrap_or(default.max_processes),
             order_window: order_window_ms.map_or(default.order_window, |window| {
                 Duration::from_millis(window.value.into())
             }),
+            any_writer: directories
+                .as_ref()
+                .and_then(|directories| directories.any_writer)
+                .unwrap_or(default.any_writer),
             directories: directories
                 .map(|directories| directories.configured(path.as_deref()))
                 .unwrap_or_default(),
@@ -294,6 +324,7 @@ impl FileDirectories {
             served,
             component,
             cgi,
+            any_writer: _,
         } = self;
         [
             (Kind::Served, served),
@@ -397,6 +428,8 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
     let rings = config.rings.clone().unwrap_or_default();
     ring("rings.life_bytes", rings.life_bytes.as_ref())?;
     ring("rings.file_bytes", rings.file_bytes.as_ref())?;
+    let quota = config.file_quota_per_second.as_ref();
+    range("file_quota_per_second", quota, 0, MAX_QUOTA)?;
     let max = config.processes.clone().unwrap_or_default().max;
     range("processes.max", max.as_ref(), MIN_PROCESSES, MAX_PROCESSES)?;
     let window = config.order_window_ms.as_ref();

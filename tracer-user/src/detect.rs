@@ -5,25 +5,28 @@
 //! an attacker gains nothing by being inside the excepted server.
 
 pub mod code;
+mod executing;
 mod expected;
+mod nearest;
 pub mod roles;
 pub mod rules;
+mod writing;
 mod written;
 
 use std::collections::VecDeque;
 
-use tracer_common::event::{EventKind, flag};
-use tracer_common::tag::Role;
+use tracer_common::event::{EventKind, access, flag};
 
-use self::code::{Code, code};
-use self::expected::{absolute, is_own_program, is_sendmail, is_written};
-use self::roles::Program;
-use self::written::Written;
+use self::nearest::{nearest, server_of};
+use self::writing::Aliases;
+use self::written::{By, Written};
 use crate::alert::{Directory, Rule, Severity};
-use crate::enrich::docroot::{Added, Directories, Entry, Kind};
-use crate::event::{Change, Event, Exec, FileAccess, Payload, ProcessKey, is_inet, is_listening};
+use crate::enrich::container::container_id;
+use crate::enrich::docroot::{Added, Directories, Entry, path};
+use crate::event::{Change, Event, FileAccess, FileId, Payload, ProcessKey, Writer};
 use crate::lineage::Store;
-use crate::lineage::process::{Image, Process, Server};
+use crate::lineage::process::{Process, Server};
+use crate::source::Resolved;
 
 /// How long a server's own start-up may take before it listens, nanoseconds.
 const START_UP_NS: u64 = 60_000_000_000;
@@ -51,12 +54,15 @@ pub struct Found {
     pub severity: Severity,
     /// One sentence.
     pub reason: String,
-    /// Place of the nearest server in the chain, zero being the subject.
-    pub server_depth: usize,
+    /// Place of the nearest server in the chain, zero being the subject; `None` where the server is
+    /// the writer's.
+    pub server_depth: Option<usize>,
     /// That server.
     pub server: Server,
     /// The directory, for a file.
     pub directory: Option<Directory>,
+    /// Who of a server's lineage wrote the file before.
+    pub writer: Option<Writer>,
 }
 
 /// The rules' memory.
@@ -66,7 +72,12 @@ pub struct Detector {
     /// Writes of code outside every directory known so far, in case one becomes known.
     undecided: VecDeque<Event>,
     written: Written,
+    aliases: Aliases,
     recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
+    /// How many events were noted as undecided.
+    noted: u64,
+    /// Directories that callers named, and it would matter where they lead.
+    questions: Vec<(u32, Vec<u8>)>,
     suppressed: u64,
 }
 
@@ -89,12 +100,61 @@ impl Detector {
         if self.directories.add(entry) != Added::New {
             return Vec::new();
         }
+        self.judge_again(store)
+    }
+
+    /// Notes where a directory is, as the kernel identifies it, and judges again likewise.
+    pub fn place_directory(
+        &mut self,
+        store: &Store,
+        file: FileId,
+        entry: Entry,
+    ) -> Vec<(Event, Found)> {
+        if self.directories.place(file, entry) != Added::New {
+            return Vec::new();
+        }
+        self.judge_again(store)
+    }
+
+    /// Forgets where a directory was.
+    pub fn displace_directory(&mut self, file: FileId) {
+        self.directories.displace(file);
+    }
+
+    /// Judges again what was given a name in a directory, now that it is known where that led.
+    pub fn resolved(&mut self, store: &Store, resolved: Resolved) -> Vec<(Event, Found)> {
+        let Resolved {
+            mnt_ns,
+            directory,
+            real,
+        } = resolved;
+        let (about, others): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.undecided)
+            .into_iter()
+            .partition(|event| {
+                by_name(event).any(|(ns, path)| ns == mnt_ns && path::parent(path) == directory)
+            });
+        self.undecided = about.into();
+        self.aliases.lend(directory, real);
+        let found = self.judge_again(store);
+        self.aliases.forget();
+        for event in others {
+            self.remember_undecided(&event);
+        }
+        found
+    }
+
+    /// Directories whose real place would decide, since last asked: mount namespace and name.
+    pub fn take_questions(&mut self) -> Vec<(u32, Vec<u8>)> {
+        std::mem::take(&mut self.questions)
+    }
+
+    fn judge_again(&mut self, store: &Store) -> Vec<(Event, Found)> {
         let undecided = std::mem::take(&mut self.undecided);
         let mut all = Vec::new();
         for event in undecided {
             let found = match &event.payload {
-                Payload::File(open) => self.open(store, &event, open),
-                Payload::Change(rename) => self.rename(store, &event, rename),
+                Payload::File(file) => self.file(store, &event, file),
+                Payload::Change(change) => self.change(store, &event, change),
                 Payload::Fork(_)
                 | Payload::Exec(_)
                 | Payload::Exit(_)
@@ -122,33 +182,31 @@ impl Detector {
             self.undecided.pop_front();
         }
         self.undecided.push_back(event.clone());
+        self.noted += 1;
     }
 
     /// Applies the rules to an event that the store has taken in.
     pub fn event(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
         match &event.payload {
             Payload::Exec(exec) => self.exec(store, event, exec),
-            Payload::File(open) if open.kind == EventKind::Open => {
-                if nearest(store, event, false, |_| true).is_some() {
-                    self.written.insert(open.file, &open.path);
-                }
-                self.open(store, event, open)
+            Payload::File(file) if writes(file) => {
+                self.remember_file(store, event, file);
+                self.file(store, event, file)
             }
-            Payload::Change(rename) if rename.kind == EventKind::Rename => {
-                if nearest(store, event, false, |_| true).is_some() {
-                    let Change { old, new, .. } = &**rename;
-                    if is_exchange(rename) {
-                        self.written.exchange(old, new);
-                    } else {
-                        self.written.rename(old, new);
-                    }
+            Payload::File(file) => self.runs(store, event, file),
+            Payload::Change(change) => {
+                self.follow(store, event, change);
+                let noted = self.noted;
+                let found = self.change(store, event, change);
+                if self.noted > noted {
+                    let names = by_name(event);
+                    let parents = names.map(|(ns, path)| (ns, path::parent(path).to_vec()));
+                    self.questions.extend(parents);
                 }
-                self.rename(store, event, rename)
+                found
             }
             Payload::Fork(_)
             | Payload::Exit(_)
-            | Payload::File(_)
-            | Payload::Change(_)
             | Payload::Socket(_)
             | Payload::Observed(_)
             | Payload::ExecFailed(_)
@@ -159,222 +217,59 @@ impl Detector {
         }
     }
 
-    fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
-        let subject = event.meta.subject;
-        let written = is_written(&self.written, exec);
-        let nameless = exec.nlink == 0;
-        if !written && !nameless && roles::is_native(exec) {
-            return None; // a server starts a server: php-fpm reloading, Apache running php-cgi
-        }
-        // Mail servers run commands to deliver, by design; but not every server may call one.
-        let nearest = nearest(store, event, true, |role| role != Role::Mail)?;
-        let program = roles::program(exec);
-        let dropped = written || (nameless && program.is_none());
-        if program.is_none() && !dropped {
+    /// Applies the rules to a process that was found running a program whose exec was lost.
+    pub fn found(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
+        let Payload::Observed(exec) = &event.payload else {
             return None;
-        }
-        if !written && !nameless && self.is_expected(&nearest, event, exec, program) {
-            return None;
-        }
-        let (rule, mut severity) = match program {
-            _ if dropped => (&rules::DROPPED_EXEC, Severity::High),
-            _ if nearest.server.role == Role::Database => (&rules::DATABASE_SHELL, Severity::High),
-            _ => (&rules::SHELL, Severity::High),
         };
-        let remote = exec.stdio.iter().find(|fd| is_inet(fd));
-        if remote.is_some() || nameless {
-            severity = Severity::Critical;
+        self.exec(store, event, exec)
+    }
+
+    fn remember_file(&mut self, store: &Store, event: &Event, file: &FileAccess) {
+        // Those of /proc are no files that anybody could execute or serve.
+        if file.path.starts_with(b"/proc/") {
+            return;
         }
-        // What an alerted program starts is the same attack, unless it is worse or of another kind.
-        let told = store
-            .chain(subject)
-            .take(nearest.depth + 1)
-            .flat_map(|process| &process.alerted)
-            .any(|(known, told)| *known == rule.id && *told >= severity);
-        if told {
-            self.suppressed += 1;
-            return None;
+        if let Some(by) = subject(store, event, file.mnt_ns) {
+            self.written.insert(file.file, &file.path, by);
         }
-        let what = match program {
-            _ if written => "a program that it wrote",
-            _ if dropped => "a program",
-            Some(Program::Shell) => "a shell",
-            Some(Program::Interpreter) | None => "an interpreter",
-        };
-        let mut reason = format!(
-            "{} ({} server) executed {what}: {}",
-            nearest.server.name,
-            nearest.server.role.name(),
-            String::from_utf8_lossy(&exec.exe),
-        );
-        if remote.is_some() {
-            reason.push_str(", its input or output is a network connection");
-        }
-        if nameless {
-            reason.push_str(", from a file that has no name");
-        }
-        let found = Found {
-            rule,
-            severity,
-            reason,
-            server_depth: nearest.depth,
-            server: nearest.server,
-            directory: None,
-        };
-        // Noted where the attack begins: at the child that the server made for it.
-        let begin = store
-            .chain(subject)
-            .nth(found.server_depth.saturating_sub(1));
-        if let Some(key) = begin.map(|process| process.key)
-            && let Some(process) = store.get_mut(key)
+    }
+
+    /// Keeps the names of written files, whoever changes them.
+    fn follow(&mut self, store: &Store, event: &Event, change: &Change) {
+        let Change { old, new, file, .. } = change;
+        let is = |kinds: &[EventKind]| kinds.contains(&change.kind);
+        if let (Some(file), Some(writer)) = (file, change.writer)
+            && is(&[EventKind::Rename, EventKind::Link])
+            && self.written.by(Some(*file), b"").is_none()
+            && let Some(server) = server_of(store, writer.process, writer.tag, &|_| true)
         {
-            process.alerted.retain(|(known, _)| *known != rule.id);
-            process.alerted.push((rule.id, severity));
-        }
-        Some(found)
-    }
-
-    /// The shapes of a shell or interpreter that are a server's ordinary work.
-    fn is_expected(
-        &self,
-        nearest: &Nearest<'_>,
-        event: &Event,
-        exec: &Exec,
-        program: Option<Program>,
-    ) -> bool {
-        nearest.is_starting(event)
-            || (program == Some(Program::Shell) && is_sendmail(exec))
-            || self.is_cgi(nearest, event, exec)
-            || nearest
-                .image
-                .is_some_and(|server| is_own_program(server, exec, &self.written))
-    }
-
-    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it. The
-    /// script's name is the caller's word, so it counts only where it cannot mean another file:
-    /// without `..`, and in the namespaces of the server, where `/usr/lib/cgi-bin` is not what an
-    /// attacker mounted or rooted there.
-    fn is_cgi(&self, nearest: &Nearest<'_>, event: &Event, exec: &Exec) -> bool {
-        let dots = |name: &[u8]| name.split(|&byte| byte == b'/').any(|part| part == b"..");
-        let Some(server) = nearest.image else {
-            return false;
-        };
-        if exec.filename == exec.interp
-            || event.meta.flags & flag::STRING_TRUNCATED != 0
-            || dots(&exec.filename)
-            || (exec.ns.mnt, exec.ns.user) != (server.exec.ns.mnt, server.exec.ns.user)
-        {
-            return false;
-        }
-        let script = absolute(&exec.cwd, &exec.filename);
-        !self.written.has_path(&script)
-            && self
-                .directories
-                .lookup(exec.ns.mnt, &script)
-                .is_some_and(|found| found.kind == Kind::Cgi)
-    }
-
-    fn open(&mut self, store: &Store, event: &Event, open: &FileAccess) -> Option<Found> {
-        let nearest = nearest(store, event, false, |_| true)?;
-        let verb = if open.created {
-            "created"
-        } else if open.f_flags & 0o2000 != 0 {
-            "opened for appending"
-        } else {
-            "opened for writing"
-        };
-        self.write(&nearest, event, open.mnt_ns, &open.path, verb)
-    }
-
-    fn rename(&mut self, store: &Store, event: &Event, rename: &Change) -> Option<Found> {
-        let nearest = nearest(store, event, false, |_| true)?;
-        let mut judge = |from: &[u8], to: &[u8]| {
-            let verb = format!("renamed {} to", String::from_utf8_lossy(from));
-            // A directory brings what was written in it.
-            let inside = match code(to) {
-                Some(_) => None,
-                None => self.written.code_below(to).map(<[u8]>::to_vec),
+            // The kernel remembers what was written before this side knew, or was forgotten here.
+            let by = By {
+                writer,
+                server,
+                mnt_ns: change.mnt_ns,
+                container: None,
             };
-            match inside {
-                Some(path) => {
-                    let verb = format!("{verb} {} and with it", String::from_utf8_lossy(to));
-                    self.write(&nearest, event, rename.mnt_ns, &path, &verb)
-                }
-                None => self.write(&nearest, event, rename.mnt_ns, to, &verb),
+            self.written.insert(*file, old, by);
+        }
+        if is(&[EventKind::Rename]) {
+            if is_exchange(change) {
+                self.written.exchange(old, new);
+            } else {
+                self.written.rename(old, new);
             }
-        };
-        let found = judge(&rename.old, &rename.new);
-        if !is_exchange(rename) {
-            return found;
+        } else if is(&[EventKind::Link]) {
+            self.written.link(*file, old, new);
+        } else if is(&[EventKind::Mknod])
+            && let Some(file) = file
+            && let Some(by) = subject(store, event, change.mnt_ns)
+        {
+            self.written.insert(*file, new, by);
         }
-        let other = judge(&rename.new, &rename.old);
-        found.or(other)
-    }
-
-    fn write(
-        &mut self,
-        nearest: &Nearest<'_>,
-        event: &Event,
-        mnt_ns: u32,
-        path: &[u8],
-        verb: &str,
-    ) -> Option<Found> {
-        // A path cut at its front may be anywhere: a deep directory must not hide a web shell. Nor
-        // must a name that is cut at its end, or that could not be read.
-        let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
-        let unnamed = cut && event.meta.flags & flag::STRING_TRUNCATED != 0;
-        let kind = code(path).or(unnamed.then_some(Code::Program));
-        let found = self.directories.lookup(mnt_ns, path);
-        let (rule, what) = match (&found, kind) {
-            (Some(found), _) if found.kind == Kind::Component => (
-                &rules::COMPONENT_WRITE,
-                "in a directory that servers load components from",
-            ),
-            (Some(found), _) if found.kind == Kind::Cgi => (
-                &rules::CODE_WRITE,
-                "in a directory of programs run on request",
-            ),
-            (_, Some(_)) if unnamed => (&rules::CODE_WRITE, "a file whose name is not known whole"),
-            (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
-            (Some(_), Some(Code::Control)) => (
-                &rules::CODE_WRITE,
-                "a file that says how served files are run",
-            ),
-            (None, Some(_)) if cut => (
-                &rules::CODE_WRITE,
-                "code under a path that is not known whole",
-            ),
-            (None, Some(_)) => {
-                self.remember_undecided(event);
-                return None;
-            }
-            (Some(_) | None, None) => return None,
-        };
-        if nearest.depth == 0 && nearest.is_starting(event) {
-            return None; // an application server unpacks what an administrator gave it
+        if writing::gives_rights(change) {
+            self.written.privilege(*file, new);
         }
-        let directory = found.map(|found| Directory {
-            path: found.path.to_vec(),
-            kind: found.kind.name(),
-            source: found.source.to_owned(),
-        });
-        if !self.is_new_write(event, path) {
-            self.suppressed += 1;
-            return None;
-        }
-        Some(Found {
-            rule,
-            severity: Severity::High,
-            reason: format!(
-                "{} ({} server) {verb} {}: {what}",
-                nearest.server.name,
-                nearest.server.role.name(),
-                String::from_utf8_lossy(path),
-            ),
-            server_depth: nearest.depth,
-            server: nearest.server.clone(),
-            directory,
-        })
     }
 
     /// Whether this process has not just been told of with this file: one call of the language's
@@ -401,122 +296,45 @@ impl Detector {
     }
 }
 
-/// Whether two names change places.
-const fn is_exchange(rename: &Change) -> bool {
-    rename.flags & RENAME_EXCHANGE != 0
-}
-
-/// The nearest server of a lineage.
-struct Nearest<'a> {
-    server: Server,
-    depth: usize,
-    process: Option<&'a Process>,
-    image: Option<&'a Image>,
-    /// The process of the chain that the server created; `None` where the subject is the server.
-    child: Option<&'a Process>,
-    /// Another server made this one, or was it before.
-    inside: bool,
-}
-
-/// Walks from the subject to its creators, to a server of a role that `counts`. Of the subject's own
-/// programs the one it runs now counts only where `exec` is false: an exec is judged by what ran
-/// before it.
-fn nearest<'a>(
-    store: &'a Store,
-    event: &Event,
-    exec: bool,
-    counts: impl Fn(Role) -> bool,
-) -> Option<Nearest<'a>> {
-    let mut depth = 0;
-    let mut child = None;
-    let mut chain = store.chain(event.meta.subject);
-    while let Some(process) = chain.next() {
-        // What a process inherited is its creator's, and counts here only while it runs nothing of
-        // its own: as with the worker that a server forks. Not at its own exec.
-        let of_own = process.images.len() > process.inherited;
-        let (front, back) = match (exec && depth == 0, of_own) {
-            (true, _) => (process.inherited, 1),
-            (false, true) => (process.inherited, 0),
-            (false, false) => (0, 0),
-        };
-        let image = process
-            .images
-            .iter()
-            .skip(front)
-            .rev()
-            .skip(back)
-            .find(|image| {
-                image
-                    .server
-                    .as_ref()
-                    .is_some_and(|server| counts(server.role))
-            });
-        if let Some(image) = image
-            && let Some(server) = &image.server
-        {
-            let other = |known: &Image| {
-                let known = known.server.as_ref();
-                known.is_some_and(|known| known.name != server.name)
-            };
-            let inside = process.images.iter().any(other)
-                || chain.any(|above| above.images.iter().any(|image| image.server.is_some()));
-            return Some(Nearest {
-                server: server.clone(),
-                depth,
-                process: Some(process),
-                image: Some(image),
-                child,
-                inside,
-            });
-        }
-        depth += 1;
-        child = Some(process);
-    }
-    // The kernel knows more than the store where records were lost.
-    let tag = event.meta.tag;
-    let role = Role::ALL
-        .iter()
-        .find(|role| tag.roles & role.bit() != 0 && counts(**role))?;
-    Some(Nearest {
-        server: Server {
-            name: "server",
-            role: *role,
+/// The subject of an event as who wrote a file, where it is of a server's lineage.
+fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
+    let nearest = nearest(store, event, false, |_| true)?;
+    let image = store.get(event.meta.subject).and_then(Process::image);
+    Some(By {
+        writer: Writer {
+            process: event.meta.subject,
+            boot_ns: event.meta.boot_ns,
+            tag: event.meta.tag,
         },
-        depth: usize::from(tag.distance).min(depth.saturating_sub(1)),
-        process: None,
-        image: None,
-        child: None,
-        inside: true,
+        server: nearest.server,
+        mnt_ns,
+        container: image.and_then(|image| container_id(&image.exec.cgroup)),
     })
 }
 
-impl Nearest<'_> {
-    /// Whether the server is still starting: it executed its program itself and a short time ago,
-    /// both witnessed, does not listen yet, and what happens runs as the same user, in a child that
-    /// was made for it. A worker is forked to stay and often changes its user: it never is. Nor is a
-    /// server that another one runs: php-cgi starts for every request, and an attacker can start any.
-    fn is_starting(&self, event: &Event) -> bool {
-        let (Some(process), Some(image)) = (self.process, self.image) else {
-            return false;
-        };
-        let now_boot_ns = event.meta.boot_ns;
-        let own = process
-            .images
-            .iter()
-            .skip(process.inherited)
-            .any(|known| std::ptr::eq(known, image));
-        let made_for_it = self.child.is_none_or(|child| {
-            let first = child.images.get(child.inherited);
-            let ran_boot_ns = first.map_or(now_boot_ns, |first| first.boot_ns);
-            ran_boot_ns.saturating_sub(child.start_boot_ns) < CHILD_EXEC_NS
-        });
-        own && made_for_it
-            && !self.inside
-            && !image.observed
-            && process.ports.is_empty()
-            // A FastCGI server is given the socket to serve on as its standard input.
-            && !is_listening(&image.exec.stdio[0])
-            && now_boot_ns.saturating_sub(image.boot_ns) < START_UP_NS
-            && event.payload.ids().is_none_or(|ids| ids.euid == image.exec.ids.euid)
-    }
+/// Whether a file may have other content after it was used so.
+fn writes(file: &FileAccess) -> bool {
+    [EventKind::Open, EventKind::Write].contains(&file.kind) || file.access & access::WRITE != 0
+}
+
+/// The names that an event gave a file, where they are the caller's words: links in them were not
+/// followed.
+fn by_name(event: &Event) -> impl Iterator<Item = (u32, &[u8])> {
+    let change = match &event.payload {
+        Payload::Change(change) if event.meta.flags & flag::RESOLVED == 0 => Some(change),
+        _ => None,
+    };
+    change.into_iter().flat_map(|change| {
+        let early = change.early.as_ref().map(|(_, new)| new);
+        let exchanged = is_exchange(change).then_some(&change.old);
+        let names = std::iter::once(&change.new).chain(early).chain(exchanged);
+        names
+            .filter(|name| !name.is_empty())
+            .map(|name| (change.mnt_ns, name.as_slice()))
+    })
+}
+
+/// Whether two names change places.
+const fn is_exchange(rename: &Change) -> bool {
+    rename.flags & RENAME_EXCHANGE != 0
 }

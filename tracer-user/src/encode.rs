@@ -10,6 +10,7 @@
 pub mod ecs;
 mod facts;
 pub mod fields;
+pub mod loss;
 pub mod pretty;
 pub mod report;
 mod scope;

@@ -139,6 +139,25 @@ impl Payload {
             Self::Exit(_) | Self::Comm(_) => None,
         }
     }
+
+    /// Who of a server's lineage wrote the file that the event is about, as the kernel knows.
+    #[must_use]
+    pub fn writer(&self) -> Option<Writer> {
+        match self {
+            Self::Exec(exec) => exec.writer,
+            Self::File(file) => file.writer,
+            Self::Change(change) => change.writer,
+            Self::Fork(_)
+            | Self::Exit(_)
+            | Self::Observed(_)
+            | Self::Socket(_)
+            | Self::ExecFailed(_)
+            | Self::Credentials(_)
+            | Self::Namespace(_)
+            | Self::Trace(_)
+            | Self::Comm(_) => None,
+        }
+    }
 }
 
 /// Who of a server's lineage wrote a file.
@@ -255,6 +274,16 @@ impl From<InodeKey> for FileId {
     }
 }
 
+impl From<FileId> for InodeKey {
+    fn from(file: FileId) -> Self {
+        Self {
+            inode: file.inode,
+            dev: file.dev,
+            reserved: 0,
+        }
+    }
+}
+
 impl FileId {
     /// Device number, major part.
     #[must_use]
@@ -339,6 +368,10 @@ pub struct Change {
     pub flags: u32,
     /// Mode of the file before (`i_mode`); zero where unknown.
     pub mode: u16,
+    /// Owner of the file before; unknown where the mode is.
+    pub uid: u32,
+    /// Its group before.
+    pub gid: u32,
     /// Mode that was asked for.
     pub new_mode: u16,
     /// Users and groups of the thread.
@@ -514,7 +547,17 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         EventKind::Open | EventKind::Write | EventKind::Map | EventKind::Read => {
             let (body, mut tail): (FileBody, _) = body(rest, &header)?;
             let path = path(tail.take(body.path_len)?);
+            let name = text(tail.take(body.name_len)?);
             tail.end()?;
+            let path = if name.is_empty() {
+                path
+            } else {
+                // Relative to a directory that is not known, it may be anywhere.
+                if path.is_empty() && !name.starts_with(b"/") {
+                    meta.flags |= flag::PATH_TRUNCATED;
+                }
+                join(path, name)
+            };
             Payload::File(Box::new(FileAccess {
                 kind,
                 path,
@@ -710,6 +753,8 @@ fn change(
         number: body.number,
         flags: body.call_flags,
         mode: body.mode,
+        uid: body.uid,
+        gid: body.gid,
         new_mode: body.new_mode,
         ids: body.ids,
         mnt_ns: body.mnt_ns,
@@ -815,7 +860,8 @@ pub fn components(path: &[u8]) -> Vec<u8> {
 }
 
 /// A string of the kernel: up to its NUL.
-fn text(bytes: &[u8]) -> &[u8] {
+#[must_use]
+pub fn text(bytes: &[u8]) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
 }
 

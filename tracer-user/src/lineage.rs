@@ -3,6 +3,7 @@
 //! A process stays while it lives, while any descendant lives, and for a grace time after. The
 //! number kept is bounded; what the bound pushed out or refused is counted.
 
+pub mod heal;
 mod link;
 pub mod process;
 
@@ -128,11 +129,11 @@ impl Store {
             Payload::Exit(exit) => {
                 self.subject(meta);
                 if let Some(process) = self.get_mut(meta.subject)
-                    && process.ended.is_none()
+                    && process.ended.is_none_or(|ended| ended.status.is_none())
                 {
                     process.ended = Some(Ended {
                         boot_ns: meta.boot_ns,
-                        status: exit.status,
+                        status: Some(exit.status),
                     });
                     self.ended.push_back((meta.boot_ns, meta.subject));
                 }
@@ -179,34 +180,42 @@ impl Store {
         // So that the same processes give the same commands, on replay too.
         keys.sort_unstable();
         for key in keys {
-            let (mut roles, mut distance, mut server_tgid) = (0, None, None);
-            for (depth, process) in self.chain(key).enumerate() {
-                let own = process
-                    .images
-                    .iter()
-                    .filter_map(|image| image.server.as_ref());
-                for server in own {
-                    roles |= server.role.bit();
-                    distance.get_or_insert(depth);
-                    server_tgid.get_or_insert(process.key.tgid);
-                }
-                roles |= process.tag.roles;
-            }
+            let tag = self.lineage_tag(key);
             if let Some(process) = self.get_mut(key)
-                && roles != 0
+                && tag.is_server_lineage()
                 && process.ended.is_none()
             {
-                let distance = distance.and_then(|depth| u16::try_from(depth).ok());
-                let tag = Tag {
-                    roles,
-                    server: server_tgid.unwrap_or(0),
-                    distance: distance.unwrap_or(u16::MAX),
-                    ..Tag::ZERO
-                };
                 // Also where the store knew: the kernel was never told of an observed process.
                 process.tag = tag;
                 retag.push(Retag::Set(key.tgid, tag));
             }
+        }
+    }
+
+    /// The tag that a process has by what it and its creators run.
+    fn lineage_tag(&self, key: ProcessKey) -> Tag {
+        let (mut roles, mut distance, mut server_tgid) = (0, None, None);
+        for (depth, process) in self.chain(key).enumerate() {
+            let own = process
+                .images
+                .iter()
+                .filter_map(|image| image.server.as_ref());
+            for server in own {
+                roles |= server.role.bit();
+                distance.get_or_insert(depth);
+                server_tgid.get_or_insert(process.key.tgid);
+            }
+            roles |= process.tag.roles;
+        }
+        if roles == 0 {
+            return Tag::ZERO;
+        }
+        let distance = distance.and_then(|depth| u16::try_from(depth).ok());
+        Tag {
+            roles,
+            server: server_tgid.unwrap_or(0),
+            distance: distance.unwrap_or(u16::MAX),
+            ..Tag::ZERO
         }
     }
 
@@ -393,7 +402,7 @@ impl Store {
             // The number is in use again, so its end was lost.
             process.ended = Some(Ended {
                 boot_ns: process.start_boot_ns,
-                status: 0,
+                status: None,
             });
             self.ended.push_front((process.start_boot_ns, earlier));
         }

@@ -3,18 +3,27 @@
 //! Inputs go in one at a time; documents and commands come out. The same inputs give the same
 //! documents, byte for byte, which is what replay rests on.
 
-use std::collections::{HashMap, VecDeque};
+mod losses;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use tracer_common::event::EventKind;
 use tracer_common::tag::{InodeKey, Tag};
 use uuid::Uuid;
 
-use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView};
+use tracer_common::probe::Tier;
+
+use self::losses::Losses;
+pub use self::losses::SHED;
+use crate::alert::{
+    Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView,
+};
 use crate::config::Emit;
 use crate::detect::{Detector, Found};
 use crate::enrich::container::container_id;
-use crate::event::{Event, Meta, Payload, ProcessKey, decode};
-use crate::lineage::process::{Image, Origin, Process, Server};
+use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
+use crate::lineage::process::{Image, Origin, Process, Server, Via};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
 use crate::source::{Input, Loss};
@@ -28,6 +37,23 @@ pub enum Command {
     Role(InodeKey, u32),
     /// Read a server's configuration for the directories it serves.
     Discover(ServerSeen),
+    /// Find out anew where directories are: one may have been made, moved or covered.
+    Identify,
+    /// Read `/proc` again: records of process life were lost.
+    Heal,
+    /// Look where a directory leads.
+    Resolve(NameAsked),
+}
+
+/// A directory that a process named, and a rule hangs on where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAsked {
+    /// The process and its creators: any of them that still lives and is in the mount namespace.
+    pub processes: Vec<ProcessKey>,
+    /// The mount namespace.
+    pub mnt_ns: u32,
+    /// The directory, absolute.
+    pub directory: Vec<u8>,
 }
 
 /// A server whose configuration may be read.
@@ -54,8 +80,39 @@ pub struct Totals {
     pub lost: u64,
 }
 
-/// Losses remembered for `tracer.integrity`.
-const LOSSES: usize = 1024;
+/// Losses after which the store may be wrong.
+const LIFE_LOSSES: &[&str] = &[
+    "life_ring_full",
+    "tag_map_full",
+    "fork_missed",
+    "exec_missed",
+    "exit_missed",
+    losses::MISSING,
+    REFUSED,
+];
+
+/// The reason of processes that the store did not take in.
+const REFUSED: &str = "processes_refused";
+
+/// `/proc` as it was read again, up to where it has been given.
+struct Reading {
+    begin_boot_ns: u64,
+    events: Vec<Event>,
+}
+
+/// Records of one such reading: more processes than a kernel has (`PID_MAX_LIMIT`,
+/// include/linux/threads.h).
+const READING: usize = 4 * 1024 * 1024;
+
+/// What healing did so far.
+#[derive(Default)]
+struct Healing {
+    found: u64,
+    ended: u64,
+}
+
+/// Processes that a name is looked up through: the one that used it, and some of those that made it.
+const ASKED: usize = 8;
 
 /// The namespace of every id: UUIDv5 of "tracer" in the DNS namespace would need a domain of ours,
 /// so a fixed random one.
@@ -71,9 +128,12 @@ pub struct Pipeline {
     boot_wall_ns: i128,
     users: HashMap<u32, Arc<str>>,
     groups: HashMap<u32, Arc<str>>,
-    losses: VecDeque<Loss>,
+    losses: Losses,
+    reading: Option<Reading>,
+    healed: Healing,
     totals: Totals,
     documents: Vec<Document>,
+    reports: Vec<LossReport>,
     commands: Vec<Command>,
 }
 
@@ -91,9 +151,12 @@ impl Pipeline {
             boot_wall_ns: 0,
             users: HashMap::new(),
             groups: HashMap::new(),
-            losses: VecDeque::new(),
+            losses: Losses::default(),
+            reading: None,
+            healed: Healing::default(),
             totals: Totals::default(),
             documents: Vec::new(),
+            reports: Vec::new(),
             commands: Vec::new(),
         }
     }
@@ -116,12 +179,19 @@ impl Pipeline {
                     self.raise(&event, found);
                 }
             }
-            Input::Record(bytes) => match decode(&bytes) {
-                Ok(event) => {
-                    if let Some(event) = self.order.push(event) {
-                        self.event(&event);
-                    }
+            Input::DirectoryAt { file, entry } => {
+                for (event, found) in self.detector.place_directory(&self.store, file, entry) {
+                    self.raise(&event, found);
                 }
+            }
+            Input::Resolved(resolved) => {
+                for (event, found) in self.detector.resolved(&self.store, resolved) {
+                    self.raise(&event, found);
+                }
+            }
+            Input::DirectoryLeft(file) => self.detector.displace_directory(file),
+            Input::Record(bytes) => match decode(&bytes) {
+                Ok(event) => self.record(event),
                 Err(_) => self.totals.undecodable += 1,
             },
             Input::SnapshotEnd => {
@@ -136,20 +206,39 @@ impl Pipeline {
                 while let Some(event) = self.order.release(boot_ns) {
                     self.event(&event);
                 }
+                self.report(boot_ns);
             }
             Input::Loss(loss) => {
-                self.totals.lost += loss.count;
-                if self.losses.len() >= LOSSES {
-                    self.losses.pop_front();
+                // Where records never cease, no watermark comes.
+                if self.losses.is_overdue(loss.boot_ns) {
+                    self.report(loss.boot_ns);
                 }
-                self.losses.push_back(loss);
+                self.lose(loss);
             }
+            Input::HealBegin(begin_boot_ns) => {
+                self.reading = Some(Reading {
+                    begin_boot_ns,
+                    events: Vec::new(),
+                });
+            }
+            Input::HealEnd => self.heal(),
         }
     }
 
     /// The documents since last asked.
     pub fn take_documents(&mut self) -> Vec<Document> {
         std::mem::take(&mut self.documents)
+    }
+
+    /// The reports of losses since last asked.
+    pub fn take_reports(&mut self) -> Vec<LossReport> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Whether a watermark of this time would give such a report.
+    #[must_use]
+    pub fn owes_report(&self, boot_ns: u64) -> bool {
+        self.losses.is_due(boot_ns)
     }
 
     /// The commands since last asked.
@@ -183,27 +272,148 @@ impl Pipeline {
             ("processes", self.store.len() as u64),
             ("processes_evicted", store.evicted),
             ("processes_refused", store.refused),
+            ("processes_healed", self.healed.found),
+            ("processes_ended_unseen", self.healed.ended),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
             ("directories", self.detector.directories().len() as u64),
+            (
+                "directories_by_identity",
+                self.detector.directories().placed() as u64,
+            ),
             ("directories_refused", self.detector.directories().refused()),
         ]
     }
 
+    /// A record that was read again belongs to that reading; any other waits for its turn.
+    fn record(&mut self, event: Event) {
+        if let Some(reading) = &mut self.reading
+            && event.meta.tier == Tier::Snapshot
+        {
+            if reading.events.len() < READING {
+                reading.events.push(event);
+            }
+        } else if let Some(event) = self.order.push(event) {
+            self.event(&event);
+        }
+    }
+
+    /// A loss: for integrity, for the next report, and where process life was lost, for healing.
+    fn lose(&mut self, loss: Loss) {
+        self.totals.lost = self.totals.lost.saturating_add(loss.count);
+        if LIFE_LOSSES.contains(&&*loss.reason) && !self.commands.contains(&Command::Heal) {
+            self.commands.push(Command::Heal);
+        }
+        self.losses.add(loss);
+    }
+
+    /// Something that a bound of this stage refused just now.
+    fn refuse(&mut self, reason: &str, count: u64, boot_ns: u64) {
+        if count > 0 {
+            self.lose(Loss {
+                reason: reason.to_owned(),
+                count,
+                since_boot_ns: boot_ns,
+                boot_ns,
+            });
+        }
+    }
+
+    fn report(&mut self, now_boot_ns: u64) {
+        let Some(sum) = self.losses.report(now_boot_ns) else {
+            return;
+        };
+        let (since, until) = (sum.since_boot_ns, sum.until_boot_ns);
+        let text = format!("loss|{}|{since}|{until}", self.host.boot_id);
+        self.reports.push(LossReport {
+            id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
+            since_boot_ns: since,
+            until_boot_ns: until,
+            boot_wall_ns: self.boot_wall_ns,
+            lost: sum.lost,
+            host: Arc::clone(&self.host),
+        });
+    }
+
+    /// Puts right what lost records left wrong. What is found that way is told and judged as if it had
+    /// just been seen: who floods a ring to hide a shell is found with it.
+    fn heal(&mut self) {
+        let Some(Reading {
+            begin_boot_ns,
+            events,
+        }) = self.reading.take()
+        else {
+            return;
+        };
+        while let Some(event) = self.order.release(begin_boot_ns) {
+            self.event(&event);
+        }
+        let mut retag = Vec::new();
+        let refused = self.store.stats().refused;
+        let healed = self.store.heal(begin_boot_ns, &events, &mut retag);
+        self.refuse(REFUSED, self.store.stats().refused - refused, begin_boot_ns);
+        self.retag(retag);
+        self.healed.found += healed.news.len() as u64;
+        self.healed.ended += healed.ended;
+        for event in healed.news.iter().filter_map(|place| events.get(*place)) {
+            self.totals.events += 1;
+            self.discover(event);
+            let found = self.detector.found(&mut self.store, event);
+            self.tell(event, found);
+        }
+    }
+
     fn event(&mut self, event: &Event) {
         self.totals.events += 1;
+        if let Some(missing) = self.losses.follow(&event.meta) {
+            self.lose(missing);
+        }
         if self.is_repeated_end(event) || self.is_no_change(event) {
             return;
         }
         let mut retag = Vec::new();
+        let refused = self.store.stats().refused;
         self.store.apply(event, &mut retag);
+        self.refuse(
+            REFUSED,
+            self.store.stats().refused - refused,
+            event.meta.boot_ns,
+        );
         self.retag(retag);
         self.discover(event);
-        if let Some(found) = self.detector.event(&mut self.store, event) {
+        self.identify(event);
+        let found = self.detector.event(&mut self.store, event);
+        self.tell(event, found);
+        self.ask(event);
+    }
+
+    /// A name that leads to directories may lead elsewhere from now on.
+    fn identify(&mut self, event: &Event) {
+        let Payload::Change(change) = &event.payload else {
+            return;
+        };
+        let leads = matches!(
+            change.kind,
+            EventKind::Rename
+                | EventKind::Symlink
+                | EventKind::Unlink
+                | EventKind::Mkdir
+                | EventKind::Mount
+        );
+        let directories = self.detector.directories();
+        let leads = leads && (directories.touched(&change.new) || directories.touched(&change.old));
+        if leads && self.commands.last() != Some(&Command::Identify) {
+            self.commands.push(Command::Identify);
+        }
+    }
+
+    /// What comes of an event that the store has taken in and the rules have judged.
+    fn tell(&mut self, event: &Event, found: Option<Found>) {
+        if let Some(found) = found {
             self.raise(event, found);
         }
         if self.emit != Emit::Alerts {
-            let event = self.enrich(event);
+            let event = self.enrich(event, event.payload.writer());
             self.documents.push(Document { event, alert: None });
         }
     }
@@ -215,7 +425,8 @@ impl Pipeline {
             && self
                 .store
                 .get(event.meta.subject)
-                .is_some_and(|process| process.ended.is_some())
+                .and_then(|process| process.ended)
+                .is_some_and(|ended| ended.status.is_some())
     }
 
     /// A call that sets users or capabilities to what they are, as each thread of a process does after
@@ -231,7 +442,7 @@ impl Pipeline {
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
         if self.emit != Emit::Events {
-            let event = self.enrich(event);
+            let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
             self.documents.push(Document { event, alert });
         }
@@ -250,6 +461,19 @@ impl Pipeline {
                     roles,
                 ),
             }));
+    }
+
+    /// Asks where directories lead that the detector could not judge by their names.
+    fn ask(&mut self, event: &Event) {
+        for (mnt_ns, directory) in self.detector.take_questions() {
+            let chain = self.store.chain(event.meta.subject);
+            let living = chain.filter(|process| process.ended.is_none());
+            self.commands.push(Command::Resolve(NameAsked {
+                processes: living.map(|process| process.key).take(ASKED).collect(),
+                mnt_ns,
+                directory,
+            }));
+        }
     }
 
     /// A process that has just become a server may serve directories nobody told us of.
@@ -280,16 +504,17 @@ impl Pipeline {
         }
     }
 
-    fn enrich(&self, event: &Event) -> EnrichedEvent {
+    fn enrich(&self, event: &Event, writer: Option<Writer>) -> EnrichedEvent {
         let mut chain = self.store.chain(event.meta.subject);
         let process = chain.next();
         let oldest = self.store.chain(event.meta.subject).last();
         let view = |process: &Process| self.view(process);
-        let integrity = self.integrity(process, oldest);
+        let integrity = self.integrity(process, oldest, event.meta.boot_ns);
         let lineage = chain.map(view).collect();
         let process = process.map_or_else(|| self.unknown(event), view);
-        let child = match &event.payload {
-            Payload::Fork(fork) => self.store.get(fork.child).map(view),
+        let (child, target) = match &event.payload {
+            Payload::Fork(fork) => (Some(fork.child), None),
+            Payload::Trace(trace) => (None, trace.target),
             Payload::Exec(_)
             | Payload::Exit(_)
             | Payload::File(_)
@@ -299,9 +524,10 @@ impl Pipeline {
             | Payload::ExecFailed(_)
             | Payload::Credentials(_)
             | Payload::Namespace(_)
-            | Payload::Trace(_)
-            | Payload::Comm(_) => None,
+            | Payload::Comm(_) => (None, None),
         };
+        let known = |key: Option<ProcessKey>| self.store.get(key?).map(view);
+        let (child, target) = (known(child), known(target));
         EnrichedEvent {
             event: event.clone(),
             id: self.event_id(event),
@@ -309,13 +535,55 @@ impl Pipeline {
             process,
             lineage,
             child,
+            target,
+            writer: writer.map(|writer| self.author(writer)),
+            link: self.link(event.meta.subject),
             integrity,
             host: Arc::clone(&self.host),
         }
     }
 
-    /// What was lost since the oldest ancestor that the lineage rests on was seen to begin.
-    fn integrity(&self, process: Option<&Process>, oldest: Option<&Process>) -> Integrity {
+    /// Who wrote a file, and that process's lineage.
+    fn author(&self, writer: Writer) -> Author {
+        let mut chain = self
+            .store
+            .chain(writer.process)
+            .map(|process| self.view(process));
+        let process = chain.next().unwrap_or_else(|| {
+            let (key, tag) = (writer.process, writer.tag);
+            let start_boot_ns = key.start_ticks * TICK_NS;
+            self.view(&Process::new(key, start_boot_ns, Origin::Inferred, tag))
+        });
+        Author {
+            process,
+            lineage: chain.collect(),
+            boot_ns: writer.boot_ns,
+            tag: writer.tag,
+        }
+    }
+
+    /// Who a process came to its tag by, and that process's lineage.
+    fn link(&self, key: ProcessKey) -> Option<(Via, Author)> {
+        let link = self.store.link(key)?;
+        let mut chain = self.store.linked(key);
+        let from = chain.next()?;
+        let author = Author {
+            process: self.view(from),
+            lineage: chain.map(|process| self.view(process)).collect(),
+            boot_ns: link.boot_ns,
+            tag: from.tag,
+        };
+        Some((link.via, author))
+    }
+
+    /// What was lost since the oldest ancestor that the lineage rests on was seen to begin, up to the
+    /// event.
+    fn integrity(
+        &self,
+        process: Option<&Process>,
+        oldest: Option<&Process>,
+        until_boot_ns: u64,
+    ) -> Integrity {
         let since = process.map_or(0, |process| {
             self.store
                 .chain(process.key)
@@ -324,17 +592,10 @@ impl Pipeline {
                 .min()
                 .unwrap_or(process.start_boot_ns)
         });
-        let mut lost: Vec<(String, u64)> = Vec::new();
-        for loss in self.losses.iter().filter(|loss| loss.boot_ns >= since) {
-            match lost.iter_mut().find(|(reason, _)| *reason == loss.reason) {
-                Some((_, count)) => *count += loss.count,
-                None => lost.push((loss.reason.clone(), loss.count)),
-            }
-        }
         // PID 1, or the parent of kernel threads (2), or what the kernel itself started (0).
         let lineage_broken = oldest.is_none_or(|oldest| oldest.key.tgid > 2);
         Integrity {
-            lost,
+            lost: self.losses.between(since, until_boot_ns),
             lineage_broken,
         }
     }
@@ -439,6 +700,7 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         server_depth,
         server,
         directory,
+        writer: _,
     } = found;
     let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {

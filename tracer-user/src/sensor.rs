@@ -4,25 +4,31 @@
 //! each probe is loaded and attached for itself, and one that the kernel refuses is reported with
 //! the reason and what is lost with it.
 
+pub mod account;
+pub mod attach;
 pub mod btf;
 pub mod calls;
+pub mod machine;
 pub mod offsets;
 
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_common::control::Control;
-use tracer_common::probe::{Drop as Lost, PROBES, Probe, Tier};
+use tracer_common::ledger::Ledger;
+use tracer_common::probe::{Probe, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
 
+use self::account::Counter;
+use self::attach::{Attached, is_refusal};
+pub use self::attach::{ProbeReport, TierChoice};
 use self::btf::Btf;
+use self::machine::Sizes;
 
 /// Where the kernel gives its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -47,6 +53,13 @@ pub enum SensorError {
     Unsupported(String),
     /// The kernel refuses BPF to this process.
     Refused(String),
+    /// The tier that was asked for does not load here.
+    Tier {
+        /// The tier.
+        tier: Tier,
+        /// What does not load, and why.
+        why: String,
+    },
     /// Anything else: a fault of this program or its build.
     Object(String),
 }
@@ -72,6 +85,12 @@ impl fmt::Display for SensorError {
                  CAP_BPF and CAP_PERFMON (a container also needs a seccomp profile that allows \
                  bpf(2)); `tracer doctor` tells more"
             ),
+            Self::Tier { tier, why } => write!(
+                f,
+                "tier {} does not load on this kernel: {why}; use --tier auto, which takes the best \
+                 tier that loads",
+                tier.name()
+            ),
             Self::Object(what) => write!(f, "cannot load the eBPF object: {what}"),
         }
     }
@@ -79,33 +98,50 @@ impl fmt::Display for SensorError {
 
 impl std::error::Error for SensorError {}
 
-/// What became of one probe.
-#[derive(Debug)]
-pub struct ProbeReport {
-    /// The probe.
-    pub probe: &'static Probe,
-    /// Why it is not attached; `None` where it is.
-    pub failure: Option<String>,
-}
-
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct SensorOptions {
     /// BTF of the running kernel; [`KERNEL_BTF`] where `None`.
     pub btf: Option<PathBuf>,
+    /// Which family of hooks.
+    pub tier: TierChoice,
     /// Size of the life ring, bytes: a power of two, a multiple of the page size.
     pub life_ring_bytes: u32,
     /// Size of the file ring, the same way.
     pub file_ring_bytes: u32,
+    /// File records that one server's lineage may make a second outside watched directories; zero is no
+    /// limit.
+    pub quota_per_second: u32,
+    /// Tell what any process writes in watched directories, not only servers' lineages.
+    pub any_writer: bool,
+}
+
+/// What a probe has cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// How often it ran.
+    pub runs: u64,
+    /// How long that took.
+    pub nanoseconds: u64,
+}
+
+/// What `/proc/self/fdinfo` says of a program.
+struct ProgramInfo {
+    misses: Option<u64>,
+    cost: Cost,
 }
 
 /// The loaded programs. Dropping it detaches them all: nothing is pinned.
 pub struct Sensor {
     ebpf: Ebpf,
-    reports: Vec<ProbeReport>,
+    attached: Attached,
     tags: HashMap<MapData, u32, Plain<Tag>>,
     roles: HashMap<MapData, Plain<InodeKey>, u32>,
+    directories: HashMap<MapData, Plain<InodeKey>, u32>,
     drops: PerCpuArray<MapData, u64>,
+    ledger: PerCpuArray<MapData, Plain<Ledger>>,
+    counters: Vec<Counter>,
+    shared_tags: MapData,
     missing: Vec<&'static str>,
     diagnostics: Option<EbpfLogger<StderrLog>>,
 }
@@ -159,45 +195,54 @@ impl Sensor {
             .map_err(|error| SensorError::Unsupported(error.to_string()))?;
         let control = Control {
             wake_bytes: options.life_ring_bytes.min(options.file_ring_bytes) / WAKE_PART,
+            quota_per_second: options.quota_per_second,
+            any_writer: options.any_writer.into(),
             ..control
         };
         raise_memlock();
+        let sizes = Sizes::of_this_machine();
         let mut loader = EbpfLoader::new();
         loader
             .btf(None)
             .override_global("OFFSETS", as_bytes(&resolved.offsets), true)
             .override_global("CONTROL", as_bytes(&control), true)
             .map_max_entries("LIFE", options.life_ring_bytes)
-            .map_max_entries("FILES", options.file_ring_bytes);
+            .map_max_entries("FILES", options.file_ring_bytes)
+            .map_max_entries("TAGS", sizes.tags)
+            .map_max_entries("WRITTEN", sizes.written)
+            .map_max_entries("QUOTA", sizes.quotas)
+            .map_max_entries("PEERS", sizes.peers);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
-        let mut reports = Vec::with_capacity(PROBES.len());
-        for probe in PROBES.iter().filter(|probe| probe.tier != Some(Tier::Lsm)) {
-            let failure = attach(&mut ebpf, probe).err();
-            if let (true, Some(error)) = (probe.required, &failure) {
-                return Err(required(probe, error));
-            }
-            reports.push(ProbeReport {
-                probe,
-                failure: failure.map(|error| describe(&error)),
-            });
-        }
+        let attached = attach::attach(&mut ebpf, types.bytes(), options.tier)?;
         // Absent unless the object was built with them.
         let diagnostics = EbpfLogger::init_with_logger(&mut ebpf, StderrLog).ok();
+        let counters = account::counters(&ebpf)?;
+        let shared_tags = account::share(&ebpf, "TAGS")?;
         let tags = take(&mut ebpf, "TAGS")?
             .try_into()
             .map_err(|error| map_error(&error))?;
         let roles = take(&mut ebpf, "ROLE_INODES")?
             .try_into()
             .map_err(|error| map_error(&error))?;
+        let directories = take(&mut ebpf, "DIRECTORIES")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
         let drops = take(&mut ebpf, "DROPS")?
+            .try_into()
+            .map_err(|error| map_error(&error))?;
+        let ledger = take(&mut ebpf, "LEDGER")?
             .try_into()
             .map_err(|error| map_error(&error))?;
         Ok(Self {
             ebpf,
-            reports,
+            attached,
             tags,
             roles,
+            directories,
             drops,
+            ledger,
+            counters,
+            shared_tags,
             missing: resolved.missing.iter().map(|member| member.field).collect(),
             diagnostics,
         })
@@ -206,7 +251,19 @@ impl Sensor {
     /// What became of each probe.
     #[must_use]
     pub fn reports(&self) -> &[ProbeReport] {
-        &self.reports
+        &self.attached.reports
+    }
+
+    /// The tier in use.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.attached.tier
+    }
+
+    /// Why the preferred tier is not in use, where it was tried.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.attached.refusal.as_deref()
     }
 
     /// Optional kernel members that this kernel lacks: the facts read from them are absent.
@@ -271,45 +328,68 @@ impl Sensor {
             .map_err(|error| map_error(&error))
     }
 
+    /// Makes a directory a watched one.
+    ///
+    /// # Errors
+    ///
+    /// The map is full, or the kernel refused.
+    pub fn watch_directory(&mut self, directory: InodeKey) -> Result<(), SensorError> {
+        self.directories
+            .insert(Plain(directory), 1, 0)
+            .map_err(|error| map_error(&error))
+    }
+
+    /// Makes a directory one like any other again; absent is not an error.
+    pub fn unwatch_directory(&mut self, directory: InodeKey) {
+        let _absent = self.directories.remove(&Plain(directory));
+    }
+
     /// How often the kernel left a probe out, by probe, since load: a program that is running on a
-    /// CPU is not run there again. That happens where tracepoints can be preempted, on kernels
-    /// newer than 6.18 (`recursion_misses` of `bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, 5.12
-    /// and later; older kernels do not tell).
+    /// CPU is not run there again. That happens where programs can be preempted: those of functions on
+    /// preemptible kernels, those of tracepoints on kernels newer than 6.18 (`recursion_misses` of
+    /// `bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, 5.12 and later; older kernels do not tell).
     #[must_use]
     pub fn misses(&self) -> Vec<(&'static str, u64)> {
-        let misses = |probe: &Probe| {
-            let fd = self
-                .ebpf
-                .program(probe.name)?
-                .fd()
-                .ok()?
-                .as_fd()
-                .as_raw_fd();
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let count = info
-                .lines()
-                .find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            count.trim().parse().ok()
-        };
-        PROBES
-            .iter()
-            .filter_map(|probe| Some((probe.missed, misses(probe)?)))
+        self.probes()
+            .filter_map(|probe| Some((probe.missed, self.info(probe)?.misses?)))
             .collect()
     }
 
-    /// How often the kernel side lost something, by reason, since load.
+    /// What each probe has cost since load, where the kernel keeps account of it
+    /// (`kernel.bpf_stats_enabled`).
     #[must_use]
-    pub fn drops(&self) -> Vec<(Lost, u64)> {
-        Lost::ALL
-            .iter()
-            .map(|&reason| {
-                let count = self
-                    .drops
-                    .get(&(reason as u32), 0)
-                    .map_or(0, |per_cpu| per_cpu.iter().copied().sum());
-                (reason, count)
-            })
+    pub fn costs(&self) -> Vec<(&'static Probe, Cost)> {
+        self.probes()
+            .filter_map(|probe| Some((probe, self.info(probe)?.cost)))
+            .filter(|(_, cost)| cost.runs > 0)
             .collect()
+    }
+
+    fn probes(&self) -> impl Iterator<Item = &'static Probe> {
+        self.reports().iter().map(|report| report.probe)
+    }
+
+    /// What the kernel says of a program that is loaded.
+    fn info(&self, probe: &Probe) -> Option<ProgramInfo> {
+        let fd = self
+            .ebpf
+            .program(probe.name)?
+            .fd()
+            .ok()?
+            .as_fd()
+            .as_raw_fd();
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let number = |key: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+            value.trim().parse().ok()
+        };
+        Some(ProgramInfo {
+            misses: number("recursion_misses:"),
+            cost: Cost {
+                runs: number("run_cnt:").unwrap_or(0),
+                nanoseconds: number("run_time_ns:").unwrap_or(0),
+            },
+        })
     }
 }
 
@@ -326,18 +406,6 @@ pub fn read_btf(path: Option<&Path>) -> Result<Btf, SensorError> {
     };
     let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
     Btf::parse(bytes).map_err(|error| fail(error.to_string()))
-}
-
-fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), ProgramError> {
-    let program: &mut RawTracePoint = ebpf
-        .program_mut(probe.name)
-        .ok_or(ProgramError::UnexpectedProgramType)?
-        .try_into()?;
-    program.load()?;
-    for hook in probe.hooks {
-        program.attach(hook)?;
-    }
-    Ok(())
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, SensorError> {
@@ -366,56 +434,6 @@ fn load_error(error: &EbpfError) -> SensorError {
     } else {
         SensorError::Object(chain(error))
     }
-}
-
-fn required(probe: &Probe, error: &ProgramError) -> SensorError {
-    let what = format!("{}: {}", probe.name, describe(error));
-    if is_refusal(error) {
-        SensorError::Refused(what)
-    } else {
-        SensorError::Unsupported(format!("{what}; without it there is no {}", probe.lost))
-    }
-}
-
-/// Whether the kernel said EPERM or EACCES, somewhere down the chain. A verifier rejection is
-/// EACCES too, but carries a log.
-fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
-            && !verifier_log.to_string().trim().is_empty()
-        {
-            return false;
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::PermissionDenied;
-        }
-        next = error.source();
-    }
-    false
-}
-
-/// A probe's error in one line: a verifier log keeps its last lines, which hold the reason.
-fn describe(error: &ProgramError) -> String {
-    if let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    {
-        let log = verifier_log.to_string();
-        if std::env::var_os("TRACER_VERIFIER_LOG").is_some() {
-            return format!("{io_error}\n{log}");
-        }
-        let mut last: Vec<&str> = log
-            .lines()
-            .rev()
-            .filter(|l| !l.is_empty())
-            .take(3)
-            .collect();
-        last.reverse();
-        return format!("{io_error}; verifier: {}", last.join(" | "));
-    }
-    chain(error)
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

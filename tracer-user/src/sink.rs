@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::alert::Document;
+use crate::alert::{Document, LossReport};
 use crate::encode;
 
 /// Bytes of documents that may wait for the writer.
@@ -43,6 +43,15 @@ impl Format {
         match self {
             Self::Json => encode::ecs::line(document, &mut out),
             Self::Pretty { colour } => encode::pretty::line(document, colour, &mut out),
+        }
+        out
+    }
+
+    fn encode_loss(self, report: &LossReport) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024);
+        match self {
+            Self::Json => encode::ecs::loss(report, &mut out),
+            Self::Pretty { colour } => encode::pretty::loss(report, colour, &mut out),
         }
         out
     }
@@ -158,8 +167,18 @@ impl Sink {
     /// the writer has failed.
     pub async fn send(&mut self, document: &Document) -> bool {
         let line = self.format.encode(document);
+        self.offer(line, document.alert.is_some()).await
+    }
+
+    /// Hands a report of losses over, as patiently as an alert.
+    pub async fn send_loss(&mut self, report: &LossReport) -> bool {
+        self.offer(self.format.encode_loss(report), true).await
+    }
+
+    /// Queues a line; one that matters waits for room.
+    async fn offer(&mut self, line: Vec<u8>, matters: bool) -> bool {
         let size = u32::try_from(line.len().min(QUEUE_BYTES)).unwrap_or(u32::MAX);
-        let permit = if document.alert.is_some() {
+        let permit = if matters {
             match tokio::time::timeout(ALERT_WAIT, self.room.acquire_many(size)).await {
                 Ok(Ok(permit)) => Some(permit),
                 Ok(Err(_)) | Err(_) => None,
@@ -183,7 +202,19 @@ impl Sink {
     ///
     /// What the writer failed with.
     pub fn send_blocking(&mut self, document: &Document) -> Result<(), String> {
-        let line = self.format.encode(document);
+        self.offer_blocking(self.format.encode(document))
+    }
+
+    /// The same for a report of losses.
+    ///
+    /// # Errors
+    ///
+    /// What the writer failed with.
+    pub fn send_loss_blocking(&mut self, report: &LossReport) -> Result<(), String> {
+        self.offer_blocking(self.format.encode_loss(report))
+    }
+
+    fn offer_blocking(&mut self, line: Vec<u8>) -> Result<(), String> {
         let size = u32::try_from(line.len().min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         loop {
             if let Some(failure) = self.failure() {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::alert::HostFacts;
 use crate::enrich::docroot::Entry;
+use crate::event::FileId;
 
 /// One thing that the pipeline learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +31,41 @@ pub enum Input {
     },
     /// A directory that a server serves or loads from, found in its configuration.
     Directory(Entry),
+    /// Where such a directory is, as the kernel identifies it.
+    DirectoryAt {
+        /// The directory.
+        file: FileId,
+        /// The entry that leads there.
+        entry: Entry,
+    },
+    /// No entry leads to this directory any more.
+    DirectoryLeft(FileId),
+    /// Where a directory leads that a caller named, see [`Resolved`].
+    Resolved(Resolved),
     /// A record of a ring or of the snapshot.
     Record(Bytes),
     /// Every process that ran at start-up has been given.
     SnapshotEnd,
     /// Every record up to this kernel time (nanoseconds since boot) has been given.
     Watermark(u64),
-    /// Something was lost.
+    /// Something was lost. Told before the records that follow the loss are.
     Loss(Loss),
+    /// `/proc` was read again from this kernel time on (nanoseconds since boot), as something had been
+    /// lost. What follows is the records of that, with the tags that the kernel holds.
+    HealBegin(u64),
+    /// Every process that runs has been given.
+    HealEnd,
+}
+
+/// A directory that was named by a string, and where that led when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The mount namespace that both names are of.
+    pub mnt_ns: u32,
+    /// As it was named: absolute, its links not followed.
+    pub directory: Vec<u8>,
+    /// With every link followed.
+    pub real: Vec<u8>,
 }
 
 /// A loss, as told by the part that lost.
@@ -47,6 +75,8 @@ pub struct Loss {
     pub reason: String,
     /// How many more since last told.
     pub count: u64,
-    /// When it was noticed, nanoseconds since boot.
+    /// It happened after this time, nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// And up to this: when it was noticed.
     pub boot_ns: u64,
 }

@@ -6,7 +6,6 @@
 
 mod record;
 mod servers;
-mod site;
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -18,10 +17,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::servers::Servers;
-use self::site::ATTACKS;
 use crate::children::{Child, Ended};
 use crate::ebpf::{self, Profile};
 use crate::host::{self, Privilege};
+use crate::site::ATTACKS;
 use crate::toolchain::{self, Purpose};
 
 /// Shows tracer at work: a web page spawns a shell, another writes code into the document root.

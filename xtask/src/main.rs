@@ -11,9 +11,11 @@ mod host;
 mod libtest;
 mod reference;
 mod run;
+mod site;
 mod test;
 mod tidy;
 mod toolchain;
+mod verifier;
 mod vm;
 
 use std::process::ExitCode;

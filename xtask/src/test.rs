@@ -434,7 +434,7 @@ fn vm() -> Result<Outcome> {
             "the kernels to boot are for x86_64 only".into(),
         ));
     }
-    let report = vm::test(&vm::kernels::ALL)?;
+    let report = vm::test(&vm::kernels::ALL, vm::kernels::DEFAULT)?;
     eprintln!("{report}");
     let (note, failed) = match report.verdict() {
         Ok(()) => (String::new(), false),

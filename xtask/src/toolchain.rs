@@ -114,6 +114,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "bsdutils", group: Group::Test, proof: Proof::Program("script"), why: "a login session with a terminal" },
     Package { name: "git", group: Group::Test, proof: Proof::Program("git"), why: "lists the files to check" },
     Package { name: "qemu-system-x86", group: Group::Vm, proof: Proof::Program("qemu-system-x86_64"), why: "boots other kernels" },
+    Package { name: "e2fsprogs", group: Group::Vm, proof: Proof::Program("mke2fs"), why: "makes their disks" },
 ];
 
 /// rustup's components that only testing needs; its minimal profile leaves them out.

@@ -143,7 +143,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
         if shape.kind() == EventKind::Link.raw() as u8 && body.call_flags & AT_SYMLINK_FOLLOW != 0 {
             descriptor(record, work);
         }
-        side(record, work, caller.task);
+        side(caller.slot.into(), caller.task.number());
         body.old_dir_len = work.get(Place::DirectoryLen) as u16;
         body.old_len = work.get(Place::NameLen) as u16;
         let whole = work.get(Place::Whole);
@@ -155,7 +155,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
     }
     record.watch(true);
     work.ask(shape.new_dir(), shape.new());
-    side(record, work, caller.task);
+    side(caller.slot.into(), caller.task.number());
     body.new_dir_len = work.get(Place::DirectoryLen) as u16;
     body.new_len = work.get(Place::NameLen) as u16;
     let whole = work.get(Place::Whole);
@@ -296,10 +296,18 @@ fn base(work: Working, task: Task) -> Option<Path> {
 /// Appends a side: the directory that its name is relative to (nothing where the name is absolute, and
 /// the descriptor then may be anything), and the name. An empty name, with which no call succeeds
 /// that does not take it so (`AT_EMPTY_PATH`), and none at all stand for the descriptor itself: then
-/// its whole path is the directory. A function of its own, so that it is there once; what it is
-/// asked and what it found is in the map.
+/// its whole path is the directory. What it is asked and what it found is in the map, and it is a
+/// global function as the walk of [`crate::output`] is.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn side(record: Record, work: Working, task: Task) {
+extern "C" fn side(slot: u64, task: u64) -> u64 {
+    let (Some(record), Some(work), Some(task)) = (
+        Record::at(slot),
+        Working::get_mut(),
+        Task::new(task as *const u8),
+    ) else {
+        return 0;
+    };
     let name = work.get(Place::Name) as *const u8;
     work.set(Place::Whole, 0);
     work.set(Place::DirectoryLen, 0);
@@ -316,7 +324,7 @@ fn side(record: Record, work: Working, task: Task) {
         let path = base(work, task);
         if let Some(path) = path {
             if work.get(Place::Named) == 0 {
-                work.set(Place::Whole, path.dentry.raw() as u64);
+                work.set(Place::Whole, path.dentry.number());
             } else {
                 record.meet(path.dentry);
             }
@@ -337,6 +345,7 @@ fn side(record: Record, work: Working, task: Task) {
             work.get(Place::Slash) | u64::from(last.slash) | u64::from(name.truncated),
         );
     }
+    0
 }
 
 /// Where the name that is asked for is that of a descriptor of the caller (proc(5)), asks for the
@@ -359,8 +368,13 @@ struct Working(*mut Work);
 
 impl Working {
     #[inline(always)]
+    fn get_mut() -> Option<Self> {
+        WORK_MAP.get_ptr_mut(0).map(Self)
+    }
+
+    #[inline(always)]
     fn begin(caller: &Caller, call: &Syscall) -> Option<Self> {
-        let work = Self(WORK_MAP.get_ptr_mut(0)?);
+        let work = Self::get_mut()?;
         work.put(0, call.arg::<0>());
         work.put(1, call.arg::<1>());
         work.put(2, call.arg::<2>());

@@ -29,6 +29,8 @@ pub fn is_use(call: &Syscall) -> bool {
 }
 
 /// A call that succeeded and has to do with a descriptor: one that it gave, or one that it was given.
+/// Between the installation of the former and here another thread can have closed or replaced it; then
+/// nothing or the other file is seen, and the former is counted.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
     let mut protection = call.arg::<2>();
@@ -71,18 +73,6 @@ pub fn done(caller: &Caller, call: &Syscall) {
         writing(file)
     };
     say(caller, file, told);
-}
-
-/// A descriptor that an open has just given. The path the caller passed may have been a link,
-/// relative, or rewritten since. Between the descriptor's installation and here another thread can
-/// have closed or replaced it; then nothing or the other file is seen, and the former is counted.
-#[inline(always)]
-pub fn opened(caller: &Caller, fd: u32) {
-    let Some(file) = caller.task.file(fd) else {
-        output::dropped(Drop::FileFault);
-        return;
-    };
-    open(caller, file);
 }
 
 /// A file that is open: told where it is for writing or just created, or where it is for reading and a

@@ -7,20 +7,21 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
+use tracer_common::probe::Tier;
 
-use super::Failure;
-use crate::encode::report::{Check, State, json};
-use crate::sensor::{self, Sensor, SensorError, SensorOptions};
-use std::path::PathBuf;
+use super::{Failure, SensorArgs};
+use crate::encode::report::{Check, ProbeFacts, State, json};
+use crate::sensor::account::Occupancy;
+use crate::sensor::machine::Sizes;
+use crate::sensor::{self, Cost, ProbeReport, Sensor, SensorError, SensorOptions};
 
 #[derive(Args)]
 pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE")]
-    btf: Option<PathBuf>,
+    #[command(flatten)]
+    sensor: SensorArgs,
 }
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
@@ -55,8 +56,7 @@ fn check(name: impl Into<String>, state: State, found: impl Into<String>) -> Che
         name: name.into(),
         state,
         found: found.into(),
-        effect: String::new(),
-        remedy: String::new(),
+        ..Check::default()
     }
 }
 
@@ -79,7 +79,7 @@ fn kernel() -> Check {
 }
 
 fn btf(args: &DoctorArgs) -> Check {
-    let path = args.btf.as_deref();
+    let path = args.sensor.btf.as_deref();
     match sensor::read_btf(path) {
         Ok(_) => {
             let from = path.map_or_else(
@@ -200,24 +200,28 @@ fn cgroup() -> Check {
 
 /// Loads and attaches; what `run` would end with where that fails.
 fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
+    let sizes = Sizes::of_this_machine();
     let options = SensorOptions {
-        btf: args.btf.clone(),
-        life_ring_bytes: tracer_common::limits::LIFE_RING_BYTES,
-        file_ring_bytes: tracer_common::limits::FILE_RING_BYTES,
+        btf: args.sensor.btf.clone(),
+        tier: args.sensor.tier.unwrap_or_default(),
+        life_ring_bytes: sizes.life_ring_bytes,
+        file_ring_bytes: sizes.file_ring_bytes,
+        quota_per_second: tracer_common::limits::QUOTA_PER_SECOND,
+        any_writer: false,
     };
     match Sensor::load(&options) {
         Ok(sensor) => {
+            checks.push(tier(&sensor));
+            let costs = sensor.costs();
             for report in sensor.reports() {
-                let name = format!("probe {}", report.probe.name);
-                checks.push(match &report.failure {
-                    None => check(name, State::Good, "attached"),
-                    Some(failure) => Check {
-                        effect: format!("not seen: {}", report.probe.lost),
-                        remedy: "see the reason; the rest works without it".into(),
-                        ..check(name, State::Bad, failure.clone())
-                    },
-                });
+                let cost = costs
+                    .iter()
+                    .find(|(probe, _)| probe.name == report.probe.name)
+                    .map(|(_, cost)| *cost);
+                checks.push(probe(report, cost));
             }
+            checks.push(rings(&options));
+            checks.extend(sensor.occupancy().into_iter().map(map));
             let missing = sensor.missing_members();
             checks.push(if missing.is_empty() {
                 check("kernel members", State::Good, "all known")
@@ -239,6 +243,7 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
                 SensorError::NoBtf { .. } | SensorError::Unsupported(_) => {
                     (3, "Linux 5.10 or later with BTF")
                 }
+                SensorError::Tier { .. } => (3, "--tier auto"),
                 SensorError::Refused(_) => (
                     4,
                     "run as root on the host; in a container, privileged and with a seccomp \
@@ -254,6 +259,92 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
             code
         }
     }
+}
+
+fn tier(sensor: &Sensor) -> Check {
+    let (name, tier) = ("tier", sensor.tier().name());
+    match (sensor.tier(), sensor.refusal()) {
+        (Tier::Lsm | Tier::Snapshot, _) => check(name, State::Good, tier),
+        (Tier::Tracepoint, why) => Check {
+            effect: "names of renamed, linked and removed files are the caller's strings, read \
+                before and after the call; every system call of the host runs a first test"
+                .into(),
+            remedy: if why.is_some() {
+                "a kernel that lets BPF programs attach to its functions (CONFIG_BPF_JIT, \
+                 CONFIG_FUNCTION_TRACER, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS); else none"
+            } else {
+                "--tier auto"
+            }
+            .into(),
+            ..check(
+                name,
+                State::Note,
+                match why {
+                    Some(why) => format!("{tier}, as lsm does not load: {why}"),
+                    None => format!("{tier}, as asked for"),
+                },
+            )
+        },
+    }
+}
+
+fn probe(report: &ProbeReport, cost: Option<Cost>) -> Check {
+    let name = format!("probe {}", report.probe.name);
+    let facts = ProbeFacts {
+        tier: report.probe.tier_name(),
+        hook: report.hook,
+        verified_insns: report.verified_insns,
+        cost: cost.map(|cost| (cost.runs, cost.nanoseconds)),
+    };
+    let found = match (&report.failure, report.hook) {
+        (Some(failure), _) => {
+            return Check {
+                effect: format!("not seen: {}", report.probe.lost),
+                remedy: "see the reason; the rest works without it".into(),
+                probe: Some(facts),
+                ..check(name, State::Bad, failure.clone())
+            };
+        }
+        (None, hook) => {
+            let mut found = format!("{}: {}", facts.tier, hook.unwrap_or_default());
+            if let Some(insns) = facts.verified_insns {
+                found.push_str(&format!(", {insns} instructions verified"));
+            }
+            if let Some(Cost { runs, nanoseconds }) = cost {
+                let mean = nanoseconds.checked_div(runs).unwrap_or(0);
+                found.push_str(&format!(", {runs} runs of {mean} ns"));
+            }
+            found
+        }
+    };
+    Check {
+        probe: Some(facts),
+        ..check(name, State::Good, found)
+    }
+}
+
+/// Sizes of the rings, by default.
+fn rings(options: &SensorOptions) -> Check {
+    let mib = |bytes: u32| bytes / (1024 * 1024);
+    let found = format!(
+        "process life {} MiB, files {} MiB",
+        mib(options.life_ring_bytes),
+        mib(options.file_ring_bytes)
+    );
+    check("rings", State::Good, found)
+}
+
+fn map(map: Occupancy) -> Check {
+    let name = format!("map {}", map.name);
+    let found = format!("{} of {} in use", map.used, map.size);
+    if map.is_nearly_full() {
+        return Check {
+            effect: "what does not fit is counted and told as a loss".into(),
+            remedy: "fewer servers on this host".into(),
+            ..check(name, State::Note, found)
+        };
+    }
+    check(name, State::Good, found)
 }
 
 fn table(checks: &[Check], out: &mut Vec<u8>) {

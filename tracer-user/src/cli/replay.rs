@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, OutputArgs};
+use super::{Failure, OutputArgs, SensorArgs};
 use crate::pipeline::Pipeline;
 use crate::sink::Sink;
 use crate::source::Input;
@@ -23,7 +23,7 @@ pub(super) struct ReplayArgs {
 
 pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file: path, output } = args;
-    let config = output.load(None)?;
+    let config = output.load(SensorArgs::default())?;
     let broken = |error: CaptureError| Failure::usage(format!("{}: {error}", path.display()));
     let file = File::open(&path).map_err(|error| broken(CaptureError::Io(error)))?;
     let reader = Reader::new(BufReader::new(file)).map_err(broken)?;
@@ -61,6 +61,9 @@ pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
 fn deliver(pipeline: &mut Pipeline, sink: &mut Sink) -> Result<(), Failure> {
     for document in &pipeline.take_documents() {
         sink.send_blocking(document).map_err(Failure::runtime)?;
+    }
+    for report in &pipeline.take_reports() {
+        sink.send_loss_blocking(report).map_err(Failure::runtime)?;
     }
     Ok(())
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, OutputArgs};
+use super::{Failure, OutputArgs, SensorArgs};
 use crate::agent::{self, AgentOptions, Summary};
 use crate::config::{Config, Flags};
+use crate::sensor::machine::Sizes;
 use crate::sensor::{Sensor, SensorOptions};
 use crate::sink::Sink;
 
@@ -19,9 +20,8 @@ use crate::sink::Sink;
 pub(super) struct RunArgs {
     #[command(flatten)]
     output: OutputArgs,
-    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE")]
-    btf: Option<PathBuf>,
+    #[command(flatten)]
+    sensor: SensorArgs,
 }
 
 #[derive(Args)]
@@ -34,13 +34,12 @@ pub(super) struct RecordArgs {
     /// Configuration file [default: /etc/tracer/tracer.yaml, where there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE")]
-    btf: Option<PathBuf>,
+    #[command(flatten)]
+    sensor: SensorArgs,
 }
 
 pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
-    let config = args.output.load(args.btf)?;
+    let config = args.output.load(args.sensor)?;
     let sink = super::sink(&config)?;
     watch(options(config, None), Some(sink), None)
 }
@@ -50,7 +49,8 @@ pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
     let config = Config::merge(
         file,
         Flags {
-            btf: args.btf,
+            btf: args.sensor.btf,
+            tier: args.sensor.tier,
             ..Flags::default()
         },
     );
@@ -82,12 +82,16 @@ fn create(path: &PathBuf) -> std::io::Result<File> {
 }
 
 fn options(config: Config, record: Option<File>) -> AgentOptions {
+    let sizes = Sizes::of_this_machine();
     AgentOptions {
         directories: config.directories(),
         sensor: SensorOptions {
             btf: config.btf,
-            life_ring_bytes: config.life_ring_bytes,
-            file_ring_bytes: config.file_ring_bytes,
+            tier: config.tier,
+            life_ring_bytes: config.life_ring_bytes.unwrap_or(sizes.life_ring_bytes),
+            file_ring_bytes: config.file_ring_bytes.unwrap_or(sizes.file_ring_bytes),
+            quota_per_second: config.file_quota_per_second,
+            any_writer: config.any_writer,
         },
         emit: config.emit,
         max_processes: config.max_processes,
@@ -132,8 +136,9 @@ fn announce(sensor: &Sensor, processes: usize) {
         }
     }
     eprintln!(
-        "tracer ready: {attached} of {} probes, tier tracepoint, {processes} processes",
+        "tracer ready: {attached} of {} probes, tier {}, {processes} processes",
         sensor.reports().len(),
+        sensor.tier().name(),
     );
 }
 

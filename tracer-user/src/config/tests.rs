@@ -30,8 +30,8 @@ fn the_example_has_every_key_and_its_default() {
 
 #[test]
 fn every_key_arrives() {
-    let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\nrings:\n  \
-        life_bytes: 65536\n  file_bytes: 131072\nprocesses: {max: 2048}\norder_window_ms: 0\n\
+    let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
+        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nprocesses: {max: 2048}\norder_window_ms: 0\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\nexclude_default_directories: true\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -44,15 +44,17 @@ fn every_key_arrives() {
         format: Format::Pretty,
         output: Some("/var/log/t.json".into()),
         btf: Some("/b".into()),
-        life_ring_bytes: 65_536,
-        file_ring_bytes: 131_072,
+        tier: TierChoice::Lsm,
+        life_ring_bytes: Some(65_536),
+        file_ring_bytes: Some(131_072),
+        file_quota_per_second: 9,
         max_processes: 2048,
         order_window: Duration::ZERO,
         directories: vec![
-            directory("/srv/app", Kind::Served, 12),
-            directory("/home/*/www", Kind::Served, 13),
-            directory("/opt/x/modules", Kind::Component, 14),
-            directory("/srv/cgi", Kind::Cgi, 16),
+            directory("/srv/app", Kind::Served, 14),
+            directory("/home/*/www", Kind::Served, 15),
+            directory("/opt/x/modules", Kind::Component, 16),
+            directory("/srv/cgi", Kind::Cgi, 18),
         ],
         exclude_default_directories: true,
     };
@@ -63,13 +65,14 @@ fn every_key_arrives() {
     }
     assert_eq!(set.len(), 4, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
-    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:13"));
+    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:15"));
 
     let flags = Flags {
         emit: Some(Emit::Events),
         format: Some(Format::Json),
         output: Some("/o".into()),
         btf: Some("/c".into()),
+        tier: Some(TierChoice::Tracepoint),
     };
     let file = parse(Path::new("t.yaml"), text.as_bytes()).unwrap();
     let merged = Config::merge(file, flags);
@@ -80,6 +83,7 @@ fn every_key_arrives() {
             format: Format::Json,
             output: Some("/o".into()),
             btf: Some("/c".into()),
+            tier: TierChoice::Tracepoint,
             ..expected
         }
     );
@@ -115,7 +119,7 @@ fn mistakes_name_line_key_and_remedy() {
             "processes:\n  # bound\n  wibble: 3\n",
             "t.yaml:3: unknown key \"wibble\"; known keys: max".to_owned(),
         ),
-        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, rings, processes, \
+        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, processes, \
              order_window_ms, directories, exclude_default_directories".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
@@ -156,6 +160,10 @@ fn mistakes_name_line_key_and_remedy() {
                 "t.yaml:1: rings.file_bytes: 2147483648 is not a power of two from {page} (one page) \
                  to 1073741824; 1073741824 is"
             ),
+        ),
+        (
+            "file_quota_per_second: 1000001\n",
+            "t.yaml:1: file_quota_per_second: 1000001 is not from 0 to 1000000".to_owned(),
         ),
         ("processes:\n  max: 10\n", "t.yaml:2: processes.max: 10 is not from 1024 to 4194304".to_owned()),
         ("output: \"\"\n", "t.yaml:1: output: an empty path; name a file, or leave the key out".to_owned()),

@@ -3,7 +3,7 @@
 //! Exact words only: whatever an attacker could add to such a call makes it another.
 
 use super::roles;
-use super::written::Written;
+use super::written::{By, Written};
 use crate::enrich::docroot::path;
 use crate::event::Exec;
 use crate::lineage::process::Image;
@@ -68,7 +68,7 @@ pub(super) fn is_own_program(server: &Image, exec: &Exec, written: &Written) -> 
                 && is_multiprocessing(code)
                 && rest.iter().all(|word| word == b"--multiprocessing-fork")
                 && here
-                && !written.has_module(&exec.cwd, b"multiprocessing")
+                && written.module(&exec.cwd, b"multiprocessing").is_none()
         }
     }
 }
@@ -106,27 +106,53 @@ fn is_multiprocessing(code: &[u8]) -> bool {
     })
 }
 
-/// Whether what an exec runs was written by a server's lineage: the executable, what a dynamic
-/// loader was given, the script or the module.
-pub(super) fn is_written(written: &Written, exec: &Exec) -> bool {
-    let has = |name: &[u8]| !name.is_empty() && written.has_path(&absolute(&exec.cwd, name));
-    if written.holds(exec.file, &exec.exe) || has(roles::target(exec)) {
-        return true;
-    }
-    if exec.filename != exec.interp && has(&exec.filename) {
-        return true;
-    }
-    let Some(script) = roles::script(&exec.args).filter(|_| roles::program(exec).is_some()) else {
-        return false;
+/// What an exec runs, written by a server's lineage.
+pub(super) struct Dropped {
+    /// Its name.
+    pub(super) path: Vec<u8>,
+    /// Who wrote it.
+    pub(super) by: By,
+    /// The kernel was given it to execute; else an interpreter was given it as an argument.
+    pub(super) direct: bool,
+    /// It is the executable itself, known by its identity; else a name stands for it.
+    pub(super) identity: bool,
+}
+
+/// What of an exec was written by a server's lineage: the executable, what a dynamic loader was given,
+/// the script or the module.
+pub(super) fn dropped(written: &Written, exec: &Exec) -> Option<Dropped> {
+    let of = |path: &[u8], by: &By, direct, identity| Dropped {
+        path: path.to_vec(),
+        by: by.clone(),
+        direct,
+        identity,
     };
+    let named = |name: &[u8], direct| {
+        let path = absolute(&exec.cwd, name);
+        let by = written.by_path(&path).filter(|_| !name.is_empty())?;
+        Some(of(&path, by, direct, false))
+    };
+    if let Some(by) = written.holds(exec.file, &exec.exe) {
+        return Some(of(&exec.exe, by, true, true));
+    }
+    if let Some(found) = named(roles::target(exec), true) {
+        return Some(found);
+    }
+    if exec.filename != exec.interp
+        && let Some(found) = named(&exec.filename, true)
+    {
+        return Some(found);
+    }
+    let script = roles::script(&exec.args).filter(|_| roles::program(exec).is_some())?;
     let module = roles::script_at(&exec.args)
         .and_then(|at| exec.args.get(at.checked_sub(1)?))
         .is_some_and(|word| word == b"-m");
     if module {
         let first = script.split(|&byte| byte == b'.').next().unwrap_or(script);
-        written.has_module(&exec.cwd, first)
+        let (path, by) = written.module(&exec.cwd, first)?;
+        Some(of(path, by, false, false))
     } else {
-        has(script)
+        named(script, false)
     }
 }
 

@@ -173,7 +173,12 @@ pub fn is_runtime(exe: &[u8]) -> bool {
 /// What kind of program an exec runs, if one of interest.
 #[must_use]
 pub fn program(exec: &Exec) -> Option<Program> {
-    let name = effective_name(exec);
+    program_named(effective_name(exec))
+}
+
+/// What kind of program has this name, if one of interest.
+#[must_use]
+pub fn program_named(name: &[u8]) -> Option<Program> {
     if any(SHELLS, name) {
         Some(Program::Shell)
     } else if any(INTERPRETERS, name) {
@@ -299,7 +304,9 @@ pub fn script_at(args: &[Vec<u8>]) -> Option<usize> {
     None
 }
 
-fn is_loader(name: &[u8]) -> bool {
+/// Whether a program's name is that of a dynamic loader.
+#[must_use]
+pub fn is_loader(name: &[u8]) -> bool {
     let starts = |prefix: &[u8]| name.starts_with(prefix);
     (starts(b"ld-") || starts(b"ld.so") || starts(b"ld64.so"))
         && name.windows(3).any(|part| part == b".so")

@@ -4,10 +4,11 @@
 //! stand together in the list, so an object is opened once.
 
 use super::fields::{FIELDS, Field, Get};
+use super::loss;
 use super::scope::Scope;
 use super::text::{hex, json_bytes, json_str, put};
 use super::value::Value;
-use crate::alert::Document;
+use crate::alert::{Document, LossReport};
 
 /// Writes a document as one line, its end included.
 pub fn line(document: &Document, out: &mut Vec<u8>) {
@@ -18,6 +19,35 @@ pub fn line(document: &Document, out: &mut Vec<u8>) {
     };
     encoder.object(Scope::new(document), FIELDS);
     out.push(b'\n');
+}
+
+/// Writes a report of losses as one line, its end included.
+pub fn loss(report: &LossReport, out: &mut Vec<u8>) {
+    let mut encoder = Encoder {
+        out,
+        path: String::new(),
+        raw: Vec::new(),
+    };
+    let mut open = Open {
+        base: 0,
+        last: String::new(),
+    };
+    encoder.out.push(b'{');
+    encoder.row(report, loss::FIELDS, &mut open);
+    encoder.step(loss::REASONS);
+    encoder.key(&mut open);
+    encoder.list(report.lost.iter().collect(), |encoder, reason| {
+        let mut open = Open {
+            base: encoder.path.len(),
+            last: String::new(),
+        };
+        encoder.out.push(b'{');
+        encoder.row(reason, loss::REASON, &mut open);
+        open.close(0, encoder.out);
+        encoder.out.push(b'}');
+    });
+    open.close(0, out);
+    out.extend_from_slice(b"}\n");
 }
 
 struct Encoder<'o> {
@@ -80,6 +110,19 @@ impl Encoder<'_> {
                 }
             }
             self.path.truncate(length);
+        }
+    }
+
+    /// Writes the fields of one object that is not about a process.
+    fn row<T>(&mut self, of: &T, table: &'static [loss::Field<T>], open: &mut Open) {
+        for field in table {
+            if let Some(value) = (field.get)(of) {
+                let length = self.path.len();
+                self.step(field.name);
+                self.key(open);
+                self.value(value);
+                self.path.truncate(length);
+            }
         }
     }
 

@@ -2,16 +2,19 @@
 
 use std::borrow::Cow;
 
-use tracer_common::event::{EventKind, FdInfo, fd_kind, flag};
-use tracer_common::tag::Role;
+use tracer_common::event::{EventKind, FdInfo, Namespaces, access, fd_kind, flag};
+use tracer_common::tag::{Role, Tag};
 
 use super::scope::Scope;
 use super::summary::sentence;
 use super::text::visible_prose;
 use super::value::{Value, list, number, strings};
-use super::words::{Status, address, args_truncated, directory, family, is_memfd};
+use super::words::{Status, address, args_truncated, directory, family, file_type, is_memfd};
 use crate::alert::{Alert, HostFacts, Technique};
-use crate::event::{Change, Exec, FileAccess, Payload, Socket};
+use crate::event::{
+    Change, Comm, Credentials, Exec, ExecFailed, FileAccess, FileId, NamespaceChange, Payload,
+    Socket, Trace,
+};
 
 pub(super) fn alert(scope: Scope<'_>) -> Option<&Alert> {
     scope.document.alert.as_ref()
@@ -35,8 +38,133 @@ pub(super) fn changed(scope: Scope<'_>) -> Option<&Change> {
     Some(change)
 }
 
-pub(super) fn renamed(scope: Scope<'_>) -> Option<&Change> {
-    changed(scope).filter(|change| change.kind == EventKind::Rename)
+/// A change of this kind.
+pub(super) fn change_of(scope: Scope<'_>, kind: EventKind) -> Option<&Change> {
+    changed(scope).filter(|change| change.kind == kind)
+}
+
+/// The name that a file had before, or has besides.
+pub(super) fn original(scope: Scope<'_>) -> Option<&[u8]> {
+    let change = changed(scope)?;
+    (change.kind == EventKind::Rename || change.kind == EventKind::Link).then_some(&change.old)
+}
+
+/// The file that an event is about, where the kernel told it.
+pub(super) fn file_id(scope: Scope<'_>) -> Option<FileId> {
+    opened(scope).map_or_else(|| changed(scope)?.file, |open| Some(open.file))
+}
+
+/// Its mode, and with it its owner and group; before a change of those.
+pub(super) fn file_owner(scope: Scope<'_>) -> Option<(u16, u32, u32)> {
+    if let Some(file) = opened(scope) {
+        return Some((file.mode, file.uid, file.gid));
+    }
+    let change = changed(scope).filter(|change| change.mode != 0)?;
+    Some((change.mode, change.uid, change.gid))
+}
+
+/// The word for what it is: what a call makes is known by the call.
+pub(super) fn file_kind(scope: Scope<'_>) -> Option<&'static str> {
+    let kind = changed(scope).map(|change| change.kind);
+    if kind == Some(EventKind::Mkdir) {
+        return Some("dir");
+    }
+    if kind == Some(EventKind::Symlink) {
+        return Some("symlink");
+    }
+    file_type(file_owner(scope)?.0)
+}
+
+/// The mode that was asked for.
+pub(super) fn new_mode(scope: Scope<'_>) -> Option<u16> {
+    let change = changed(scope)?;
+    [EventKind::Chmod, EventKind::Mkdir, EventKind::Mknod]
+        .contains(&change.kind)
+        .then_some(change.new_mode)
+}
+
+/// The owner and group that were asked for; `None` of one that stays.
+pub(super) fn new_owner(scope: Scope<'_>) -> Option<(Option<u32>, Option<u32>)> {
+    let change = change_of(scope, EventKind::Chown)?;
+    let half = |number: u64| {
+        u32::try_from(number & 0xffff_ffff)
+            .ok()
+            .filter(|id| *id != u32::MAX)
+    };
+    Some((half(change.number >> 32), half(change.number)))
+}
+
+pub(super) fn credentials(scope: Scope<'_>) -> Option<&Credentials> {
+    let Payload::Credentials(credentials) = scope.payload() else {
+        return None;
+    };
+    Some(credentials)
+}
+
+pub(super) fn namespace(scope: Scope<'_>) -> Option<&NamespaceChange> {
+    let Payload::Namespace(namespace) = scope.payload() else {
+        return None;
+    };
+    Some(namespace)
+}
+
+pub(super) fn traced(scope: Scope<'_>) -> Option<&Trace> {
+    let Payload::Trace(trace) = scope.payload() else {
+        return None;
+    };
+    Some(trace)
+}
+
+pub(super) fn comm(scope: Scope<'_>) -> Option<&Comm> {
+    let Payload::Comm(comm) = scope.payload() else {
+        return None;
+    };
+    Some(comm)
+}
+
+pub(super) fn exec_failed(scope: Scope<'_>) -> Option<&ExecFailed> {
+    let Payload::ExecFailed(failed) = scope.payload() else {
+        return None;
+    };
+    Some(failed)
+}
+
+/// Namespaces of the process, where the event tells all of them.
+pub(super) fn namespaces(scope: Scope<'_>) -> Option<&Namespaces> {
+    namespace(scope)
+        .map(|change| &change.ns)
+        .or_else(|| executed(scope).map(|exec| &exec.ns))
+}
+
+pub(super) fn user_namespace(scope: Scope<'_>) -> Option<u32> {
+    let now = credentials(scope).map(|credentials| credentials.user_ns);
+    now.or_else(|| namespaces(scope).map(|ns| ns.user))
+}
+
+/// Effective and permitted capabilities: those of the event, else those when the program was
+/// executed.
+pub(super) fn capability_masks(scope: Scope<'_>) -> Option<(u64, u64)> {
+    if scope.depth == 0
+        && let Some(now) = credentials(scope)
+    {
+        return Some((now.cap_effective, now.cap_permitted));
+    }
+    let exec = scope.exec()?;
+    Some((exec.cap_effective, exec.cap_permitted))
+}
+
+/// Whether names are the kernel's own or the caller's words.
+pub(super) fn names(scope: Scope<'_>) -> Option<&'static str> {
+    changed(scope)?;
+    Some(if has_flag(scope, flag::RESOLVED) {
+        "resolved"
+    } else {
+        "caller"
+    })
+}
+
+pub(super) fn has_flag(scope: Scope<'_>, bit: u16) -> bool {
+    scope.document.event.event.meta.flags & bit != 0
 }
 
 pub(super) fn socket_use(scope: Scope<'_>) -> Option<&Socket> {
@@ -91,20 +219,34 @@ fn class(scope: Scope<'_>) -> Class {
         Payload::Exec(_) => ("process", "start", "exec", "success"),
         Payload::Exit(_) => ("process", "end", "end", ""),
         Payload::Observed(_) => ("process", "info", "already_running", ""),
-        Payload::File(file) => match file.kind {
-            EventKind::Open if file.created => ("file", "creation", "creation", "success"),
-            EventKind::Open => ("file", "change", "modification", "success"),
-            EventKind::Write => ("file", "change", "write", "success"),
-            EventKind::Read => ("file", "access", "read", "success"),
-            kind => ("file", "access", kind.name(), "success"),
-        },
+        Payload::File(file) => {
+            let action = match (file.kind == EventKind::Open, file.created) {
+                (true, true) => "creation",
+                (true, false) => "modification",
+                (false, _) => file.kind.name(),
+            };
+            let writes = [EventKind::Open, EventKind::Write].contains(&file.kind)
+                || file.access & access::WRITE != 0;
+            let kind = match (action, writes) {
+                ("creation", _) => "creation",
+                (_, true) => "change",
+                (_, false) => "access",
+            };
+            ("file", kind, action, outcome_of(scope))
+        }
         Payload::Change(change) => {
-            let kind = match change.kind {
-                EventKind::Link | EventKind::Symlink | EventKind::Mkdir | EventKind::Mknod => {
-                    "creation"
-                }
-                EventKind::Unlink => "deletion",
-                _ => "change",
+            let made = [
+                EventKind::Link,
+                EventKind::Symlink,
+                EventKind::Mkdir,
+                EventKind::Mknod,
+            ];
+            let kind = if made.contains(&change.kind) {
+                "creation"
+            } else if change.kind == EventKind::Unlink {
+                "deletion"
+            } else {
+                "change"
             };
             ("file", kind, change.kind.name(), outcome_of(scope))
         }
@@ -266,7 +408,11 @@ pub(super) fn os_full(host: &HostFacts) -> String {
 }
 
 pub(super) fn roles(scope: Scope<'_>) -> Vec<&'static str> {
-    let bits = scope.tag().roles;
+    role_names(scope.tag())
+}
+
+pub(super) fn role_names(tag: Tag) -> Vec<&'static str> {
+    let bits = tag.roles;
     Role::ALL
         .iter()
         .filter(|role| bits & role.bit() != 0)
@@ -317,16 +463,16 @@ pub(super) fn peer(scope: Scope<'_>) -> Option<String> {
 pub(super) fn mount_namespace(scope: Scope<'_>) -> Option<u32> {
     let ours = opened(scope).map(|open| open.mnt_ns);
     ours.or_else(|| changed(scope).map(|change| change.mnt_ns))
-        .or_else(|| executed(scope).map(|exec| exec.ns.mnt))
+        .or_else(|| namespaces(scope).map(|ns| ns.mnt))
 }
 
 pub(super) fn network_namespace(scope: Scope<'_>) -> Option<u32> {
     let ours = socket_use(scope).map(|socket| socket.net_ns);
-    ours.or_else(|| executed(scope).map(|exec| exec.ns.net))
+    ours.or_else(|| namespaces(scope).map(|ns| ns.net))
 }
 
 pub(super) fn ended_by(scope: Scope<'_>) -> Option<u32> {
-    Status(scope.ended()?.1).signal()
+    Status(scope.ended()?.1?).signal()
 }
 
 pub(super) fn integrity(scope: Scope<'_>) -> &'static str {

@@ -7,24 +7,27 @@
 
 use std::fmt::Write;
 
-use tracer_common::event::EventKind;
+use tracer_common::event::{EventKind, flag};
 
 use super::facts::{
-    action, alert, arguments, arguments_count, attack, categories, command_line, dataset, ended_by,
-    executed, host, id, integrity, interactive, listening, message, mount_namespace,
-    network_namespace, opened, os_full, outcome, parent_directory, peer, related_ips,
-    related_users, renamed, roles, socket, subtechniques, tactics, technique_id, techniques, types,
+    action, alert, arguments, arguments_count, attack, capability_masks, categories, change_of,
+    changed, comm, command_line, credentials, dataset, ended_by, exec_failed, executed, file_id,
+    file_kind, file_owner, has_flag, host, id, integrity, interactive, listening, message,
+    mount_namespace, names, namespace, namespaces, network_namespace, new_mode, new_owner, opened,
+    original, os_full, outcome, parent_directory, peer, related_ips, related_users, role_names,
+    roles, socket, subtechniques, tactics, technique_id, techniques, traced, types, user_namespace,
 };
-use super::scope::Scope;
+use super::scope::{BESIDE, Scope};
 use super::value::{
     Value, bytes, decimal, nonzero, number, numbers, only, owned, strings, text, time, words,
 };
 use super::words::{
-    Status, address, args_truncated, base_name, capabilities, device, extension, family, file_type,
-    is_memfd, mode, open_flags, rename_flags, signal, socket_state,
+    Status, address, args_truncated, base_name, capabilities, change_flags, device, error,
+    extension, family, is_memfd, mapping, mode, namespace_call, open_flags, signal, socket_state,
+    trace_method, ways,
 };
 use crate::alert::Document;
-use crate::event::{fd_type, missing};
+use crate::event::{fd_type, missing, text as ended_by_nul};
 
 /// The version of ECS that the names are from.
 pub const ECS_VERSION: &str = "9.4.0";
@@ -78,11 +81,30 @@ impl Docs {
         .or(Self::of(EventKind::Write))
         .or(Self::of(EventKind::Map))
         .or(Self::of(EventKind::Read));
-    const RENAME: Self = Self::of(EventKind::Rename);
+    const MAP: Self = Self::of(EventKind::Map);
+    const TWO_NAMES: Self = Self::of(EventKind::Rename).or(Self::of(EventKind::Link));
+    const SYMLINK: Self = Self::of(EventKind::Symlink);
+    const TRUNCATE: Self = Self::of(EventKind::Truncate);
+    const CHOWN: Self = Self::of(EventKind::Chown);
+    const SETXATTR: Self = Self::of(EventKind::Setxattr);
+    const MOUNT: Self = Self::of(EventKind::Mount);
+    const NEW_MODE: Self = Self::of(EventKind::Chmod)
+        .or(Self::of(EventKind::Mkdir))
+        .or(Self::of(EventKind::Mknod));
+    const WITH_FLAGS: Self = Self::TWO_NAMES
+        .or(Self::of(EventKind::Unlink))
+        .or(Self::MOUNT);
+    const CREDENTIALS: Self = Self::of(EventKind::Credentials);
+    const EXEC_FAILED: Self = Self::of(EventKind::ExecFailed);
+    const NAMESPACE: Self = Self::of(EventKind::Namespace);
+    const TRACE: Self = Self::of(EventKind::Trace);
+    const COMM: Self = Self::of(EventKind::Comm);
     const LISTEN: Self = Self::of(EventKind::Listen);
     const OBSERVED: Self = Self::of(EventKind::Observed);
     const ALERT: Self = Self(1 << 0);
     const ALL: Self = Self(u64::MAX);
+    /// Neither an event nor an alert: a report of losses.
+    pub(super) const NONE: Self = Self(0);
     const IMAGE: Self = Self::EXEC.or(Self::OBSERVED);
     const CHANGE: Self = Self::of(EventKind::Rename)
         .or(Self::of(EventKind::Link))
@@ -96,6 +118,7 @@ impl Docs {
         .or(Self::of(EventKind::Setxattr))
         .or(Self::of(EventKind::Mount));
     const FILE: Self = Self::OPEN.or(Self::CHANGE);
+    const WRITTEN: Self = Self::FILE.or(Self::EXEC).or(Self::ALERT);
 
     /// The documents of one kind of event: its number is the place of the bit.
     const fn of(kind: EventKind) -> Self {
@@ -123,9 +146,12 @@ impl Docs {
         let kinds = EventKind::ALL
             .iter()
             .filter(|kind| self.0 & Self::of(**kind).0 != 0)
-            .map(|kind| match kind {
-                EventKind::Open => "creation, modification",
-                kind => kind.name(),
+            .map(|kind| {
+                if *kind == EventKind::Open {
+                    "creation, modification"
+                } else {
+                    kind.name()
+                }
             });
         let words: Vec<&str> = alert.into_iter().chain(kinds).collect();
         words.join(", ")
@@ -320,9 +346,10 @@ const ALL: Docs = Docs::ALL;
 const ALERT: Docs = Docs::ALERT;
 const EXIT: Docs = Docs::EXIT;
 const IMAGE: Docs = Docs::IMAGE;
+const NAMESPACES: Docs = Docs::IMAGE.or(Docs::NAMESPACE);
 const FILE: Docs = Docs::FILE;
 const OPEN: Docs = Docs::OPEN;
-const RENAME: Docs = Docs::RENAME;
+const CHANGE: Docs = Docs::CHANGE;
 const LISTEN: Docs = Docs::LISTEN;
 
 /// The document.
@@ -335,9 +362,9 @@ pub(super) static FIELDS: &[Field] = &[
     one("event.id", Keyword, ALL, "Id of the alert or the event; the same when a recording is replayed, so that it removes duplicates.", |s| owned(id(s))),
     one("event.kind", Keyword, ALL, "`alert` or `event`.", |s| text(if s.document.alert.is_some() { "alert" } else { "event" })),
     list("event.category", Keyword, ALL, "`process`, `file` or `network`; for alerts also `intrusion_detection`.", |s| words(categories(s))),
-    list("event.type", Keyword, ALL, "`start`, `end`, `info`, `creation` or `change`; for alerts also `info`.", |s| words(types(s))),
-    one("event.action", Keyword, ALL, "`fork`, `exec`, `end`, `already_running`, `creation`, `modification`, `rename` or `listen`; for alerts the action of the rule.", |s| text(action(s))),
-    one("event.outcome", Keyword, ALL, "`success`: only what the kernel did is reported. Not for ends and for processes that already ran.", |s| text(outcome(s))),
+    list("event.type", Keyword, ALL, "`start`, `end`, `info`, `creation`, `change`, `access` or `deletion`; for alerts also `info`.", |s| words(types(s))),
+    one("event.action", Keyword, ALL, "What was done: `fork`, `exec`, `end`, `already_running`, `creation`, `modification`, or the name of the kind as *In* has it; for alerts the action of the rule.", |s| text(action(s))),
+    one("event.outcome", Keyword, ALL, "`success`, `failure`, or `unknown` for what was told before it was done. Not for ends and for processes that already ran.", |s| text(outcome(s))),
     one("event.severity", Long, ALERT, "21 low, 47 medium, 73 high, 99 critical.", |s| number(alert(s)?.severity.number())),
     one("event.code", Keyword, ALERT, "Id of the rule.", |s| text(alert(s)?.rule.id)),
     one("event.reason", Keyword, ALERT, "Why this is an alert: who did what.", |s| text(&alert(s)?.reason)),
@@ -373,19 +400,24 @@ pub(super) static FIELDS: &[Field] = &[
 
     one("user.id", Keyword, ALL, "Effective user of the process.", |s| decimal(s.ids()?.euid)),
     one("user.name", Keyword, ALL, "Its name.", |s| text(s.user_name(s.ids()?.euid)?)),
+    one("user.effective.id", Keyword, Docs::CREDENTIALS, "Effective user from now on.", |s| decimal(credentials(s)?.ids.euid)),
+    one("user.effective.name", Keyword, Docs::CREDENTIALS, "Its name.", |s| text(s.user_name(credentials(s)?.ids.euid)?)),
 
-    one("file.path", Keyword, FILE, "The file, absolute, as the process sees it. After a rename the new path.", |s| bytes(s.path()?)),
+    one("file.path", Keyword, FILE, "The file, absolute, as the process sees it. After a rename or link the new path, of a mount the place.", |s| bytes(s.path()?)),
     one("file.name", Keyword, FILE, "Last component of the path.", |s| bytes(base_name(s.path()?))),
     one("file.directory", Keyword, FILE, "The path without it.", |s| bytes(parent_directory(s)?)),
     one("file.extension", Keyword, FILE, "What follows the last dot of the name.", |s| bytes(extension(base_name(s.path()?)))),
-    one("file.type", Keyword, OPEN, "`file`, `dir` or `symlink`.", |s| text(file_type(opened(s)?.mode)?)),
-    one("file.inode", Keyword, OPEN, "Inode number.", |s| decimal(opened(s)?.file.inode)),
-    one("file.device", Keyword, OPEN, "Device, `major:minor`.", |s| owned(device(opened(s)?.file))),
-    one("file.mode", Keyword, OPEN, "Permission bits, octal.", |s| owned(mode(opened(s)?.mode))),
-    one("file.uid", Keyword, OPEN, "Owner.", |s| decimal(opened(s)?.uid)),
-    one("file.gid", Keyword, OPEN, "Group.", |s| decimal(opened(s)?.gid)),
+    one("file.target_path", Keyword, Docs::SYMLINK, "Where a symbolic link points, as it was given.", |s| bytes(&change_of(s, EventKind::Symlink)?.detail)),
+    one("file.type", Keyword, FILE, "`file`, `dir` or `symlink`.", |s| text(file_kind(s)?)),
+    one("file.inode", Keyword, FILE, "Inode number.", |s| decimal(file_id(s)?.inode)),
+    one("file.device", Keyword, FILE, "Device, `major:minor`.", |s| owned(device(file_id(s)?))),
+    one("file.mode", Keyword, FILE, "Permission bits, octal; before a change of them.", |s| owned(mode(file_owner(s)?.0))),
+    one("file.uid", Keyword, FILE, "Owner; before a change of it.", |s| decimal(file_owner(s)?.1)),
+    one("file.gid", Keyword, FILE, "Group; before a change of it.", |s| decimal(file_owner(s)?.2)),
     one("file.size", Long, OPEN, "Bytes when it was opened.", |s| number(opened(s)?.size)),
-    one("file.Ext.original.path", Keyword, RENAME, "The path before the rename.", |s| bytes(&renamed(s)?.old)),
+    one("file.Ext.original.path", Keyword, Docs::TWO_NAMES, "The path before the rename; of a link the name that the file has already.", |s| bytes(original(s)?)),
+
+    one("error.code", Keyword, Docs::EXEC_FAILED, "Why it failed: `ENOENT`, `EACCES`, ...", |s| owned(error(exec_failed(s)?.error))),
 
     one("server.ip", Ip, LISTEN, "Address that the process listens on.", |s| { let l = listening(s)?; owned(address(l.family, l.local_addr)?.to_string()) }),
     one("server.port", Long, LISTEN, "Port that the process listens on.", |s| number(listening(s)?.local_port)),
@@ -417,7 +449,7 @@ pub(super) static FIELDS: &[Field] = &[
     list("tracer.false_positives", Keyword, ALERT, "Known benign causes of such an alert.", |s| words(alert(s)?.rule.false_positives.to_vec())),
     one("tracer.server.name", Keyword, ALL, "Nearest server: `nginx`, `php-fpm`, `tomcat`.", |s| text(s.server()?.1.name)),
     one("tracer.server.role", Keyword, ALL, "What it does: `web`, `app`, `database`, `cache`, `mail` or `ftp`.", |s| text(s.server()?.1.role.name())),
-    one("tracer.server.depth", Long, ALL, "Steps from the process to it; 0 is the process itself.", |s| number(s.server()?.0.depth as u64)),
+    one("tracer.server.depth", Long, ALL, "Steps from the process to it; 0 is the process itself. Left out where the server is not that of the process but of the writer.", |s| { let depth = s.server()?.0.depth; if depth == BESIDE { None } else { number(depth as u64) } }),
     one("tracer.server.pid", Long, ALL, "Its pid.", |s| number(s.server()?.0.process.key.tgid)),
     one("tracer.server.entity_id", Keyword, ALL, "Its entity id.", |s| owned(s.server()?.0.process.entity_id.to_string())),
     list("tracer.server.ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.server()?.0.process.ports)),
@@ -429,6 +461,10 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
     list("tracer.tag.roles", Keyword, ALL, "Roles of all servers in the lineage, as the kernel side keeps them.", |s| words(roles(s))),
     one("tracer.tag.distance", Long, ALL, "Forks since the nearest of them, as the kernel side keeps it.", |s| s.tag().is_server_lineage().then(|| number(s.tag().distance))?),
+    list("tracer.via", Keyword, ALL, "How else than by birth the process came to its tag: `file` (it executed what a server's lineage wrote), `trace` (a server's lineage reached into it).", |s| words(ways(s.tag().via))),
+    one("tracer.link.how", Keyword, ALL, "By which of the two it is connected with the process below.", |s| text(s.document.event.link.as_ref()?.0.name())),
+    group("tracer.link", ALL, WRITER, |s| s.link()),
+    group("tracer.writer", Docs::WRITTEN, WRITER, |s| s.writer()),
     one("tracer.executable.inode", Keyword, IMAGE, "Inode number of the executable.", |s| decimal(executed(s)?.file.inode)),
     one("tracer.executable.device", Keyword, IMAGE, "Its device, `major:minor`.", |s| owned(device(executed(s)?.file))),
     one("tracer.executable.mode", Keyword, IMAGE, "Its permission bits, octal, setuid and setgid included.", |s| owned(mode(executed(s)?.mode))),
@@ -446,22 +482,44 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.login.session", Keyword, IMAGE, "Audit session.", |s| decimal(executed(s)?.sessionid?)),
     one("tracer.cgroup.path", Keyword, IMAGE, "Cgroup of the process.", |s| bytes(&executed(s)?.cgroup)),
     one("tracer.cgroup.id", Keyword, IMAGE, "Its id.", |s| decimal(Some(executed(s)?.cgroup_id).filter(|id| *id != 0)?)),
-    one("tracer.namespaces.mnt", Long, IMAGE.or(FILE), "Mount namespace, inode number.", |s| nonzero(mount_namespace(s)?)),
-    one("tracer.namespaces.pid", Long, IMAGE, "PID namespace.", |s| nonzero(executed(s)?.ns.pid)),
-    one("tracer.namespaces.net", Long, IMAGE.or(LISTEN), "Network namespace.", |s| nonzero(network_namespace(s)?)),
-    one("tracer.namespaces.user", Long, IMAGE, "User namespace.", |s| nonzero(executed(s)?.ns.user)),
-    one("tracer.namespaces.uts", Long, IMAGE, "UTS namespace.", |s| nonzero(executed(s)?.ns.uts)),
-    one("tracer.namespaces.ipc", Long, IMAGE, "IPC namespace.", |s| nonzero(executed(s)?.ns.ipc)),
-    one("tracer.namespaces.cgroup", Long, IMAGE, "Cgroup namespace.", |s| nonzero(executed(s)?.ns.cgroup)),
+    one("tracer.namespaces.mnt", Long, NAMESPACES.or(FILE), "Mount namespace, inode number.", |s| nonzero(mount_namespace(s)?)),
+    one("tracer.namespaces.pid", Long, NAMESPACES, "PID namespace.", |s| nonzero(namespaces(s)?.pid)),
+    one("tracer.namespaces.net", Long, NAMESPACES.or(LISTEN), "Network namespace.", |s| nonzero(network_namespace(s)?)),
+    one("tracer.namespaces.user", Long, NAMESPACES.or(Docs::CREDENTIALS), "User namespace.", |s| nonzero(user_namespace(s)?)),
+    one("tracer.namespaces.uts", Long, NAMESPACES, "UTS namespace.", |s| nonzero(namespaces(s)?.uts)),
+    one("tracer.namespaces.ipc", Long, NAMESPACES, "IPC namespace.", |s| nonzero(namespaces(s)?.ipc)),
+    one("tracer.namespaces.cgroup", Long, NAMESPACES, "Cgroup namespace.", |s| nonzero(namespaces(s)?.cgroup)),
+    one("tracer.namespace.call", Keyword, Docs::NAMESPACE, "`setns`, `unshare`, `setns_or_unshare`, `chroot` or `pivot_root`.", |s| text(namespace_call(namespace(s)?.call)?)),
+    one("tracer.namespace.root", Keyword, Docs::NAMESPACE, "Root directory from now on.", |s| bytes(&namespace(s)?.root)),
     list("tracer.file.flags", Keyword, OPEN, "How it was opened: `create`, `exclusive`, `truncate`, `append`.", |s| words(open_flags(opened(s)?.f_flags))),
     one("tracer.file.links", Long, OPEN, "Links to the file.", |s| number(opened(s)?.nlink)),
     one("tracer.file.memfd", Boolean, OPEN, "It is a file in memory only.", |s| { let open = opened(s)?; only(is_memfd(open.nlink, &open.path)) }),
     one("tracer.file.deleted", Boolean, OPEN, "It has no name any more, or never had one.", |s| { let open = opened(s)?; only(open.nlink == 0 && !is_memfd(open.nlink, &open.path)) }),
-    list("tracer.rename.flags", Keyword, RENAME, "`no_replace`, `exchange` (both files changed places) or `whiteout`.", |s| words(rename_flags(renamed(s)?.flags))),
+    list("tracer.map.access", Keyword, Docs::MAP, "What the mapping allows: `write` (and it reaches the file), `execute`.", |s| words(mapping(opened(s)?.access))),
+    list("tracer.change.flags", Keyword, Docs::WITH_FLAGS, "Flags of the call. Rename: `no_replace`, `exchange` (both files changed places), `whiteout`. Link: `follow`, `empty_path`. Unlink: `directory`. Mount: `bind`, `move`, `recursive`, `remount`, `read_only`, `no_set_id`, `no_devices`, `no_exec`, `private`, `slave`, `shared`, `unbindable`.", |s| words(change_flags(changed(s)?))),
+    one("tracer.change.mode", Keyword, Docs::NEW_MODE, "Permission bits that were asked for, octal.", |s| owned(mode(new_mode(s)?))),
+    one("tracer.change.uid", Keyword, Docs::CHOWN, "New owner; left out where it stays.", |s| decimal(new_owner(s)?.0?)),
+    one("tracer.change.gid", Keyword, Docs::CHOWN, "New group; left out where it stays.", |s| decimal(new_owner(s)?.1?)),
+    one("tracer.change.size", Long, Docs::TRUNCATE, "New size, bytes.", |s| number(change_of(s, EventKind::Truncate)?.number)),
+    one("tracer.change.attribute", Keyword, Docs::SETXATTR, "Name of the extended attribute; `security.capability` gives the file capabilities.", |s| bytes(&change_of(s, EventKind::Setxattr)?.detail)),
+    one("tracer.change.source", Keyword, Docs::MOUNT, "What was mounted: a device, a directory, or a word.", |s| bytes(&change_of(s, EventKind::Mount)?.detail)),
+    one("tracer.names", Keyword, CHANGE, "Whose the paths are: `resolved` by the kernel, or the `caller`'s strings, made absolute without following links.", |s| text(names(s)?)),
+    one("tracer.toctou.old_path", Keyword, CHANGE, "The old path as it was when the call began, where the names were others then: another thread rewrote them.", |s| bytes(&changed(s)?.early.as_ref()?.0)),
+    one("tracer.toctou.path", Keyword, CHANGE, "The new path as it was then.", |s| bytes(&changed(s)?.early.as_ref()?.1)),
+    one("tracer.exec_failed.path", Keyword, Docs::EXEC_FAILED, "The name that could not be executed.", |s| bytes(&exec_failed(s)?.filename)),
+    one("tracer.target.method", Keyword, Docs::TRACE, "How the process reached into the other: `ptrace`, `process_vm_writev`, `mem` (it opened `/proc/PID/mem` for writing), or `access` (it was given the right to do one of these).", |s| text(trace_method(traced(s)?.method)?)),
+    one("tracer.target.pid", Long, Docs::TRACE, "Pid of the other.", |s| number(traced(s)?.target?.tgid)),
+    one("tracer.target.vpid", Long, Docs::TRACE, "Its pid as the process gave it, in the namespace of that.", |s| nonzero(traced(s)?.target_vpid)),
+    group("tracer.target", Docs::TRACE, TARGET, |s| s.target()),
+    one("tracer.comm.old", Keyword, Docs::COMM, "Name of the thread before.", |s| bytes(ended_by_nul(&comm(s)?.old))),
+    one("tracer.comm.new", Keyword, Docs::COMM, "Its name from now on.", |s| bytes(ended_by_nul(&comm(s)?.new))),
     one("tracer.exit.signal", Long, EXIT, "Signal that ended the process.", |s| number(ended_by(s)?)),
     one("tracer.exit.signal_name", Keyword, EXIT, "Its name.", |s| text(signal(ended_by(s)?)?)),
-    one("tracer.exit.core_dumped", Boolean, EXIT, "It left a core dump.", |s| only(Status(s.ended()?.1).dumped_core())),
+    one("tracer.exit.core_dumped", Boolean, EXIT, "It left a core dump.", |s| only(Status(s.ended()?.1?).dumped_core())),
     one("tracer.tier", Keyword, ALL, "Hooks that the event is from: `tracepoint`, `lsm`, or `snapshot` for /proc.", |s| text(s.document.event.event.meta.tier.name())),
+    one("tracer.untagged", Boolean, ALL, "The process descends from no server: told because of what the file is, or where it lies.", |s| only(has_flag(s, flag::UNTAGGED))),
+    one("tracer.attempt", Boolean, ALL, "Told when it was permitted or handed in: whether it succeeded is not known.", |s| only(has_flag(s, flag::ATTEMPT))),
+    one("tracer.io_uring", Boolean, ALL, "It came through io_uring.", |s| only(has_flag(s, flag::URING))),
     list("tracer.missing", Keyword, ALL, "Facts that are missing or cut short: `path_truncated`, `working_directory_truncated`, `args_truncated`, `args_unreadable`, `name_truncated`.", |s| words(missing(s.document.event.event.meta.flags))),
     one("tracer.integrity.state", Keyword, ALL, "`complete`, or `incomplete` where something was lost in the time that the lineage rests on.", |s| text(integrity(s))),
     one("tracer.integrity.lineage_broken", Boolean, ALL, "The chain does not reach PID 1 of the host.", |s| only(s.document.event.integrity.lineage_broken)),
@@ -483,7 +541,7 @@ static PROCESS: &[Field] = &[
     one("working_directory", Keyword, ALL, "Working directory when it was executed.", |s| bytes(&s.exec()?.cwd)),
     one("start", Date, ALL, "When the process was created.", |s| time(s, s.process.start_boot_ns)),
     one("end", Date, ALL, "When it ended, where that was before or with this event.", |s| time(s, s.ended()?.0)),
-    one("exit_code", Long, ALL, "Exit code; for an end by signal 128 + its number, as shells have it.", |s| number(Status(s.ended()?.1).code())),
+    one("exit_code", Long, ALL, "Exit code; for an end by signal 128 + its number, as shells have it.", |s| number(Status(s.ended()?.1?).code())),
     one("interactive", Boolean, ALL, "Whether standard input and error are its controlling terminal.", |s| s.exec().map(|exec| Value::Bool(interactive(exec)))),
     one("tty.char_device.major", Long, ALL, "Controlling terminal, major number.", |s| number(s.exec()?.tty?.0)),
     one("tty.char_device.minor", Long, ALL, "Its minor number.", |s| number(s.exec()?.tty?.1)),
@@ -500,8 +558,38 @@ static PROCESS: &[Field] = &[
     one("saved_group.id", Keyword, ALL, "Saved group.", |s| decimal(s.ids()?.sgid)),
     one("saved_group.name", Keyword, ALL, "Its name.", |s| text(s.group_name(s.ids()?.sgid)?)),
     one("thread.id", Long, ALL, "Thread that did it.", |s| number(s.tid()?)),
-    list("thread.capabilities.effective", Keyword, ALL, "Effective capabilities when it was executed.", |s| strings(capabilities(s.exec()?.cap_effective))),
-    list("thread.capabilities.permitted", Keyword, ALL, "Permitted capabilities when it was executed.", |s| strings(capabilities(s.exec()?.cap_permitted))),
+    list("thread.capabilities.effective", Keyword, ALL, "Effective capabilities when it was executed; of `credentials` those from now on.", |s| strings(capabilities(capability_masks(s)?.0))),
+    list("thread.capabilities.permitted", Keyword, ALL, "Permitted capabilities, the same way.", |s| strings(capabilities(capability_masks(s)?.1))),
+];
+
+/// `tracer.writer`, who of a server's lineage wrote the file; and `tracer.link`, who the process came
+/// to its tag by.
+#[rustfmt::skip]
+static WRITER: &[Field] = &[
+    one("entity_id", Keyword, ALL, "Names the process of a server's lineage for all time.", |s| owned(s.process.entity_id.to_string())),
+    one("pid", Long, ALL, "Its pid in the host's namespace.", |s| number(s.process.key.tgid)),
+    one("name", Keyword, ALL, "Last component of the executable that it ran last.", |s| bytes(s.name())),
+    one("executable", Keyword, ALL, "The executable.", |s| bytes(&s.exec()?.exe)),
+    list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
+    one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
+    one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
+    one("container.id", Keyword, ALL, "Its container.", |s| text(s.process.container_id.as_deref()?)),
+    one("time", Date, ALL, "When it opened the file for writing last; of a link, when the process executed the file or was reached into.", |s| time(s, s.author()?.boot_ns)),
+    list("roles", Keyword, ALL, "Roles of the servers that it descended from then.", |s| words(role_names(s.author()?.tag))),
+    list("via", Keyword, ALL, "As `tracer.via`, of that process.", |s| words(ways(s.author()?.tag.via))),
+    list("ancestry", Keyword, ALL, "Entity ids of its ancestors, nearest first.", |s| strings(s.author()?.lineage.iter().map(|process| process.entity_id.to_string()))),
+];
+
+/// `tracer.target`: the process that another reached into.
+#[rustfmt::skip]
+static TARGET: &[Field] = &[
+    one("entity_id", Keyword, ALL, "Names it for all time.", |s| owned(s.process.entity_id.to_string())),
+    one("name", Keyword, ALL, "Last component of its executable.", |s| bytes(s.name())),
+    one("executable", Keyword, ALL, "Its executable.", |s| bytes(&s.exec()?.exe)),
+    list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
+    one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
+    one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
+    one("container.id", Keyword, ALL, "Its container.", |s| text(s.process.container_id.as_deref()?)),
 ];
 
 /// `process.previous` and `tracer.lineage[].previous`.

@@ -6,12 +6,14 @@
 use jiff::Timestamp;
 
 use super::facts::{peer, socket};
+use super::loss::{sentence as sentence_of_loss, timestamp};
 use super::scope::Scope;
-use super::summary::{command, file_verb, label, path, sentence};
+use super::summary::{change_phrase, command, file_verb, label, path, sentence};
 use super::text::{put, visible_prose};
 use super::words::{args_truncated, is_memfd};
-use crate::alert::{Alert, Document, Severity};
+use crate::alert::{Alert, Document, LossReport, Severity};
 use crate::event::{Payload, fd_type, missing};
+use crate::lineage::process::Via;
 
 /// Writes a document, its line ends included.
 pub fn line(document: &Document, colour: bool, out: &mut Vec<u8>) {
@@ -23,6 +25,16 @@ pub fn line(document: &Document, colour: bool, out: &mut Vec<u8>) {
         Some(alert) => page.alert(alert, out),
         None => page.event(out),
     }
+}
+
+/// Writes a report of losses as one line, its end included.
+pub fn loss(report: &LossReport, colour: bool, out: &mut Vec<u8>) {
+    let time = timestamp(report, report.until_boot_ns).map_or_else(
+        || report.until_boot_ns.to_string(),
+        |time| format!("{time:.3}"),
+    );
+    let (time, text) = (paint(colour, DIM, &time), sentence_of_loss(report));
+    put(out, format_args!("{time}  {}\n", paint(colour, RED, &text)));
 }
 
 const BOLD: &str = "1";
@@ -104,6 +116,12 @@ impl Page<'_> {
         ];
         facts.extend(self.file());
         facts.extend(self.program());
+        facts.push(("written by", author(self.scope.writer(), self)));
+        let linked = match self.scope.document.event.link {
+            Some((Via::Trace, _)) => "traced by",
+            Some((Via::File, _)) | None => "comes from",
+        };
+        facts.push((linked, author(self.scope.link(), self)));
         if let Some(container) = &self.scope.process.container_id {
             let mut id = String::new();
             visible_prose(container, &mut id);
@@ -147,11 +165,18 @@ impl Page<'_> {
                     format!("{} ({verb}, owner {})", path(&file.path), file.uid),
                 )]
             }
-            Payload::Change(change) if change.old.is_empty() => vec![("file", path(&change.new))],
-            Payload::Change(change) => vec![
-                ("file", path(&change.new)),
-                ("renamed", format!("from {}", path(&change.old))),
-            ],
+            Payload::Change(change) => {
+                let mut facts = vec![
+                    ("file", path(&change.new)),
+                    ("change", change_phrase(change)),
+                ];
+                if let Some((old, new)) = &change.early {
+                    let early = [old, new].into_iter().filter(|name| !name.is_empty());
+                    let early: Vec<String> = early.map(|name| path(name)).collect();
+                    facts.push(("at first", early.join(" to ")));
+                }
+                facts
+            }
             Payload::Fork(_)
             | Payload::Exec(_)
             | Payload::Observed(_)
@@ -252,19 +277,38 @@ impl Page<'_> {
     }
 
     fn time(&self) -> String {
-        let wall = self
-            .scope
-            .wall(self.scope.document.event.event.meta.boot_ns);
+        self.at(self.scope.document.event.event.meta.boot_ns)
+    }
+
+    fn at(&self, boot_ns: u64) -> String {
+        let wall = self.scope.wall(boot_ns);
         Timestamp::from_nanosecond(wall).map_or_else(|_| wall.to_string(), |t| format!("{t:.3}"))
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        paint(self.colour, colour, text)
     }
+}
+
+fn paint(wanted: bool, colour: &str, text: &str) -> String {
+    if wanted {
+        format!("\x1b[{colour}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// `php-fpm8.2(815) ← 800 ← 1, 2026-01-02T03:05:15.129Z`
+fn author(scope: Option<Scope<'_>>, page: &Page<'_>) -> String {
+    let Some((scope, author)) = scope.and_then(|scope| Some((scope, scope.author()?))) else {
+        return String::new();
+    };
+    let mut text = label(scope);
+    for ancestor in &author.lineage {
+        text.push_str(&format!(" ← {}", ancestor.key.tgid));
+    }
+    text.push_str(&format!(", {}", page.at(author.boot_ns)));
+    text
 }
 
 /// A process with the programs it ran itself: `sh ⇒ python3(901)`. Programs that came with the

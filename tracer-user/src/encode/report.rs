@@ -3,9 +3,10 @@
 use serde_json::json as value;
 
 /// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// As it should be.
+    #[default]
     Good,
     /// Worth knowing; nothing to do.
     Note,
@@ -26,7 +27,7 @@ impl State {
 }
 
 /// One check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Check {
     /// What was looked at.
     pub name: String,
@@ -38,14 +39,51 @@ pub struct Check {
     pub effect: String,
     /// What to do.
     pub remedy: String,
+    /// Where it is about a probe.
+    pub probe: Option<ProbeFacts>,
 }
 
-/// Writes the checks as one JSON document.
+/// What is known of a probe beside its state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProbeFacts {
+    /// Its tier, or `every`.
+    pub tier: &'static str,
+    /// What it is attached to.
+    pub hook: Option<&'static str>,
+    /// Instructions that the verifier went through.
+    pub verified_insns: Option<u32>,
+    /// How often it ran and how many nanoseconds that took, where the kernel counts.
+    pub cost: Option<(u64, u64)>,
+}
+
+/// Writes the checks as one JSON document. What is not known of a probe is left out.
 pub fn json(checks: &[Check], out: &mut Vec<u8>) {
     let checks: Vec<serde_json::Value> = checks
         .iter()
-        .map(|Check { name, state, found, effect, remedy }| {
-            value!({ "check": name, "state": state.name(), "found": found, "effect": effect, "remedy": remedy })
+        .map(|check| {
+            let Check {
+                name,
+                state,
+                found,
+                effect,
+                remedy,
+                probe,
+            } = check;
+            let mut document = value!({
+                "check": name, "state": state.name(), "found": found, "effect": effect, "remedy": remedy,
+            });
+            let Some(probe) = probe else { return document };
+            let mut add = |key: &str, value: serde_json::Value| {
+                if let (Some(map), false) = (document.as_object_mut(), value.is_null()) {
+                    map.insert(key.to_owned(), value);
+                }
+            };
+            add("tier", probe.tier.into());
+            add("hook", probe.hook.into());
+            add("verified_insns", probe.verified_insns.into());
+            add("run_count", probe.cost.map(|(runs, _)| runs).into());
+            add("run_time_ns", probe.cost.map(|(_, time)| time).into());
+            document
         })
         .collect();
     let document = value!({ "tracer": env!("CARGO_PKG_VERSION"), "checks": checks });

@@ -4,9 +4,12 @@ use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 
 use super::words::{base_name, is_memfd};
-use crate::alert::{Document, ProcessView};
+use crate::alert::{Author, Document, ProcessView};
 use crate::event::{Exec, Payload};
 use crate::lineage::process::{Image, Server};
+
+/// The depth of a process that is not in the lineage.
+pub(super) const BESIDE: usize = usize::MAX;
 
 /// What a field is about.
 ///
@@ -16,12 +19,14 @@ use crate::lineage::process::{Image, Server};
 pub(super) struct Scope<'a> {
     pub(super) document: &'a Document,
     pub(super) process: &'a ProcessView,
-    /// Steps from the process that the document is about.
+    /// Steps from the process that the document is about, or [`BESIDE`].
     pub(super) depth: usize,
     /// A program of the process that is not its current one.
     image: Option<&'a Image>,
     /// A descriptor of the process.
     fd: Option<&'a FdInfo>,
+    /// What else is known of a process that is not in the lineage.
+    author: Option<&'a Author>,
 }
 
 impl<'a> Scope<'a> {
@@ -33,6 +38,7 @@ impl<'a> Scope<'a> {
             depth: 0,
             image: None,
             fd: None,
+            author: None,
         }
     }
 
@@ -70,6 +76,60 @@ impl<'a> Scope<'a> {
             image: Some(image),
             ..self
         })
+    }
+
+    /// Who wrote the file that the event is about.
+    pub(super) fn writer(self) -> Option<Self> {
+        let author = self.document.event.writer.as_ref()?;
+        Some(self.by(author))
+    }
+
+    /// Who the process came to its tag by.
+    pub(super) fn link(self) -> Option<Self> {
+        let (_, author) = self.document.event.link.as_ref()?;
+        Some(self.by(author))
+    }
+
+    /// What else is known of a process that the event is connected with.
+    pub(super) const fn author(self) -> Option<&'a Author> {
+        self.author
+    }
+
+    const fn by(self, author: &'a Author) -> Self {
+        Self {
+            author: Some(author),
+            ..self.beside(&author.process)
+        }
+    }
+
+    /// The process that this one reached into.
+    pub(super) fn target(self) -> Option<Self> {
+        Some(self.beside(self.document.event.target.as_ref()?))
+    }
+
+    /// The server of this name that the writer, or who the process is linked to, descends from or is.
+    fn server_beside(self, name: &str) -> Option<Self> {
+        let event = &self.document.event;
+        let linked = event.link.as_ref().map(|(_, author)| author);
+        let authors = event.writer.iter().chain(linked);
+        let mut processes =
+            authors.flat_map(|author| std::iter::once(&author.process).chain(&author.lineage));
+        let process = processes.find(|process| {
+            let server = process.server.as_ref();
+            server.is_some_and(|server| server.name == name)
+        })?;
+        Some(self.beside(process))
+    }
+
+    /// A process that is not in the lineage.
+    const fn beside(self, process: &'a ProcessView) -> Self {
+        Self {
+            process,
+            depth: BESIDE,
+            image: None,
+            fd: None,
+            ..self
+        }
     }
 
     /// One of the standard descriptors.
@@ -159,12 +219,12 @@ impl<'a> Scope<'a> {
         self.document.event.event.meta.tag
     }
 
-    /// When and how it ended, up to this event.
-    pub(super) fn ended(self) -> Option<(u64, u32)> {
+    /// When and how it ended, up to this event; how is not known where the end was not seen.
+    pub(super) fn ended(self) -> Option<(u64, Option<u32>)> {
         if let Payload::Exit(exit) = self.payload()
             && self.is_subject()
         {
-            return Some((self.document.event.event.meta.boot_ns, exit.status));
+            return Some((self.document.event.event.meta.boot_ns, Some(exit.status)));
         }
         let ended = self.process.ended?;
         Some((ended.boot_ns, ended.status))
@@ -173,8 +233,13 @@ impl<'a> Scope<'a> {
     /// The nearest server: the one that the alert is about, else the nearest known.
     pub(super) fn server(self) -> Option<(Self, &'a Server)> {
         if let Some(alert) = &self.document.alert {
+            let Some(depth) = alert.server_depth else {
+                let scope = self.server_beside(alert.server.name);
+                let scope = scope.or_else(|| self.writer()).or_else(|| self.link());
+                return scope.map(|scope| (scope, &alert.server));
+            };
             // The alert counts from the event's subject.
-            let depth = alert.server_depth + usize::from(born(self.document).is_some());
+            let depth = depth + usize::from(born(self.document).is_some());
             return self.ancestor(depth).map(|scope| (scope, &alert.server));
         }
         self.chain()

@@ -1,11 +1,11 @@
 //! Sentences about documents, safe to show.
 
-use tracer_common::event::{EventKind, FdInfo};
+use tracer_common::event::{EventKind, FdInfo, access};
 
 use super::scope::Scope;
 use super::text::{quoted, visible};
-use super::words::{Status, address, signal};
-use crate::event::{Exec, FileAccess, Payload};
+use super::words::{Status, address, error, mode, namespace_call, signal, trace_method};
+use crate::event::{Change, Credentials, Exec, FileAccess, Payload, text};
 
 /// `php-fpm8.2(815)`
 pub(super) fn label(scope: Scope<'_>) -> String {
@@ -57,15 +57,7 @@ pub(super) fn sentence(scope: Scope<'_>) -> String {
             }
         }
         Payload::File(file) => format!("{who} {} {}", file_verb(file), path(&file.path)),
-        Payload::Change(change) => {
-            let old = path(&change.old);
-            let new = path(&change.new);
-            match change.kind {
-                EventKind::Rename => format!("{who} renamed {old} to {new}"),
-                EventKind::Link => format!("{who} linked {old} as {new}"),
-                kind => format!("{who} {}: {new}", kind.name()),
-            }
-        }
+        Payload::Change(change) => format!("{who} {}", change_phrase(change)),
         Payload::Socket(socket) => {
             let FdInfo {
                 family,
@@ -83,34 +75,85 @@ pub(super) fn sentence(scope: Scope<'_>) -> String {
             }
         }
         Payload::ExecFailed(failed) => {
-            format!("{who} could not execute {}", path(&failed.filename))
+            let (file, why) = (path(&failed.filename), error(failed.error));
+            format!("{who} could not execute {file}: {why}")
         }
         Payload::Credentials(credentials) => {
-            format!("{who} became user {}", credentials.ids.euid)
+            let Credentials {
+                ids, cap_effective, ..
+            } = credentials;
+            let count = cap_effective.count_ones();
+            format!(
+                "{who} now is user {}, effective {}, with {count} capabilities",
+                ids.uid, ids.euid
+            )
         }
-        Payload::Namespace(_) => format!("{who} changed namespaces or its root directory"),
-        Payload::Trace(trace) => match trace.target {
-            Some(target) => format!("{who} reached into process {}", target.tgid),
-            None => format!("{who} reached into a process"),
-        },
-        Payload::Comm(comm) => format!("{who} called itself {}", path(text(&comm.new))),
+        Payload::Namespace(now) => {
+            let root = path(&now.root);
+            let call = namespace_call(now.call).unwrap_or("a call");
+            format!("{who} changed its namespaces or root directory by {call}: its root is {root}")
+        }
+        Payload::Trace(trace) => {
+            let method = trace_method(trace.method).unwrap_or("a call");
+            let whom = match (scope.target(), trace.target) {
+                (Some(target), _) => label(target),
+                (None, Some(target)) => format!("process {}", target.tgid),
+                (None, None) => format!("process {} of its namespace", trace.target_vpid),
+            };
+            format!("{who} reached into {whom} by {method}")
+        }
+        Payload::Comm(comm) => {
+            let (old, new) = (path(text(&comm.old)), path(text(&comm.new)));
+            format!("{who} renamed its thread from {old} to {new}")
+        }
     }
 }
 
 /// What was done with a file.
-pub(super) const fn file_verb(file: &FileAccess) -> &'static str {
-    match file.kind {
-        EventKind::Write => "wrote to",
-        EventKind::Map => "mapped",
-        EventKind::Read => "opened for reading",
-        _ if file.created => "created",
-        _ => "opened for writing",
+pub(super) fn file_verb(file: &FileAccess) -> &'static str {
+    let verbs = [
+        (EventKind::Write, "wrote to"),
+        (EventKind::Read, "opened for reading"),
+    ];
+    match verbs.iter().find(|(kind, _)| *kind == file.kind) {
+        Some((_, verb)) => verb,
+        None if file.kind == EventKind::Map && file.access & access::WRITE != 0 => {
+            "mapped for writing"
+        }
+        None if file.kind == EventKind::Map => "mapped for execution",
+        None if file.created => "created",
+        None => "opened for writing",
     }
 }
 
-/// A string of the kernel: up to its NUL.
-fn text(bytes: &[u8]) -> &[u8] {
-    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
+/// What was done to names or attributes: `renamed /a to /b`.
+pub(super) fn change_phrase(change: &Change) -> String {
+    let (old, new) = (path(&change.old), path(&change.new));
+    let detail = path(&change.detail);
+    let phrases = [
+        (EventKind::Rename, format!("renamed {old} to {new}")),
+        (EventKind::Link, format!("linked {old} as {new}")),
+        (EventKind::Symlink, format!("made {new} a link to {detail}")),
+        (EventKind::Unlink, format!("removed {new}")),
+        (EventKind::Mkdir, format!("made the directory {new}")),
+        (EventKind::Mknod, format!("made the file {new}")),
+        (
+            EventKind::Truncate,
+            format!("cut {new} to {} bytes", change.number),
+        ),
+        (
+            EventKind::Chmod,
+            format!("changed the mode of {new} to {}", mode(change.new_mode)),
+        ),
+        (EventKind::Chown, format!("changed the owner of {new}")),
+        (
+            EventKind::Setxattr,
+            format!("set the attribute {detail} of {new}"),
+        ),
+        (EventKind::Mount, format!("mounted {detail} on {new}")),
+    ];
+    let phrase = phrases.into_iter().find(|(kind, _)| *kind == change.kind);
+    phrase.map_or_else(|| format!("changed {new}"), |(_, phrase)| phrase)
 }
 
 /// A path, visible; a question mark where it is not known.

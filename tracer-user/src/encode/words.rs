@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tracer_common::event::{EventKind, access, namespace_call, trace_method};
 use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES};
+use tracer_common::tag::via;
 
-use crate::event::{Exec, FileId};
+use crate::event::{Change, Exec, FileId};
 
 /// Names of the bits of a capability mask (include/uapi/linux/capability.h).
 const CAPABILITIES: &[&str] = &[
@@ -213,11 +215,113 @@ pub(super) fn open_flags(flags: u32) -> Vec<&'static str> {
 }
 
 /// Flags of renameat2(2) (include/uapi/linux/fs.h).
-pub(super) fn rename_flags(flags: u32) -> Vec<&'static str> {
+const RENAME_FLAGS: &[(u32, &str)] = &[(1, "no_replace"), (2, "exchange"), (4, "whiteout")];
+
+/// Flags of linkat(2) and unlinkat(2) (include/uapi/linux/fcntl.h).
+const LINK_FLAGS: &[(u32, &str)] = &[(0x400, "follow"), (0x1000, "empty_path")];
+const UNLINK_FLAGS: &[(u32, &str)] = &[(0x200, "directory")];
+
+/// Flags of mount(2) that change where files come from or what they may do
+/// (include/uapi/linux/mount.h).
+const MOUNT_FLAGS: &[(u32, &str)] = &[
+    (1, "read_only"),
+    (2, "no_set_id"),
+    (4, "no_devices"),
+    (8, "no_exec"),
+    (32, "remount"),
+    (4096, "bind"),
+    (8192, "move"),
+    (16384, "recursive"),
+    (1 << 17, "unbindable"),
+    (1 << 18, "private"),
+    (1 << 19, "slave"),
+    (1 << 20, "shared"),
+];
+
+/// What the caller of a call that changes names asked for besides.
+pub(super) fn change_flags(change: &Change) -> Vec<&'static str> {
+    let mount = u32::try_from(change.number & u64::from(u32::MAX)).unwrap_or_default();
+    let tables = [
+        (EventKind::Rename, change.flags, RENAME_FLAGS),
+        (EventKind::Link, change.flags, LINK_FLAGS),
+        (EventKind::Unlink, change.flags, UNLINK_FLAGS),
+        (EventKind::Mount, mount, MOUNT_FLAGS),
+    ];
+    let table = tables.into_iter().find(|(kind, ..)| *kind == change.kind);
+    table.map_or_else(Vec::new, |(_, flags, names)| set_bits(flags, names))
+}
+
+/// What a mapping allows.
+pub(super) fn mapping(bits: u32) -> Vec<&'static str> {
+    set_bits(bits, &[(access::WRITE, "write"), (access::EXEC, "execute")])
+}
+
+/// How else than by birth a tag came.
+pub(super) fn ways(bits: u16) -> Vec<&'static str> {
     set_bits(
-        flags,
-        &[(1, "no_replace"), (2, "exchange"), (4, "whiteout")],
+        bits.into(),
+        &[(via::FILE.into(), "file"), (via::TRACE.into(), "trace")],
     )
+}
+
+/// The call that changed namespaces or the root directory.
+pub(super) const fn namespace_call(call: u32) -> Option<&'static str> {
+    match call {
+        namespace_call::SETNS => Some("setns"),
+        namespace_call::UNSHARE => Some("unshare"),
+        namespace_call::CHROOT => Some("chroot"),
+        namespace_call::PIVOT_ROOT => Some("pivot_root"),
+        namespace_call::SWITCH => Some("setns_or_unshare"),
+        _ => None,
+    }
+}
+
+/// How a process reached into another.
+pub(super) const fn trace_method(method: u32) -> Option<&'static str> {
+    match method {
+        trace_method::PTRACE => Some("ptrace"),
+        trace_method::VM_WRITE => Some("process_vm_writev"),
+        trace_method::MEM => Some("mem"),
+        trace_method::ACCESS => Some("access"),
+        _ => None,
+    }
+}
+
+/// Errors that execve(2) gives, by name (asm-generic/errno-base.h, asm-generic/errno.h: equal on
+/// every architecture with BPF).
+const ERRORS: &[(u32, &str)] = &[
+    (1, "EPERM"),
+    (2, "ENOENT"),
+    (4, "EINTR"),
+    (5, "EIO"),
+    (6, "ENXIO"),
+    (7, "E2BIG"),
+    (8, "ENOEXEC"),
+    (11, "EAGAIN"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (14, "EFAULT"),
+    (16, "EBUSY"),
+    (17, "EEXIST"),
+    (19, "ENODEV"),
+    (20, "ENOTDIR"),
+    (21, "EISDIR"),
+    (22, "EINVAL"),
+    (23, "ENFILE"),
+    (24, "EMFILE"),
+    (26, "ETXTBSY"),
+    (36, "ENAMETOOLONG"),
+    (40, "ELOOP"),
+    (80, "ELIBBAD"),
+    (116, "ESTALE"),
+];
+
+/// The name of an error, or its number.
+pub(super) fn error(number: u32) -> String {
+    ERRORS
+        .iter()
+        .find(|(known, _)| *known == number)
+        .map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
 }
 
 fn set_bits(flags: u32, names: &[(u32, &'static str)]) -> Vec<&'static str> {

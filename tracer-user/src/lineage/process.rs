@@ -17,6 +17,9 @@ pub enum Origin {
     Observed,
     /// Only named by a record about another process, or by its own exec.
     Inferred,
+    /// Its creation was lost; it was read from `/proc` afterwards: the parent is the one of that moment, or
+    /// where that is a reaper the server that it descends from.
+    Healed,
 }
 
 impl Origin {
@@ -27,6 +30,7 @@ impl Origin {
             Self::Witnessed => "witnessed",
             Self::Observed => "observed",
             Self::Inferred => "inferred",
+            Self::Healed => "healed",
         }
     }
 }
@@ -58,8 +62,8 @@ pub struct Image {
 pub struct Ended {
     /// When, nanoseconds since boot.
     pub boot_ns: u64,
-    /// As wait(2) gives it: exit status << 8 | signal.
-    pub status: u32,
+    /// As wait(2) gives it: exit status << 8 | signal. `None` where the end itself was not seen.
+    pub status: Option<u32>,
 }
 
 /// How a process that no server created came to a server's tag.

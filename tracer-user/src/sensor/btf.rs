@@ -27,6 +27,7 @@ pub mod kind {
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const TYPE_TAG: u32 = 18;
     pub const ENUM64: u32 = 19;
@@ -321,6 +322,25 @@ impl Btf {
     /// How many arguments a tracepoint hands to its programs; `None` where the kernel lacks it.
     #[must_use]
     pub fn tracepoint_args(&self, name: &str) -> Option<usize> {
+        let proto = self.tracepoint(name)?;
+        usize::try_from(proto.len()).ok()?.checked_sub(1)
+    }
+
+    /// Which of the arguments that a tracepoint hands to its programs are pointers; `None` where the
+    /// kernel lacks it.
+    #[must_use]
+    pub fn tracepoint_pointers(&self, name: &str) -> Option<Vec<bool>> {
+        let proto = self.tracepoint(name)?;
+        let is_pointer = |entry: &[u8]| {
+            let ty = word(entry, 4).and_then(|id| self.peel(id));
+            ty.is_some_and(|ty| ty.kind() == kind::PTR)
+        };
+        let arguments = proto.body.chunks_exact(8).skip(1);
+        Some(arguments.map(is_pointer).collect())
+    }
+
+    /// The prototype of a tracepoint's programs.
+    fn tracepoint(&self, name: &str) -> Option<Type<'_>> {
         // `typedef void (*btf_trace_NAME)(void *, ...)`: the first is the tracepoint's own.
         self.named(&format!("btf_trace_{name}"))
             .find_map(|(_, ty)| {
@@ -332,11 +352,33 @@ impl Btf {
                     return None;
                 }
                 let proto = self.peel(pointer.size_or_type)?;
-                if proto.kind() != kind::FUNC_PROTO {
-                    return None;
-                }
-                usize::try_from(proto.len()).ok()?.checked_sub(1)
+                (proto.kind() == kind::FUNC_PROTO).then_some(proto)
             })
+    }
+
+    /// Which argument of a kernel function bears a name, counted from zero; `None` where the kernel
+    /// lacks the function or it has no such argument.
+    #[must_use]
+    pub fn parameter(&self, function: &str, name: &str) -> Option<u32> {
+        // Functions are not in the index: they would double it for a handful of questions.
+        let (_, found) = self.types().find(|(_, ty)| {
+            ty.kind() == kind::FUNC && self.string(ty.name) == Some(function.as_bytes())
+        })?;
+        let proto = self.get(found.size_or_type)?;
+        if proto.kind() != kind::FUNC_PROTO {
+            return None;
+        }
+        let is_name = |entry: &[u8]| {
+            word(entry, 0).and_then(|name| self.string(name)) == Some(name.as_bytes())
+        };
+        let at = proto.body.chunks_exact(8).position(is_name)?;
+        u32::try_from(at).ok()
+    }
+
+    /// The bytes that it was read from.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Every type with its number, in order.

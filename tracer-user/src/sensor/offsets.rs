@@ -86,6 +86,51 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, OffsetsError> {
     }
 }
 
+/// Where the tracepoints of io_uring have their arguments: they changed more often than any other's.
+/// Known by which of them are pointers.
+fn uring(btf: &Btf) -> Control {
+    let pointers = |name| btf.tracepoint_pointers(name).unwrap_or_default();
+    let submit = ["io_uring_submit_req", "io_uring_submit_sqe"].map(pointers);
+    let submitted = submit.iter().find(|arguments| !arguments.is_empty());
+    let request = match submitted.map(Vec::as_slice) {
+        // The request alone since 6.3, with a flag since 6.0.
+        Some([true] | [true, false]) => 0,
+        // The ring before it; before 5.12 there is none.
+        Some([true, true, ..]) => 1,
+        _ => ABSENT,
+    };
+    let absent = Control {
+        uring_submit_request: request,
+        uring_complete_request: ABSENT,
+        uring_complete_user_data: ABSENT,
+        uring_complete_result: ABSENT,
+        uring_complete_entry: ABSENT,
+        ..Control::ZERO
+    };
+    match pointers("io_uring_complete").as_slice() {
+        // Ring, request, completion entry since 6.15.
+        [true, true, true, ..] => Control {
+            uring_complete_request: 1,
+            uring_complete_entry: 2,
+            ..absent
+        },
+        // Ring, request, the caller's number, result since 5.17.
+        [true, true, false, false, ..] => Control {
+            uring_complete_request: 1,
+            uring_complete_user_data: 2,
+            uring_complete_result: 3,
+            ..absent
+        },
+        // Ring, the caller's number, result.
+        [true, false, false, ..] => Control {
+            uring_complete_user_data: 1,
+            uring_complete_result: 2,
+            ..absent
+        },
+        _ => absent,
+    }
+}
+
 /// Settings of the kernel side: where system calls of `arch` (as in `std::env::consts::ARCH`) have
 /// their number and arguments, and whose own work to pass over.
 ///
@@ -97,7 +142,8 @@ pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsE
     let base = Control {
         own_tgid,
         quota_per_second: QUOTA_PER_SECOND,
-        ..Control::ZERO
+        notify_dentry: btf.parameter("notify_change", "dentry").unwrap_or(ABSENT),
+        ..uring(btf)
     };
     match arch {
         "x86_64" => Ok(Control {

@@ -12,7 +12,8 @@ use tracer_common::limits::SCRATCH_BYTES;
 
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
-use crate::source::{Input, Loss};
+use crate::event::FileId;
+use crate::source::{Input, Loss, Resolved};
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -28,6 +29,11 @@ const RECORD: u8 = 5;
 const SNAPSHOT_END: u8 = 6;
 const WATERMARK: u8 = 7;
 const LOSS: u8 = 8;
+const DIRECTORY_AT: u8 = 9;
+const DIRECTORY_LEFT: u8 = 10;
+const HEAL_BEGIN: u8 = 11;
+const HEAL_END: u8 = 12;
+const RESOLVED: u8 = 13;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -142,27 +148,28 @@ impl<W: Write> Writer<W> {
                 put_text(&mut payload, name.as_bytes());
                 NAME
             }
-            Input::Directory(Entry {
-                pattern,
-                kind,
-                origin,
-                source,
-                mnt_ns,
-            }) => {
-                payload.push(match kind {
-                    Kind::Served => 0,
-                    Kind::Component => 1,
-                    Kind::Cgi => 2,
-                });
-                payload.push(match origin {
-                    Origin::Default => 0,
-                    Origin::Discovered => 1,
-                    Origin::Config => 2,
-                });
-                payload.extend_from_slice(&mnt_ns.unwrap_or(0).to_le_bytes());
-                put_text(&mut payload, pattern);
-                put_text(&mut payload, source.as_bytes());
+            Input::Directory(entry) => {
+                put_entry(&mut payload, entry);
                 DIRECTORY
+            }
+            Input::DirectoryAt { file, entry } => {
+                put_file(&mut payload, *file);
+                put_entry(&mut payload, entry);
+                DIRECTORY_AT
+            }
+            Input::Resolved(Resolved {
+                mnt_ns,
+                directory,
+                real,
+            }) => {
+                payload.extend_from_slice(&mnt_ns.to_le_bytes());
+                put_text(&mut payload, directory);
+                put_text(&mut payload, real);
+                RESOLVED
+            }
+            Input::DirectoryLeft(file) => {
+                put_file(&mut payload, *file);
+                DIRECTORY_LEFT
             }
             Input::Record(record) => return self.frame(RECORD, record),
             Input::SnapshotEnd => SNAPSHOT_END,
@@ -173,13 +180,20 @@ impl<W: Write> Writer<W> {
             Input::Loss(Loss {
                 reason,
                 count,
+                since_boot_ns,
                 boot_ns,
             }) => {
                 payload.extend_from_slice(&count.to_le_bytes());
+                payload.extend_from_slice(&since_boot_ns.to_le_bytes());
                 payload.extend_from_slice(&boot_ns.to_le_bytes());
                 put_text(&mut payload, reason.as_bytes());
                 LOSS
             }
+            Input::HealBegin(boot_ns) => {
+                payload.extend_from_slice(&boot_ns.to_le_bytes());
+                HEAL_BEGIN
+            }
+            Input::HealEnd => HEAL_END,
         };
         self.frame(kind, &payload)
     }
@@ -209,6 +223,34 @@ fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     payload.extend_from_slice(&len.to_le_bytes());
     payload.extend(text.iter().take(len.into()));
+}
+
+fn put_file(payload: &mut Vec<u8>, file: FileId) {
+    payload.extend_from_slice(&file.dev.to_le_bytes());
+    payload.extend_from_slice(&file.inode.to_le_bytes());
+}
+
+fn put_entry(payload: &mut Vec<u8>, entry: &Entry) {
+    let Entry {
+        pattern,
+        kind,
+        origin,
+        source,
+        mnt_ns,
+    } = entry;
+    payload.push(match kind {
+        Kind::Served => 0,
+        Kind::Component => 1,
+        Kind::Cgi => 2,
+    });
+    payload.push(match origin {
+        Origin::Default => 0,
+        Origin::Discovered => 1,
+        Origin::Config => 2,
+    });
+    payload.extend_from_slice(&mnt_ns.unwrap_or(0).to_le_bytes());
+    put_text(payload, pattern);
+    put_text(payload, source.as_bytes());
 }
 
 /// Reads a capture. An iterator of inputs that ends at the first error.
@@ -318,35 +360,27 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             id: u32::from_le_bytes(rest.array()?),
             name: rest.string()?,
         },
-        DIRECTORY => {
-            let [kind, origin] = rest.array()?;
-            let mnt_ns = u32::from_le_bytes(rest.array()?);
-            Input::Directory(Entry {
-                kind: match kind {
-                    0 => Kind::Served,
-                    1 => Kind::Component,
-                    2 => Kind::Cgi,
-                    _ => return Err("unknown directory kind"),
-                },
-                origin: match origin {
-                    0 => Origin::Default,
-                    1 => Origin::Discovered,
-                    2 => Origin::Config,
-                    _ => return Err("unknown directory origin"),
-                },
-                // No namespace has inode number zero.
-                mnt_ns: (mnt_ns != 0).then_some(mnt_ns),
-                pattern: rest.text()?.to_vec(),
-                source: rest.string()?,
-            })
-        }
+        DIRECTORY => Input::Directory(rest.entry()?),
+        DIRECTORY_AT => Input::DirectoryAt {
+            file: rest.file()?,
+            entry: rest.entry()?,
+        },
+        DIRECTORY_LEFT => Input::DirectoryLeft(rest.file()?),
+        RESOLVED => Input::Resolved(Resolved {
+            mnt_ns: u32::from_le_bytes(rest.array()?),
+            directory: rest.text()?.to_vec(),
+            real: rest.text()?.to_vec(),
+        }),
         SNAPSHOT_END => Input::SnapshotEnd,
         WATERMARK => Input::Watermark(u64::from_le_bytes(rest.array()?)),
         LOSS => Input::Loss(Loss {
             count: u64::from_le_bytes(rest.array()?),
+            since_boot_ns: u64::from_le_bytes(rest.array()?),
             boot_ns: u64::from_le_bytes(rest.array()?),
             reason: rest.string()?,
         }),
+        HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
+        HEAL_END => Input::HealEnd,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -375,6 +409,36 @@ impl<'a> Fields<'a> {
     fn string(&mut self) -> Result<String, &'static str> {
         String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
     }
+
+    fn file(&mut self) -> Result<FileId, &'static str> {
+        Ok(FileId {
+            dev: u32::from_le_bytes(self.array()?),
+            inode: u64::from_le_bytes(self.array()?),
+        })
+    }
+
+    fn entry(&mut self) -> Result<Entry, &'static str> {
+        let [kind, origin] = self.array()?;
+        let mnt_ns = u32::from_le_bytes(self.array()?);
+        Ok(Entry {
+            kind: match kind {
+                0 => Kind::Served,
+                1 => Kind::Component,
+                2 => Kind::Cgi,
+                _ => return Err("unknown directory kind"),
+            },
+            origin: match origin {
+                0 => Origin::Default,
+                1 => Origin::Discovered,
+                2 => Origin::Config,
+                _ => return Err("unknown directory origin"),
+            },
+            // No namespace has inode number zero.
+            mnt_ns: (mnt_ns != 0).then_some(mnt_ns),
+            pattern: self.text()?.to_vec(),
+            source: self.string()?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -401,14 +465,36 @@ mod tests {
                 pattern: b"/srv/\xff".to_vec(),
                 source: "/etc/nginx/nginx.conf:3".into(),
             }),
+            Input::DirectoryAt {
+                file: FileId {
+                    dev: 8 << 20 | 1,
+                    inode: 1 << 40,
+                },
+                entry: Entry {
+                    mnt_ns: None,
+                    kind: Kind::Served,
+                    origin: Origin::Config,
+                    pattern: b"/home/*/public_html".to_vec(),
+                    source: "default".into(),
+                },
+            },
+            Input::DirectoryLeft(FileId { dev: 1, inode: 2 }),
+            Input::Resolved(Resolved {
+                mnt_ns: 4_026_531_841,
+                directory: b"/tmp/\xff".to_vec(),
+                real: b"/srv/www".to_vec(),
+            }),
             Input::Record(Bytes::from_static(&[1, 2, 3])),
             Input::SnapshotEnd,
             Input::Watermark(u64::MAX),
             Input::Loss(Loss {
                 reason: "life_ring_full".into(),
                 count: 5,
+                since_boot_ns: 8,
                 boot_ns: 9,
             }),
+            Input::HealBegin(10),
+            Input::HealEnd,
         ]
     }
 

@@ -17,6 +17,7 @@ const BATCH: usize = 4096;
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
     chunk: BytesMut,
+    taken: u64,
 }
 
 impl Ring {
@@ -33,6 +34,7 @@ impl Ring {
         Ok(Self {
             ring,
             chunk: BytesMut::new(),
+            taken: 0,
         })
     }
 
@@ -59,8 +61,15 @@ impl Ring {
                 self.chunk = BytesMut::with_capacity(CHUNK.max(item.len()));
             }
             self.chunk.extend_from_slice(&item);
+            self.taken += 1;
             take(self.chunk.split().freeze());
         }
         true
+    }
+
+    /// Records taken so far.
+    #[must_use]
+    pub const fn taken(&self) -> u64 {
+        self.taken
     }
 }

@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use tracer_common::event::{
     EventHeader, EventKind, ExecBody, FdInfo, SocketBody, VERSION, fd_kind, flag,
 };
@@ -32,57 +33,99 @@ const SOCK_STREAM: u16 = 1;
 /// Most bytes read of any one file: a command line may have megabytes.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Reads every process.
-///
-/// `boot_ns` is the time the records carry: when the hooks were attached, nanoseconds since boot.
-/// `give` takes each record; listening sockets of runtimes come after all processes.
+/// Reads every process, as [`Reading::take`] does; no tags are known.
 ///
 /// # Errors
 ///
 /// `proc` cannot be listed.
-pub fn take(proc: &Path, boot_ns: u64, mut give: impl FnMut(Bytes)) -> io::Result<usize> {
-    let mut found: HashMap<u32, Seen> = HashMap::new();
-    for entry in fs::read_dir(proc)? {
-        let Ok(entry) = entry else { continue };
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        if let Some(seen) = Seen::read(&entry.path(), pid) {
-            found.insert(pid, seen);
-        }
+pub fn take(proc: &Path, boot_ns: u64, give: impl FnMut(Bytes)) -> io::Result<usize> {
+    Reading {
+        proc,
+        boot_ns,
+        tag: &|_| Tag::ZERO,
+        at: &AtomicU32::new(0),
+        aside: &[],
     }
-    let mut pids: Vec<u32> = found.keys().copied().collect();
-    pids.sort_unstable();
-    for pid in &pids {
-        let Some(seen) = found.get(pid) else { continue };
-        let parent_start = found.get(&seen.ppid).map_or(0, |parent| parent.start_ticks);
-        give(seen.record(*pid, parent_start, boot_ns));
-    }
-    let mut tables: HashMap<u32, HashMap<u64, SocketBody>> = HashMap::new();
-    for pid in &pids {
-        let Some(seen) = found.get(pid) else { continue };
-        if !roles::is_runtime(&seen.exe) {
-            continue;
+    .take(give)
+}
+
+/// How to read the processes.
+pub struct Reading<'a> {
+    /// `/proc`
+    pub proc: &'a Path,
+    /// The time that the records carry, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// The tag that the kernel holds for a process.
+    pub tag: &'a dyn Fn(u32) -> Tag,
+    /// The process that is being read: its memory may be such that who reads it never comes back.
+    pub at: &'a AtomicU32,
+    /// Processes whose memory is not read.
+    pub aside: &'a [u32],
+}
+
+impl Reading<'_> {
+    /// Reads every process.
+    ///
+    /// `give` takes each record; listening sockets of runtimes come after all processes.
+    ///
+    /// # Errors
+    ///
+    /// `proc` cannot be listed.
+    pub fn take(&self, mut give: impl FnMut(Bytes)) -> io::Result<usize> {
+        let mut found: HashMap<u32, Seen> = HashMap::new();
+        for entry in fs::read_dir(self.proc)? {
+            let Ok(entry) = entry else { continue };
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u32>().ok())
+            else {
+                continue;
+            };
+            self.at.store(pid, Ordering::Release);
+            let memory = !self.aside.contains(&pid);
+            if let Some(seen) = Seen::read(&entry.path(), pid, memory) {
+                found.insert(pid, seen);
+            }
         }
-        let dir = proc.join(pid.to_string());
-        let table = tables
-            .entry(seen.body.ns.net)
-            .or_insert_with(|| listeners(&dir));
-        for body in listening(&dir, table) {
-            let header = seen.header(EventKind::Listen, *pid, boot_ns, 0);
-            let mut record = as_bytes(&header).to_vec();
-            record.extend_from_slice(as_bytes(&SocketBody {
-                net_ns: seen.body.ns.net,
-                ..body
-            }));
-            give(record.into());
+        let mut pids: Vec<u32> = found.keys().copied().collect();
+        pids.sort_unstable();
+        for pid in &pids {
+            let Some(seen) = found.get(pid) else { continue };
+            let parent_start = found.get(&seen.ppid).map_or(0, |parent| parent.start_ticks);
+            let mut tag = (self.tag)(*pid);
+            if tag != Tag::ZERO {
+                // Of this process, and not of a later one with its number?
+                let stat = read(&self.proc.join(pid.to_string()).join("stat"));
+                let stat = stat.and_then(|stat| Stat::parse(&stat));
+                if stat.is_none_or(|stat| stat.start_ticks != seen.start_ticks) {
+                    tag = Tag::ZERO;
+                }
+            }
+            give(seen.record(*pid, parent_start, self.boot_ns, tag));
         }
+        let mut tables: HashMap<u32, HashMap<u64, SocketBody>> = HashMap::new();
+        for pid in &pids {
+            let Some(seen) = found.get(pid) else { continue };
+            if !roles::is_runtime(&seen.exe) {
+                continue;
+            }
+            let dir = self.proc.join(pid.to_string());
+            let table = tables
+                .entry(seen.body.ns.net)
+                .or_insert_with(|| listeners(&dir));
+            for body in listening(&dir, table) {
+                let header = seen.header(EventKind::Listen, *pid, self.boot_ns, 0);
+                let mut record = as_bytes(&header).to_vec();
+                record.extend_from_slice(as_bytes(&SocketBody {
+                    net_ns: seen.body.ns.net,
+                    ..body
+                }));
+                give(record.into());
+            }
+        }
+        Ok(pids.len())
     }
-    Ok(pids.len())
 }
 
 /// One process of `/proc`.
@@ -99,9 +142,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn read(dir: &Path, pid: u32) -> Option<Self> {
+    /// Reads a process; its own memory only if asked to.
+    fn read(dir: &Path, pid: u32, memory: bool) -> Option<Self> {
         let stat = Stat::parse(&read(&dir.join("stat"))?)?;
-        if matches!(stat.state, b'Z' | b'X') {
+        if stat.state == b'X' || (stat.state == b'Z' && !has_threads(dir)) {
             return None;
         }
         let mut body = ExecBody::ZERO;
@@ -126,18 +170,21 @@ impl Seen {
             *info = descriptor(&dir.join("fd").join(fd.to_string()));
         }
         let mut exe = link(&dir.join("exe"));
-        // A link of /proc: `metadata` asks the running file itself and opens nothing.
-        if let Ok(file) = fs::metadata(dir.join("exe")) {
-            body.inode = file.ino();
-            body.dev = kernel_dev(file.dev());
-            body.nlink = u32::try_from(file.nlink()).unwrap_or(u32::MAX);
-            body.mode = u16::try_from(file.mode()).unwrap_or(0);
+        // A link of /proc: this asks the running file itself and opens nothing. Without synchronisation,
+        // as a file system that a user's program answers for may not answer.
+        let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+        if let Ok(file) = statx(CWD, dir.join("exe"), flags, StatxFlags::BASIC_STATS) {
+            body.inode = file.stx_ino;
+            body.dev = file.stx_dev_major << 20 | file.stx_dev_minor;
+            body.nlink = file.stx_nlink;
+            body.mode = file.stx_mode;
         }
         if body.nlink == 0 {
             // The kernel's own path has no such mark; the link count says it.
             exe = exe.strip_suffix(b" (deleted)").unwrap_or(&exe).to_vec();
         }
-        let mut args = read(&dir.join("cmdline")).unwrap_or_default();
+        let args = memory.then(|| read(&dir.join("cmdline"))).flatten();
+        let mut args = args.unwrap_or_default();
         // A server that writes its title over its arguments fills the rest of the area with NULs
         // (`php-fpm: pool www`), which are no arguments.
         let end = args
@@ -178,7 +225,7 @@ impl Seen {
         }
     }
 
-    fn record(&self, pid: u32, parent_start: u64, boot_ns: u64) -> Bytes {
+    fn record(&self, pid: u32, parent_start: u64, boot_ns: u64, tag: Tag) -> Bytes {
         let mut body = self.body;
         body.parent_start_boot_ns = parent_start.saturating_mul(TICK_NS);
         let mut tail = Vec::with_capacity(512);
@@ -204,6 +251,7 @@ impl Seen {
             boot_ns,
             u32::try_from(tail.len()).unwrap_or(0),
         );
+        header.tag = tag;
         if end.len() < rest.len() {
             header.flags |= flag::ARGS_TRUNCATED;
         }
@@ -212,6 +260,11 @@ impl Seen {
         record.extend_from_slice(&tail);
         record.into()
     }
+}
+
+/// Whether a process whose first thread has ended has others.
+fn has_threads(dir: &Path) -> bool {
+    fs::read_dir(dir.join("task")).is_ok_and(|tasks| tasks.count() > 1)
 }
 
 /// What `/proc/PID/stat` says (proc_pid_stat(5)).

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, Directory, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
-    Technique,
+    Alert, Author, Directory, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule,
+    Severity, Technique,
 };
 use tracer::event::{
-    Event, Exec, Exit, FileId, Fork, Listen, Meta, Open, Payload, ProcessKey, Rename,
+    Change, Comm, Credentials, Event, Exec, ExecFailed, Exit, FileAccess, FileId, Fork, Meta,
+    NamespaceChange, Payload, ProcessKey, Socket, Trace,
 };
-use tracer::lineage::process::{Ended, Image, Origin, Server};
-use tracer_common::event::{FdInfo, Ids, Namespaces, fd_kind, flag};
+use tracer::lineage::process::{Ended, Image, Origin, Server, Via};
+use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind, flag};
 use tracer_common::probe::Tier;
-use tracer_common::tag::{Role, Tag};
+use tracer_common::tag::{Role, Tag, via};
 use uuid::Uuid;
 
 /// A name for the golden file and the document.
@@ -81,6 +82,11 @@ pub(crate) fn all() -> Vec<Sample> {
         truncated(),
         bare(),
     ]
+    .into_iter()
+    .chain(file_uses())
+    .chain(changes())
+    .chain(of_processes())
+    .collect()
 }
 
 /// php-fpm runs `sh -c id` in a container.
@@ -102,7 +108,7 @@ fn shell() -> Sample {
     document.event.event.meta.tag = Tag {
         roles: Role::App.bit(),
         distance: 1,
-        reserved: 0,
+        ..Tag::ZERO
     };
     document.alert = Some(alert(
         &SHELL,
@@ -139,12 +145,10 @@ fn creation() -> Sample {
 /// php-fpm moves an upload into the served directory.
 fn rename_alert() -> Sample {
     let mut document = document(
-        Payload::Change(Box::new(Rename {
+        Payload::Change(Box::new(Change {
             old: b"/tmp/phpA1b2C3".to_vec(),
-            new: b"/var/www/html/a.phtml".to_vec(),
             flags: 1,
-            ids: www(),
-            mnt_ns: 4_026_531_841,
+            ..change(EventKind::Rename, b"/var/www/html/a.phtml".to_vec())
         })),
         worker(),
         vec![master(), systemd()],
@@ -180,7 +184,7 @@ fn fork() -> Sample {
             child_tag: Tag {
                 roles: Role::Web.bit() | Role::App.bit(),
                 distance: 1,
-                reserved: 0,
+                ..Tag::ZERO
             },
             parent: worker.key,
             vpid: 44,
@@ -231,12 +235,7 @@ fn listen() -> Sample {
     });
     node.ports = vec![3000, 8080];
     let document = document(
-        Payload::Socket(Listen {
-            port: 8080,
-            family: 2,
-            addr: four([127, 0, 0, 1]),
-            net_ns: 4_026_531_840,
-        }),
+        Payload::Socket(Box::new(listening(2, four([127, 0, 0, 1]), 8080))),
         node,
         vec![systemd()],
     );
@@ -246,12 +245,7 @@ fn listen() -> Sample {
 fn listen6() -> Sample {
     let java = exec("/usr/lib/jvm/bin/java", &["java", "-jar", "app.jar"]);
     let document = document(
-        Payload::Socket(Listen {
-            port: 8443,
-            family: 10,
-            addr: [0; 16],
-            net_ns: 4_026_531_840,
-        }),
+        Payload::Socket(Box::new(listening(10, [0; 16], 8443))),
         view(951, 63 * SECOND, Some(image(&java, 63 * SECOND))),
         vec![systemd()],
     );
@@ -316,12 +310,10 @@ fn hostile() -> Sample {
 /// A rename between hostile names: a plain event.
 fn hostile_path() -> Sample {
     let document = document(
-        Payload::Change(Box::new(Rename {
+        Payload::Change(Box::new(Change {
             old: b"/tmp/\xe9\n2026-01-02T03:05:15.129Z  forged(1) line".to_vec(),
-            new: b"/var/www/\"\x1b[1A\\n.p\xfeh".to_vec(),
             flags: 2,
-            ids: www(),
-            mnt_ns: 4_026_531_841,
+            ..change(EventKind::Rename, b"/var/www/\"\x1b[1A\\n.p\xfeh".to_vec())
         })),
         view(908, 62 * SECOND, None),
         vec![worker(), master(), systemd()],
@@ -379,7 +371,7 @@ fn memfd() -> Sample {
     perl.vpid = 47;
     perl.ended = Some(Ended {
         boot_ns: 64 * SECOND,
-        status: 0,
+        status: Some(0),
     });
     let mut document = document(
         Payload::Exec(Box::new(payload)),
@@ -490,16 +482,292 @@ fn bare() -> Sample {
     sample("bare", document)
 }
 
+/// A file is written through a descriptor, mapped, and served.
+fn file_uses() -> Vec<Sample> {
+    let told = |name, file| {
+        let lineage = vec![master(), systemd()];
+        sample(
+            name,
+            document(Payload::File(Box::new(file)), worker(), lineage),
+        )
+    };
+    let existing = |kind, path| FileAccess {
+        kind,
+        created: false,
+        f_flags: 1,
+        ..open(path)
+    };
+    let mut uring = told("write", existing(EventKind::Write, "/var/www/html/a.php"));
+    uring.document.event.event.meta.flags = flag::URING;
+    let mut mapped = existing(EventKind::Map, "/usr/bin/dash");
+    mapped.access = 4;
+    let mut shared = existing(EventKind::Map, "/var/www/html/b.php");
+    shared.access = 2 | 4;
+    let mut read = told("read", existing(EventKind::Read, "/var/www/html/a.php"));
+    read.document.event.writer = Some(author());
+    vec![
+        uring,
+        told("map_execute", mapped),
+        told("map_write", shared),
+        read,
+    ]
+}
+
+/// Names and attributes are changed.
+fn changes() -> Vec<Sample> {
+    let told = |name, change: Change| {
+        let lineage = vec![master(), systemd()];
+        sample(
+            name,
+            document(Payload::Change(Box::new(change)), worker(), lineage),
+        )
+    };
+    let known = |kind, new: &str| Change {
+        file: Some(open("").file),
+        mode: 0o10_0644,
+        uid: 33,
+        gid: 33,
+        ..change(kind, new)
+    };
+    let mut link = told(
+        "link",
+        Change {
+            old: b"/tmp/phpA1b2C3".to_vec(),
+            flags: 0x1000,
+            ..known(EventKind::Link, "/var/www/html/a.php")
+        },
+    );
+    link.document.event.event.meta.flags = flag::RESOLVED | flag::ATTEMPT;
+    let mut toctou = told(
+        "toctou",
+        Change {
+            old: b"/tmp/a.txt".to_vec(),
+            early: Some((
+                b"/tmp/\x1b]0;a".to_vec(),
+                b"/var/www/html/\xff.php".to_vec(),
+            )),
+            ..change(EventKind::Rename, "/tmp/b.txt")
+        },
+    );
+    toctou.document.alert = Some(alert(&WRITE, Severity::High, 0, "two names"));
+    // An administrator moves an upload.
+    let mut moved = told(
+        "moved_alert",
+        Change {
+            old: b"/var/www/up/x.txt".to_vec(),
+            ..known(EventKind::Rename, "/var/www/html/x.php")
+        },
+    );
+    let mut bash = view(
+        2000,
+        90 * SECOND,
+        Some(image(&exec("/usr/bin/bash", &["-bash"]), 90 * SECOND)),
+    );
+    bash.ids = Some(Ids::ZERO);
+    moved.document.event.process = bash;
+    moved.document.event.lineage = vec![systemd()];
+    moved.document.event.event.meta.flags = flag::UNTAGGED;
+    moved.document.event.writer = Some(author());
+    moved.document.alert = Some(Alert {
+        server_depth: None,
+        ..alert(
+            &WRITE,
+            Severity::Medium,
+            0,
+            "bash renamed what php-fpm wrote",
+        )
+    });
+    vec![
+        link,
+        toctou,
+        moved,
+        told(
+            "symlink",
+            Change {
+                detail: b"/tmp/\n\x9b".to_vec(),
+                ..change(EventKind::Symlink, "/var/www/html/up")
+            },
+        ),
+        told(
+            "unlink",
+            Change {
+                flags: 0x200,
+                ..change(EventKind::Unlink, "/var/www/html/up")
+            },
+        ),
+        told(
+            "mkdir",
+            Change {
+                new_mode: 0o1777,
+                ..change(EventKind::Mkdir, "/var/www/html/up")
+            },
+        ),
+        told("mknod", change(EventKind::Mknod, "/var/www/html/x.php")),
+        told(
+            "truncate",
+            Change {
+                number: 1 << 40,
+                ..known(EventKind::Truncate, "/var/log/app.log")
+            },
+        ),
+        told(
+            "chmod",
+            Change {
+                new_mode: 0o4755,
+                ..known(EventKind::Chmod, "/tmp/x")
+            },
+        ),
+        told(
+            "chown",
+            Change {
+                number: u64::from(u32::MAX) << 32 | 33,
+                ..known(EventKind::Chown, "/tmp/x")
+            },
+        ),
+        told(
+            "chown_user",
+            Change {
+                number: u64::from(u32::MAX),
+                ..known(EventKind::Chown, "/tmp/x")
+            },
+        ),
+        told(
+            "setxattr",
+            Change {
+                detail: b"security.capability".to_vec(),
+                number: 20,
+                ..known(EventKind::Setxattr, "/tmp/x")
+            },
+        ),
+        told(
+            "mount",
+            Change {
+                detail: b"/tmp/www".to_vec(),
+                number: 4096 | 16384,
+                ..change(EventKind::Mount, "/var/www")
+            },
+        ),
+    ]
+}
+
+/// What a server's lineage does to itself and to others.
+fn of_processes() -> Vec<Sample> {
+    let told = |name, payload| sample(name, document(payload, worker(), vec![master(), systemd()]));
+    let failed = |error| {
+        Payload::ExecFailed(Box::new(ExecFailed {
+            filename: b"/bin/\xfe\nsh".to_vec(),
+            error,
+            ids: www(),
+        }))
+    };
+    let mut reached = told(
+        "trace",
+        Payload::Trace(Trace {
+            target: Some(ProcessKey::new(2000, 90 * SECOND)),
+            target_start_boot_ns: 90 * SECOND,
+            target_tag: Tag::ZERO,
+            target_vpid: 7,
+            pid_ns: 4_026_531_836,
+            method: 1,
+            ids: www(),
+        }),
+    );
+    let bash = image(&exec("/usr/bin/bash", &["-bash"]), 90 * SECOND);
+    let mut target = view(2000, 90 * SECOND, Some(bash));
+    target.container_id = Some(CONTAINER.to_owned());
+    reached.document.event.target = Some(target);
+    let mut name = [0; 16];
+    name[..8].copy_from_slice(b"kworker\n");
+    let mut tagged = told(
+        "comm",
+        Payload::Comm(Comm {
+            old: *b"php-fpm8.2\0\0\0\0\0\0",
+            new: name,
+        }),
+    );
+    tagged.document.event.event.meta.tag = Tag {
+        roles: Role::App.bit(),
+        via: via::FILE | via::TRACE,
+        ..Tag::ZERO
+    };
+    tagged.document.event.link = Some((Via::Trace, author()));
+    let mut root = told(
+        "credentials_root",
+        Payload::Credentials(Credentials {
+            ids: Ids::ZERO,
+            cap_effective: (1 << 41) - 1,
+            cap_permitted: (1 << 41) - 1,
+            user_ns: 4_026_531_837,
+        }),
+    );
+    root.document.event.process.user_name = Some("root".into());
+    vec![
+        root,
+        told("exec_failed", failed(2)),
+        told("exec_failed_unknown", failed(4000)),
+        told(
+            "credentials",
+            Payload::Credentials(Credentials {
+                ids: Ids {
+                    euid: 0,
+                    suid: 0,
+                    ..www()
+                },
+                cap_effective: 1 << 21,
+                cap_permitted: 1 << 21 | 1 << 7,
+                user_ns: 4_026_531_837,
+            }),
+        ),
+        told(
+            "namespace",
+            Payload::Namespace(Box::new(NamespaceChange {
+                call: 3,
+                ns: exec("", &[]).ns,
+                root: b"/srv/jail".to_vec(),
+                ids: www(),
+            })),
+        ),
+        reached,
+        told(
+            "trace_unknown",
+            Payload::Trace(Trace {
+                target: None,
+                target_start_boot_ns: 0,
+                target_tag: Tag::ZERO,
+                target_vpid: 7,
+                pid_ns: 4_026_531_836,
+                method: 2,
+                ids: www(),
+            }),
+        ),
+        tagged,
+    ]
+}
+
+/// php-fpm's worker wrote it a while ago.
+fn author() -> Author {
+    let mut process = worker();
+    process.server = None;
+    Author {
+        process,
+        lineage: vec![master(), systemd()],
+        boot_ns: 61 * SECOND,
+        tag: Tag {
+            roles: Role::App.bit() | Role::Web.bit(),
+            via: via::FILE,
+            ..Tag::ZERO
+        },
+    }
+}
+
 fn sample(name: &'static str, document: Document) -> Sample {
     Sample { name, document }
 }
 
 fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView>) -> Document {
     process.ids = match &payload {
-        Payload::File(open) => Some(open.ids),
-        Payload::Change(rename) => Some(rename.ids),
-        Payload::Exec(exec) | Payload::Observed(exec) => Some(exec.ids),
-        Payload::Fork(_) | Payload::Exit(_) | Payload::Socket(_) => process.ids,
+        Payload::Fork(_) => process.ids,
+        told => told.ids().or(process.ids),
     };
     Document {
         event: EnrichedEvent {
@@ -513,6 +781,8 @@ fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView
                     tier: Tier::Tracepoint,
                     flags: 0,
                     cpu: 1,
+                    slot: 0,
+                    seq: 0,
                 },
                 payload,
             },
@@ -521,6 +791,9 @@ fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView
             process,
             lineage,
             child: None,
+            target: None,
+            writer: None,
+            link: None,
             integrity: Integrity::default(),
             host: Arc::new(HostFacts {
                 hostname: "web1".to_owned(),
@@ -543,7 +816,7 @@ fn alert(rule: &'static Rule, severity: Severity, server_depth: usize, reason: &
         rule,
         severity,
         reason: reason.to_owned(),
-        server_depth,
+        server_depth: Some(server_depth),
         server: php(),
         directory: None,
     }
@@ -666,25 +939,68 @@ fn exec(exe: &str, args: &[&str]) -> Exec {
         stdio: [fd(fd_kind::NONE); 3],
         parent: ProcessKey::new(1, SECOND),
         old_tid: 901,
+        writer: None,
     }
 }
 
-fn open(path: &str) -> Open {
-    Open {
+fn open(path: &str) -> FileAccess {
+    FileAccess {
+        kind: EventKind::Open,
         path: path.as_bytes().to_vec(),
         file: FileId {
             dev: 8 << 20 | 1,
             inode: 262_145,
         },
+        directory: None,
+        writer: None,
         created: true,
         size: 0,
         f_flags: 0o1 | 0o100 | 0o200 | 0o1000,
+        access: 0,
         ids: www(),
         uid: 33,
         gid: 33,
         mode: 0o10_0644,
         nlink: 1,
+        generation: 7,
         mnt_ns: 4_026_531_841,
+    }
+}
+
+fn change(kind: EventKind, new: impl Into<Vec<u8>>) -> Change {
+    Change {
+        kind,
+        old: Vec::new(),
+        new: new.into(),
+        detail: Vec::new(),
+        early: None,
+        file: None,
+        directory: None,
+        writer: None,
+        number: 0,
+        flags: 0,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        new_mode: 0,
+        ids: www(),
+        mnt_ns: 4_026_531_841,
+    }
+}
+
+fn listening(family: u16, addr: [u8; 16], port: u16) -> Socket {
+    Socket {
+        kind: EventKind::Listen,
+        socket: FdInfo {
+            state: 10,
+            ..socket(family, &addr, port, &[], 0)
+        },
+        name: Vec::new(),
+        socket_type: 1,
+        fd: None,
+        result: 0,
+        ids: None,
+        net_ns: 4_026_531_840,
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use tracer::event::{Change, Event, Exec, Exit, FileAccess, Fork, Meta, Payload, Socket, decode};
-use tracer::sensor::{Sensor, SensorError, SensorOptions};
-use tracer_common::event::EventKind;
+use tracer::sensor::{Sensor, SensorError, SensorOptions, TierChoice};
+use tracer_common::event::{EventHeader, EventKind};
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
 use tracer_common::probe::Drop as Lost;
+use tracer_common::wire::split;
 
 use crate::sys;
 
@@ -20,6 +21,15 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The kernel wakes a reader only for server lineages: for the rest this is how often we look.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The tier that the tests are for: `TRACER_TIER`, in the words of `--tier`.
+fn tier() -> TierChoice {
+    let Ok(word) = std::env::var("TRACER_TIER") else {
+        return TierChoice::Auto;
+    };
+    <TierChoice as clap::ValueEnum>::from_str(&word, false)
+        .unwrap_or_else(|_| panic!("TRACER_TIER={word}: it can be auto, lsm or tracepoint"))
+}
 
 /// A sensor, its rings, and the records since the test began that nobody has taken yet.
 pub(crate) struct Watch {
@@ -41,10 +51,22 @@ impl Watch {
         life_ring_bytes: u32,
         file_ring_bytes: u32,
     ) -> Result<Self, SensorError> {
+        // Tests of the hooks are not about quotas.
+        Self::with_quota(life_ring_bytes, file_ring_bytes, 0)
+    }
+
+    /// The same with a quota of file records a second.
+    pub(crate) fn with_quota(
+        life_ring_bytes: u32,
+        file_ring_bytes: u32,
+        quota_per_second: u32,
+    ) -> Result<Self, SensorError> {
         let mut sensor = Sensor::load(&SensorOptions {
             btf: None,
+            tier: tier(),
             life_ring_bytes,
             file_ring_bytes,
+            quota_per_second,
         })?;
         let (life, files) = sensor.take_rings()?;
         Ok(Self {
@@ -59,6 +81,24 @@ impl Watch {
     pub(crate) fn forget(&mut self) {
         self.read();
         self.seen.clear();
+    }
+
+    /// Takes the headers of what is in the rings, with the number of the ring. How many there were.
+    pub(crate) fn headers(&mut self, mut take: impl FnMut(usize, &EventHeader)) -> u64 {
+        let mut taken = 0;
+        for (number, ring) in [&mut self.life, &mut self.files].into_iter().enumerate() {
+            while let Some(record) = ring.next() {
+                let (header, _) = split::<EventHeader>(&record).unwrap();
+                take(number, &header);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Waits until there is something in the rings, or a moment.
+    pub(crate) fn wait(&self) {
+        sys::wait_readable(&[self.life.as_raw_fd(), self.files.as_raw_fd()], LOOK);
     }
 
     /// Takes what is in the rings. Every record of the host must be one that decodes.
@@ -116,8 +156,7 @@ impl Watch {
                 self.rest(tgid),
                 self.sensor.misses()
             );
-            let rings = [self.life.as_raw_fd(), self.files.as_raw_fd()];
-            sys::wait_readable(&rings, LOOK);
+            self.wait();
         }
     }
 

@@ -4,11 +4,16 @@ use std::mem::{offset_of, size_of};
 
 use bytes::Bytes;
 use tracer::config::Emit;
-use tracer::event::{DecodeError, Exec, Payload, components, decode};
+use tracer::event::{
+    Change, DecodeError, Exec, FileAccess, Payload, ProcessKey, Socket, components, decode,
+};
 use tracer::pipeline::Pipeline;
 use tracer::source::Input;
-use tracer_common::event::{EventHeader, EventKind, ExecBody, OpenBody, RenameBody, VERSION, flag};
-use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES};
+use tracer_common::event::{
+    ChangeBody, EventHeader, EventKind, ExecBody, ExecFailedBody, FileBody, Ids, NamespaceBody,
+    SocketBody, VERSION, access, flag, namespace_call, trace_method,
+};
+use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, NAME_BYTES};
 use tracer_common::probe::Tier;
 use tracer_common::wire::{as_bytes, split};
 
@@ -19,12 +24,35 @@ use crate::story::{self, cut, json, preamble, records};
 fn samples() -> Vec<Bytes> {
     let records = records(
         "fork 1>20\n\
-         exec 20 :cwd=/srv/www :script=/srv/www/x.sh /usr/bin/dash sh /srv/www/x.sh a 'b c'\n\
+         exec 20 :writer=11 :cwd=/srv/www :script=/srv/www/x.sh /usr/bin/dash sh /srv/www/x.sh a 'b c'\n\
          exit 20 256\n\
          open 20 created /srv/www/x.php\n\
-         rename 20 :dir=/srv/www a b/../c.php\n\
+         rename 20 :dir=/srv/www :early-new=d.php a b/../c.php\n\
          listen 20 80\n\
-         observed 1 /sbin/init",
+         observed 1 /sbin/init\n\
+         wrote 20 :directory=5 /srv/www/x.php\n\
+         map 20 exec /tmp/x\n\
+         read 20 :writer=11 /srv/www/x.php\n\
+         link 20 :resolved /tmp/x /srv/www/x.php\n\
+         symlink 20 ../x /srv/www/y.php\n\
+         unlink 20 /srv/www/x.php\n\
+         mkdir 20 /srv/www/d\n\
+         mknod 20 /srv/www/n\n\
+         truncate 20 4096 /srv/www/x.php\n\
+         chmod 20 4755 /tmp/x\n\
+         chown 20 0:33 /tmp/x\n\
+         setxattr 20 security.capability /tmp/x\n\
+         mount 20 /tmp/www /srv/www\n\
+         connect 20 192.0.2.7:443\n\
+         bind 20 127.0.0.1:8080\n\
+         accept 20 192.0.2.8:5000\n\
+         send 20 /dev/log\n\
+         redirect 20 0 192.0.2.7:443\n\
+         exec_failed 20 2 /bin/nothing\n\
+         credentials 20 0\n\
+         namespace 20 chroot /mnt/a\n\
+         trace 20 ptrace 7\n\
+         comm 20 sh kworker",
     );
     let kinds: Vec<EventKind> = records.iter().map(|bytes| kind(bytes)).collect();
     assert_eq!(kinds, EventKind::ALL);
@@ -37,6 +65,11 @@ fn header(bytes: &[u8]) -> EventHeader {
 
 fn kind(bytes: &[u8]) -> EventKind {
     EventKind::from_raw(header(bytes).kind).unwrap()
+}
+
+fn sample(wanted: EventKind) -> Bytes {
+    let mut samples = samples().into_iter();
+    samples.find(|bytes| kind(bytes) == wanted).unwrap()
 }
 
 /// The record with these bytes at `at`.
@@ -65,21 +98,94 @@ fn every_kind_is_read_whole() {
                     && exec.interp == b"/usr/bin/dash"
                     && exec.args == [b"sh".as_slice(), b"/srv/www/x.sh", b"a", b"b c"]
                     && exec.args_len == 23
+                    && exec.writer.is_some_and(|writer| writer.process.tgid == 11)
             }
             (EventKind::Exit, Payload::Exit(exit)) => exit.status == 256,
-            (EventKind::Open, Payload::File(open)) => {
-                open.path == b"/srv/www/x.php" && open.created
+            (kind, Payload::File(file)) => kind == file.kind && is_whole_file(file),
+            (kind, Payload::Change(change)) => kind == change.kind && is_whole_change(change),
+            (kind, Payload::Socket(socket)) => kind == socket.kind && is_whole_socket(socket),
+            (EventKind::ExecFailed, Payload::ExecFailed(failed)) => {
+                failed.filename == b"/bin/nothing" && failed.error == 2
             }
-            (EventKind::Rename, Payload::Change(rename)) => {
-                rename.old == b"/srv/www/a" && rename.new == b"/srv/www/c.php"
+            (EventKind::Credentials, Payload::Credentials(now)) => {
+                now.ids == Ids::ZERO && now.cap_effective == (1 << 41) - 1
             }
-            (EventKind::Listen, Payload::Socket(listen)) => listen.port == 80,
+            (EventKind::Namespace, Payload::Namespace(now)) => {
+                now.call == namespace_call::CHROOT
+                    && now.root == b"/mnt/a"
+                    && now.ns.mnt == 4_026_532_001
+            }
+            (EventKind::Trace, Payload::Trace(trace)) => {
+                trace.target == Some(ProcessKey::new(7, 70_000_000))
+                    && trace.method == trace_method::PTRACE
+            }
+            (EventKind::Comm, Payload::Comm(comm)) => {
+                comm.old.starts_with(b"sh\0") && comm.new.starts_with(b"kworker\0")
+            }
             (EventKind::Observed, Payload::Observed(exec)) => {
                 exec.exe == b"/sbin/init" && event.meta.tier == Tier::Snapshot
             }
             _ => false,
         };
         assert!(known, "{event:?}");
+    }
+}
+
+/// What the samples say of files, by kind.
+fn is_whole_file(file: &FileAccess) -> bool {
+    let of_disk = file.file.dev == 8 << 20 | 1 && file.mnt_ns == 4_026_531_841;
+    of_disk
+        && match file.kind {
+            EventKind::Open => file.path == b"/srv/www/x.php" && file.created,
+            EventKind::Write => {
+                let directory = file.directory.map(|directory| directory.inode);
+                file.path == b"/srv/www/x.php" && !file.created && directory == Some(5)
+            }
+            EventKind::Map => file.path == b"/tmp/x" && file.access == access::EXEC,
+            EventKind::Read => file
+                .writer
+                .is_some_and(|writer| writer.process == ProcessKey::new(11, 110_000_000)),
+            _ => false,
+        }
+}
+
+fn is_whole_change(change: &Change) -> bool {
+    let names = |old: &str, new: &str, detail: &str| {
+        change.old == old.as_bytes()
+            && change.new == new.as_bytes()
+            && change.detail == detail.as_bytes()
+    };
+    match change.kind {
+        EventKind::Rename => {
+            let early = (b"/srv/www/a".to_vec(), b"/srv/www/d.php".to_vec());
+            names("/srv/www/a", "/srv/www/c.php", "") && change.early == Some(early)
+        }
+        EventKind::Link => names("/tmp/x", "/srv/www/x.php", "") && change.file.is_some(),
+        EventKind::Symlink => names("", "/srv/www/y.php", "../x") && change.file.is_none(),
+        EventKind::Unlink => names("", "/srv/www/x.php", ""),
+        EventKind::Mkdir => names("", "/srv/www/d", ""),
+        EventKind::Mknod => names("", "/srv/www/n", ""),
+        EventKind::Truncate => names("", "/srv/www/x.php", "") && change.number == 4096,
+        EventKind::Chmod => {
+            names("", "/tmp/x", "") && (change.mode, change.new_mode) == (0o100_644, 0o4755)
+        }
+        EventKind::Chown => names("", "/tmp/x", "") && change.number == 33,
+        EventKind::Setxattr => names("", "/tmp/x", "security.capability"),
+        EventKind::Mount => names("", "/srv/www", "/tmp/www"),
+        _ => false,
+    }
+}
+
+fn is_whole_socket(socket: &Socket) -> bool {
+    let (local, remote) = (socket.socket.local_port, socket.socket.remote_port);
+    match socket.kind {
+        EventKind::Listen => (local, remote) == (80, 0),
+        EventKind::Connect => (local, remote) == (0, 443),
+        EventKind::Bind => (local, remote) == (8080, 0),
+        EventKind::Accept => (local, remote) == (0, 5000),
+        EventKind::Send => socket.name == b"/dev/log" && socket.fd.is_none(),
+        EventKind::Redirect => socket.fd == Some(0) && remote == 443,
+        _ => false,
     }
 }
 
@@ -137,11 +243,20 @@ fn sections_must_add_up() {
         (EventKind::Exec, offset_of!(ExecBody, args_head_len)),
         (EventKind::Exec, offset_of!(ExecBody, args_tail_len)),
         (EventKind::Observed, offset_of!(ExecBody, exe_len)),
-        (EventKind::Open, offset_of!(OpenBody, path_len)),
-        (EventKind::Rename, offset_of!(RenameBody, old_dir_len)),
-        (EventKind::Rename, offset_of!(RenameBody, old_len)),
-        (EventKind::Rename, offset_of!(RenameBody, new_dir_len)),
-        (EventKind::Rename, offset_of!(RenameBody, new_len)),
+        (EventKind::Open, offset_of!(FileBody, path_len)),
+        (EventKind::Write, offset_of!(FileBody, path_len)),
+        (EventKind::Map, offset_of!(FileBody, path_len)),
+        (EventKind::Read, offset_of!(FileBody, path_len)),
+        (EventKind::Rename, offset_of!(ChangeBody, old_dir_len)),
+        (EventKind::Rename, offset_of!(ChangeBody, old_len)),
+        (EventKind::Rename, offset_of!(ChangeBody, new_dir_len)),
+        (EventKind::Rename, offset_of!(ChangeBody, new_len)),
+        (EventKind::Rename, offset_of!(ChangeBody, early_new_len)),
+        (EventKind::Link, offset_of!(ChangeBody, old_dir_len)),
+        (EventKind::Symlink, offset_of!(ChangeBody, detail_len)),
+        (EventKind::Unlink, offset_of!(ChangeBody, early_old_len)),
+        (EventKind::Mount, offset_of!(ChangeBody, detail_len)),
+        (EventKind::Namespace, offset_of!(NamespaceBody, root_len)),
     ];
     let samples = samples();
     for (wanted, at) in fields {
@@ -175,6 +290,57 @@ fn sections_must_add_up() {
             assert_eq!(decode(&with(bytes, at, &wrong.to_ne_bytes())), Err(error));
         }
     }
+}
+
+/// A name within a body: its length is the sender's word too.
+#[test]
+fn a_name_ends_within_its_place() {
+    let socket = &sample(EventKind::Send);
+    let at = size_of::<EventHeader>() + offset_of!(SocketBody, name_len);
+    for (len, error) in [
+        (0, None),
+        (112, None),
+        (113, Some(DecodeError::Short)),
+        (u16::MAX, Some(DecodeError::Short)),
+    ] {
+        assert_eq!(decode(&with(socket, at, &len.to_ne_bytes())).err(), error);
+    }
+    let failed = &sample(EventKind::ExecFailed);
+    let at = size_of::<EventHeader>() + offset_of!(ExecFailedBody, name);
+    let Payload::ExecFailed(read) = decode(&with(failed, at, &[b'x'; NAME_BYTES]))
+        .unwrap()
+        .payload
+    else {
+        panic!("a failed exec")
+    };
+    assert_eq!(read.filename, [b'x'; NAME_BYTES]);
+}
+
+#[test]
+fn names_of_a_change_are_the_kernel_s_or_the_caller_s() {
+    let change = |line: &str| match decode(&records(line)[0]).unwrap() {
+        event if event.meta.flags & flag::PATH_TRUNCATED != 0 => None,
+        event => match event.payload {
+            Payload::Change(change) => Some((change.old, change.new, change.early)),
+            other => panic!("{other:?}"),
+        },
+    };
+    let two = |old: &[u8], new: &[u8]| Some((old.to_vec(), new.to_vec(), None));
+    // One component of the kernel's is not looked at: it cannot be a way elsewhere.
+    assert_eq!(
+        change("link 20 :resolved /tmp/a /srv/www/b"),
+        two(b"/tmp/a", b"/srv/www/b")
+    );
+    assert_eq!(change("link 20 /tmp/../a /srv/./b"), two(b"/a", b"/srv/b"));
+    assert_eq!(change("unlink 20 x"), None);
+    // A name that was another when the call began; what was not read then says nothing.
+    let early = change("rename 20 :early-old=/tmp/a :early-new=/tmp/b /tmp/a /srv/b");
+    let before = (b"/tmp/a".to_vec(), b"/tmp/b".to_vec());
+    assert_eq!(early.unwrap().2, Some(before));
+    assert_eq!(
+        change("rename 20 :early-old=/tmp/a /tmp/a /srv/b"),
+        two(b"/tmp/a", b"/srv/b")
+    );
 }
 
 /// Whatever the bytes are, the pipeline takes them and writes whole lines of JSON.

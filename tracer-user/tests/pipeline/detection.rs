@@ -1,10 +1,12 @@
 //! What is an alert and what is not: one row a story. `;;` ends a line.
 
-use crate::story::{alerts, documents, inputs, raised};
+use crate::story::{alerts, documents, inputs, raised, run};
 use tracer::config::Emit;
+use tracer::pipeline::Command;
 
 mod hosts;
 mod programs;
+mod reach;
 mod silent;
 mod writes;
 
@@ -32,11 +34,54 @@ fn check(rows: &[Row]) {
 fn rows_that_must_alert() {
     check(programs::MUST);
     check(writes::MUST);
+    check(reach::MUST);
 }
 
 #[test]
 fn rows_that_must_not_alert() {
     check(silent::MUST_NOT);
+    check(reach::MUST_NOT);
+}
+
+/// Where a directory leads is asked for only where the rules hang on it, through processes that live.
+#[test]
+fn names_are_looked_up_where_it_matters() {
+    let asked = |story: &str| -> Vec<(Vec<u32>, Vec<u8>)> {
+        let story = format!("{}\n{story}", hosts::FPM);
+        run(Emit::Alerts, &inputs(&story))
+            .take_commands()
+            .into_iter()
+            .filter_map(|command| match command {
+                Command::Resolve(asked) => {
+                    let pids = asked.processes.iter().map(|key| key.tgid).collect();
+                    Some((pids, asked.directory))
+                }
+                Command::Tag(..)
+                | Command::Role(..)
+                | Command::Discover(_)
+                | Command::Identify
+                | Command::Heal => None,
+            })
+            .collect()
+    };
+    let one = |pids: &[u32], directory: &str| (pids.to_vec(), directory.as_bytes().to_vec());
+    assert_eq!(
+        asked("fork 11>20\nrename 20 /tmp/x /tmp/l/x.php"),
+        [one(&[20, 11, 10, 1], "/tmp/l")]
+    );
+    assert_eq!(
+        asked("rename 11 :early-new=/tmp/m/x.php /tmp/x /tmp/l/y"),
+        [one(&[11, 10, 1], "/tmp/l"), one(&[11, 10, 1], "/tmp/m")]
+    );
+    for silent in [
+        "rename 11 /tmp/x /tmp/l/cat.png",
+        "rename 11 /tmp/x /srv/www/x.php",
+        "rename 11 :resolved /tmp/x /tmp/l/x.php",
+        "open 11 created /tmp/l/x.php",
+        "rename 1 /tmp/x /tmp/l/x.php",
+    ] {
+        assert_eq!(asked(silent), [], "{silent}");
+    }
 }
 
 /// A reason names the server, what ran and what made it worse.
@@ -61,7 +106,7 @@ fn reasons_are_sentences() {
     );
     assert_eq!(alerts(&documents).len(), 2);
     let depth = |index: usize| documents[index].alert.as_ref().unwrap().server_depth;
-    assert_eq!((depth(0), depth(1)), (1, 0));
+    assert_eq!((depth(0), depth(1)), (Some(1), Some(0)));
     let directory = documents[1]
         .alert
         .as_ref()

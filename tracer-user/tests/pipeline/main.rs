@@ -14,6 +14,7 @@ mod decode;
 mod detection;
 mod identity;
 mod lineage;
+mod loss;
 mod random;
 mod replay;
 mod story;

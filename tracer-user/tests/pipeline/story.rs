@@ -10,12 +10,29 @@
 //! fork 10>20                                10 creates 20
 //! exec 20 :uid=33 /bin/sh sh -c 'id; ls'    executable, then argv (its name, where left out)
 //! open 20 created /srv/www/x.php            or `write`, `append`
-//! rename 20 /srv/www/x.txt /srv/www/x.php   `:exchange`: RENAME_EXCHANGE
+//! wrote|read 20 /srv/www/x.php              by a descriptor it was given; for reading
+//! map 20 write|exec /srv/www/x.php
+//! rename|link 20 /srv/www/x.txt /srv/www/x  `:exchange`: RENAME_EXCHANGE
+//! symlink 20 TARGET /srv/www/x              also `mount SOURCE`, `setxattr NAME`, `chmod 755`,
+//!                                           `chown 33:33`, `truncate SIZE`
+//! unlink|mkdir|mknod 20 /srv/www/x
 //! listen 20 80
+//! connect|bind|accept|send 20 192.0.2.7:53  or a path, for a unix socket; `redirect 20 0 …`
+//! exec_failed 20 2 /bin/nothing             errno and name
+//! credentials 20 0                          all users and groups
+//! namespace 20 chroot /mnt                  the call and the root
+//! trace 20 ptrace 7                         the method and the target
+//! comm 20 sh kworker
 //! exit 20 256                               status as wait(2) gives it
 //! served|component|cgi /srv/www             a directory becomes known
+//! placed 5 served /srv/www                  the kernel knows it by inode 5
+//! leads /tmp/l /srv/www                     where a directory leads that was asked for
 //! wait 61s                                  time passes; also `ms`
+//! exit 20 :cpu=1 :seq=7 0                   the seventh record of its program on that CPU
 //! lost life_ring_full 3
+//! heal                                      /proc is read again from now on
+//! found 20 :tag=app@10/1 /bin/sh            a process that it shows, with the kernel's tag
+//! healed                                    it has been read
 //! now                                       everything up to here has arrived
 //! ```
 
@@ -26,17 +43,22 @@ use tracer::alert::{Document, HostFacts};
 use tracer::config::Emit;
 use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
-use tracer::event::components;
+use tracer::event::{FileId, components};
 use tracer::pipeline::{Command, Pipeline};
-use tracer::source::{Input, Loss};
+use tracer::source::{Input, Loss, Resolved};
 use tracer_common::event::{
-    EventHeader, EventKind, ExecBody, ExitBody, FdInfo, ForkBody, Ids, ListenBody, OpenBody,
-    RenameBody, VERSION, fd_kind, flag, fmode,
+    EventHeader, EventKind, ExecBody, ExitBody, ForkBody, Ids, VERSION, fd_kind, flag,
 };
-use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, STRING_BYTES};
+use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES};
 use tracer_common::probe::Tier;
-use tracer_common::tag::{Role, Tag};
+use tracer_common::tag::{InodeKey, Tag, Writer};
 use tracer_common::wire::{Wire, as_bytes};
+
+use self::line::{Line, descriptor, tag};
+
+mod files;
+mod line;
+mod others;
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000 * MS;
@@ -91,9 +113,14 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Clock(_)
             | Input::Name { .. }
             | Input::Directory(_)
+            | Input::DirectoryAt { .. }
+            | Input::DirectoryLeft(_)
             | Input::SnapshotEnd
             | Input::Watermark(_)
-            | Input::Loss(_) => None,
+            | Input::Loss(_)
+            | Input::HealBegin(_)
+            | Input::HealEnd
+            | Input::Resolved(_) => None,
         })
         .collect()
 }
@@ -120,7 +147,11 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
         .into_iter()
         .filter_map(|command| match command {
             Command::Tag(tgid, tag) => Some((tgid, tag)),
-            Command::Role(..) | Command::Discover(_) => None,
+            Command::Role(..)
+            | Command::Discover(_)
+            | Command::Identify
+            | Command::Heal
+            | Command::Resolve(_) => None,
         })
         .collect()
 }
@@ -160,6 +191,8 @@ pub(crate) struct Teller {
     now: u64,
     processes: HashMap<u32, Running>,
     files: HashMap<String, u64>,
+    /// When `/proc` was last read again.
+    healing: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -175,11 +208,13 @@ impl Default for Teller {
             now: ATTACHED + SECOND,
             processes: HashMap::new(),
             files: HashMap::new(),
+            healing: None,
         }
     }
 }
 
 impl Teller {
+    /// Every line, in order.
     pub(crate) fn tell(&mut self, story: &str) -> Vec<Input> {
         story
             .lines()
@@ -204,10 +239,37 @@ impl Teller {
         };
         match line.word(0) {
             "end" => return Some(Input::SnapshotEnd),
+            "heal" => {
+                self.healing = Some(self.now);
+                return Some(Input::HealBegin(self.now));
+            }
+            "healed" => return Some(Input::HealEnd),
             "now" => return Some(Input::Watermark(self.now)),
             "served" => return directory(Kind::Served),
             "component" => return directory(Kind::Component),
             "cgi" => return directory(Kind::Cgi),
+            "leads" => {
+                return Some(Input::Resolved(Resolved {
+                    mnt_ns: 4_026_531_841,
+                    directory: line.word(1).into(),
+                    real: line.word(2).into(),
+                }));
+            }
+            "placed" => {
+                let entry = Entry {
+                    pattern: line.word(3).into(),
+                    kind: match line.word(2) {
+                        "served" => Kind::Served,
+                        "component" => Kind::Component,
+                        other => panic!("no kind {other:?}"),
+                    },
+                    origin: Origin::Config,
+                    source: "tracer.yaml:1".into(),
+                    mnt_ns: None,
+                };
+                let file = FileId::from(on_disk(line.number(1)));
+                return Some(Input::DirectoryAt { file, entry });
+            }
             "wait" => {
                 let word = line.word(1);
                 self.now += match word.strip_suffix("ms") {
@@ -220,6 +282,7 @@ impl Teller {
                 return Some(Input::Loss(Loss {
                     reason: line.word(1).into(),
                     count: line.number(2),
+                    since_boot_ns: self.now - MS,
                     boot_ns: self.now,
                 }));
             }
@@ -228,12 +291,14 @@ impl Teller {
         let record = match line.word(0) {
             "fork" => self.fork(line),
             "exec" => self.exec(line, EventKind::Exec),
-            "observed" => self.exec(line, EventKind::Observed),
-            "open" => self.open(line),
-            "rename" => self.rename(line),
-            "listen" => self.listen(line),
+            "observed" | "found" => self.exec(line, EventKind::Observed),
             "exit" => self.exit(line),
-            other => panic!("no verb {other:?}"),
+            "open" | "wrote" | "map" | "read" => self.file(line),
+            verb => match EventKind::ALL.iter().find(|kind| kind.name() == verb) {
+                Some(kind) if is_change(*kind) => self.change(line, *kind),
+                Some(kind) => self.other(line, *kind),
+                None => panic!("no verb {verb:?}"),
+            },
         };
         Some(Input::Record(record))
     }
@@ -266,23 +331,30 @@ impl Teller {
             ("args-cut", flag::ARGS_TRUNCATED),
             ("args-unread", flag::ARGS_UNREADABLE),
             ("name-cut", flag::STRING_TRUNCATED),
+            ("attempt", flag::ATTEMPT),
+            ("uring", flag::URING),
+            ("resolved", flag::RESOLVED),
+            ("untagged", flag::UNTAGGED),
         ] {
             if line.option(option).is_some() {
                 flags |= bit;
             }
         }
+        let now = match line.word(0) {
+            "found" => self.healing.unwrap(),
+            _ if observed => ATTACHED,
+            _ => self.now,
+        };
         EventHeader {
             boot_ns: line
                 .option("at")
-                .map_or(if observed { ATTACHED } else { self.now }, |at| {
-                    ATTACHED + at.parse::<u64>().unwrap() * MS
-                }),
+                .map_or(now, |at| ATTACHED + at.parse::<u64>().unwrap() * MS),
             start_boot_ns: self.process(pid).start,
             tag: line.option("tag").map_or(Tag::ZERO, tag),
             tgid: pid,
             tid: line.option("tid").map_or(pid, |tid| tid.parse().unwrap()),
             tail_len: 0,
-            cpu: 0,
+            cpu: line.option("cpu").map_or(0, |cpu| cpu.parse().unwrap()),
             kind: kind.raw(),
             flags,
             tier: if observed {
@@ -291,7 +363,23 @@ impl Teller {
                 Tier::Tracepoint
             } as u8,
             version: VERSION,
-            reserved: 0,
+            slot: 0,
+            seq: line.option("seq").map_or(0, |seq| seq.parse().unwrap()),
+        }
+    }
+
+    /// `:writer=20`: who of a server's lineage wrote the file, and a second ago.
+    fn writer(&mut self, line: &Line) -> Writer {
+        let Some(pid) = line.option("writer") else {
+            return Writer::ZERO;
+        };
+        let tgid = pid.parse().unwrap();
+        Writer {
+            start_boot_ns: self.process(tgid).start,
+            boot_ns: self.now - SECOND,
+            tag: line.option("writer-tag").map_or(Tag::ZERO, tag),
+            tgid,
+            generation: 1,
         }
     }
 
@@ -351,7 +439,9 @@ impl Teller {
             inode: self.inode(line, &exe),
             dev: 8 << 20 | 1,
             nlink: line.option("nlink").map_or(1, |n| n.parse().unwrap()),
-            mode: 0o100_755,
+            mode: line
+                .option("mode")
+                .map_or(0o100_755, |mode| u16::from_str_radix(mode, 8).unwrap()),
             parent_tgid: running.parent,
             old_pid: header.tid,
             loginuid: u32::MAX,
@@ -366,10 +456,13 @@ impl Teller {
         }
         body.ids = ids(running.uid);
         body.ns.vpid = pid;
-        body.ns.mnt = 4_026_531_841;
+        body.ns.mnt = line
+            .option("mnt")
+            .map_or(4_026_531_841, |ns| ns.parse().unwrap());
         for fd in &mut body.stdio {
             fd.kind = fd_kind::NULL;
         }
+        body.writer = self.writer(line);
         body.stdio[0] = line.option("stdin").map_or(body.stdio[0], descriptor);
         let filename = line.option("script").unwrap_or(&exe).to_owned();
         let args = match line.words.get(3..) {
@@ -386,7 +479,11 @@ impl Teller {
         let sections: [&[u8]; 7] = [
             &components(exe.as_bytes()),
             &components(line.option("cwd").unwrap_or("/").as_bytes()),
-            &components(b"/system.slice/web.service"),
+            &components(
+                line.option("cgroup")
+                    .unwrap_or("/system.slice/web.service")
+                    .as_bytes(),
+            ),
             &[filename.as_bytes(), &[0]].concat(),
             &[exe.as_bytes(), &[0]].concat(),
             head,
@@ -404,88 +501,6 @@ impl Teller {
         record(header, &body, &sections.concat())
     }
 
-    fn open(&mut self, line: &Line) -> Bytes {
-        let pid = line.pid();
-        let header = self.header(line, EventKind::Open, pid);
-        let uid = self.process(pid).uid;
-        let path = line.word(3).to_owned();
-        let (f_mode, f_flags) = match line.word(2) {
-            "created" => (fmode::WRITE | fmode::CREATED, 0o101),
-            "write" => (fmode::WRITE, 0o1),
-            "append" => (fmode::WRITE, 0o2001),
-            other => panic!("no way to open {other:?}"),
-        };
-        let tail = components(path.as_bytes());
-        let mut body = OpenBody {
-            inode: self.inode(line, &path),
-            dev: 8 << 20 | 1,
-            mnt_ns: 4_026_531_841,
-            f_mode,
-            f_flags,
-            uid,
-            gid: uid,
-            nlink: 1,
-            mode: 0o100_644,
-            path_len: u16::try_from(tail.len()).unwrap(),
-            ..OpenBody::ZERO
-        };
-        body.ids = ids(uid);
-        record(header, &body, &tail)
-    }
-
-    fn rename(&mut self, line: &Line) -> Bytes {
-        let pid = line.pid();
-        let mut header = self.header(line, EventKind::Rename, pid);
-        let uid = self.process(pid).uid;
-        let (old, new) = (line.word(2).to_owned(), line.word(3).to_owned());
-        let exchange = line.option("exchange").is_some();
-        let prefix = format!("{old}/");
-        let moved: Vec<(String, u64)> = self
-            .files
-            .iter()
-            .filter(|(name, _)| **name == old || name.starts_with(&prefix))
-            .map(|(name, inode)| (name.replacen(&old, &new, 1), *inode))
-            .collect();
-        self.files.extend(moved);
-        // As `bpf_probe_read_user_str` does: cut, and always ended by NUL.
-        let mut name = |name: &str| {
-            let mut bytes = name.as_bytes().to_vec();
-            if bytes.len() >= STRING_BYTES {
-                bytes.truncate(STRING_BYTES - 1);
-                header.flags |= flag::STRING_TRUNCATED;
-            }
-            bytes.push(0);
-            bytes
-        };
-        let dir = components(line.option("dir").unwrap_or("").as_bytes());
-        let sections: [&[u8]; 4] = [&dir, &name(&old), &dir, &name(&new)];
-        let [old_dir, old, new_dir, new] =
-            sections.map(|section| u16::try_from(section.len()).unwrap());
-        let mut body = RenameBody {
-            mnt_ns: 4_026_531_841,
-            rename_flags: if exchange { 2 } else { 0 },
-            old_dir_len: old_dir,
-            old_len: old,
-            new_dir_len: new_dir,
-            new_len: new,
-            ..RenameBody::ZERO
-        };
-        body.ids = ids(uid);
-        let tail = sections.concat();
-        record(header, &body, &tail)
-    }
-
-    fn listen(&mut self, line: &Line) -> Bytes {
-        let header = self.header(line, EventKind::Listen, line.pid());
-        let body = ListenBody {
-            port: u16::try_from(line.number(2)).unwrap(),
-            family: 2,
-            net_ns: 4_026_531_840,
-            ..ListenBody::ZERO
-        };
-        record(header, &body, &[])
-    }
-
     fn exit(&mut self, line: &Line) -> Bytes {
         let header = self.header(line, EventKind::Exit, line.pid());
         let status = u32::try_from(line.number(2)).unwrap();
@@ -500,6 +515,21 @@ impl Teller {
     }
 }
 
+/// What is a record of names or attributes.
+fn is_change(kind: EventKind) -> bool {
+    kind == EventKind::Rename
+        || (EventKind::Link.raw()..=EventKind::Mount.raw()).contains(&kind.raw())
+}
+
+/// A file of the one disk there is.
+fn on_disk(inode: u64) -> InodeKey {
+    InodeKey {
+        inode,
+        dev: 8 << 20 | 1,
+        reserved: 0,
+    }
+}
+
 /// Header, body and tail as they travel.
 pub(crate) fn record<B: Wire>(mut header: EventHeader, body: &B, tail: &[u8]) -> Bytes {
     header.tail_len = u32::try_from(tail.len()).unwrap();
@@ -511,113 +541,6 @@ pub(crate) fn cut(area: &[u8]) -> (&[u8], &[u8], bool) {
     let (head, rest) = area.split_at(area.len().min(ARGS_HEAD_BYTES));
     let end = &rest[rest.len().saturating_sub(ARGS_TAIL_BYTES)..];
     (head, end, end.len() < rest.len())
-}
-
-/// `app/2`
-fn tag(text: &str) -> Tag {
-    let (role, distance) = text.split_once('/').unwrap();
-    let role = Role::ALL.iter().find(|known| known.name() == role).unwrap();
-    Tag {
-        roles: role.bit(),
-        distance: distance.parse().unwrap(),
-        reserved: 0,
-    }
-}
-
-fn descriptor(word: &str) -> FdInfo {
-    let socket = |family, state| FdInfo {
-        kind: fd_kind::SOCKET,
-        family,
-        state,
-        inode: 77,
-        ..FdInfo::ZERO
-    };
-    match word {
-        "connected" => FdInfo {
-            remote_addr: *b"\xcb\x00\x71\x05\0\0\0\0\0\0\0\0\0\0\0\0",
-            remote_port: 4444,
-            ..socket(2, 1)
-        },
-        "listening" => FdInfo {
-            local_port: 9000,
-            ..socket(2, 10)
-        },
-        "unix" => socket(1, 1),
-        "unix-listening" => socket(1, 10),
-        "pipe" => FdInfo {
-            kind: fd_kind::PIPE,
-            ..FdInfo::ZERO
-        },
-        "tty" => FdInfo {
-            kind: fd_kind::TTY,
-            ..FdInfo::ZERO
-        },
-        other => panic!("no descriptor {other:?}"),
-    }
-}
-
-/// A line's words, its options apart.
-struct Line {
-    words: Vec<String>,
-    options: Vec<(String, String)>,
-}
-
-impl Line {
-    fn new(text: &str) -> Self {
-        let (mut words, mut options): (Vec<String>, _) = (Vec::new(), Vec::new());
-        for (word, quoted) in split(text) {
-            match word.strip_prefix(':') {
-                Some(option) if !quoted && words.len() == 2 => {
-                    let (name, value) = option.split_once('=').unwrap_or((option, ""));
-                    options.push((name.to_owned(), value.to_owned()));
-                }
-                _ => words.push(word),
-            }
-        }
-        Self { words, options }
-    }
-
-    fn word(&self, index: usize) -> &str {
-        self.words
-            .get(index)
-            .unwrap_or_else(|| panic!("too few words: {:?}", self.words))
-    }
-
-    fn number(&self, index: usize) -> u64 {
-        self.word(index).parse().unwrap()
-    }
-
-    fn pid(&self) -> u32 {
-        self.word(1).parse().unwrap()
-    }
-
-    fn option(&self, name: &str) -> Option<&str> {
-        self.options
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
-    }
-}
-
-/// Words and whether they were quoted.
-fn split(text: &str) -> Vec<(String, bool)> {
-    let mut words = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (word, after, quoted) = match rest.strip_prefix('\'') {
-            Some(inner) => {
-                let (word, after) = inner.split_once('\'').expect("an unclosed quote");
-                (word.replace("\\n", "\n"), after, true)
-            }
-            None => {
-                let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
-                (word.to_owned(), after, false)
-            }
-        };
-        words.push((word, quoted));
-        rest = after.trim_start();
-    }
-    words
 }
 
 /// A user and the group of the same number, in every role.

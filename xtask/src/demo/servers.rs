@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::site::{READY_PAGE, Site, USER};
 use crate::children::Child;
-use crate::host;
+use crate::site::{READY_PAGE, Site, USER, find};
 
 /// The two running servers. Dropping this stops them, then removes their folder.
 pub(super) struct Servers {
@@ -109,11 +108,6 @@ fn body(answer: &str) -> Result<String> {
         bail!("the answer is `{status}`");
     }
     Ok(body.to_owned())
-}
-
-/// A server's program on this host.
-pub(super) fn find(name: &str) -> Result<PathBuf> {
-    host::program(name).with_context(|| format!("there is no {name}: run `cargo xtask setup demo`"))
 }
 
 /// A port that was free a moment ago.

@@ -33,7 +33,7 @@ pub(super) fn decode(output: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The CRC-32 of gzip and Ethernet.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0xedb8_8320;
     !bytes.iter().fold(u32::MAX, |sum, &byte| {
         (0..8).fold(sum ^ u32::from(byte), |sum, _| {

@@ -24,6 +24,8 @@ use super::fetch;
 pub(crate) enum Order {
     /// Runs a command; what it prints is shown as it comes.
     Run(Vec<OsString>),
+    /// Runs a command; what it prints is kept and not shown.
+    Quiet(Vec<OsString>),
     /// Hands out the file of this path; [`Outcome::file`] has it.
     Fetch(&'static str),
 }
@@ -31,8 +33,22 @@ pub(crate) enum Order {
 impl Order {
     /// Runs a command of plain words.
     pub(crate) fn run(line: &str) -> Self {
-        Self::Run(line.split(' ').map(OsString::from).collect())
+        Self::Run(words(line))
     }
+
+    /// The same for a command whose output is not for people.
+    pub(crate) fn quiet(line: &str) -> Self {
+        Self::Quiet(words(line))
+    }
+
+    /// Runs a script.
+    pub(crate) fn script(script: &str) -> Self {
+        Self::Run(["sh", "-c", script].map(OsString::from).into())
+    }
+}
+
+fn words(line: &str) -> Vec<OsString> {
+    line.split(' ').map(OsString::from).collect()
 }
 
 /// What a boot brought.
@@ -77,7 +93,7 @@ pub(super) fn token() -> String {
     )
 }
 
-/// `/init` of a guest: mounts what a Linux system has mounted, runs the commands one after the other
+/// `/init` of a guest, on a disk or not: mounts what a Linux system has mounted, runs the commands one after the other
 /// with both streams on the second serial line, and powers off.
 ///
 /// Applets of busybox are hard links and not symbolic ones, so that a program that starts `/bin/sh`
@@ -116,8 +132,13 @@ run() {{
     "$@"
     printf '\n@{token} end %s\n' "$?"
 }}
+quiet() {{
+    printf '\n@{token} begin quiet\n'
+    "$@"
+    printf '\n@{token} end %s\n' "$?"
+}}
 fetch() {{
-    printf '\n@{token} begin fetch\n'
+    printf '\n@{token} begin quiet\n'
     {fetch}
     printf '\n@{token} end %s\n' "$?"
 }}
@@ -129,6 +150,7 @@ printf '\n@{token} ready %s\n' "$(uname -r)"
     for order in orders {
         let (function, words) = match order {
             Order::Run(command) => ("run", command.clone()),
+            Order::Quiet(command) => ("quiet", command.clone()),
             Order::Fetch(path) => ("fetch", vec![OsString::from(path)]),
         };
         script.extend_from_slice(function.as_bytes());
@@ -261,7 +283,7 @@ impl Reader {
             }
             "begin" => {
                 self.output = Some(Vec::new());
-                self.shown = value != "fetch";
+                self.shown = value != "quiet";
             }
             "end" => {
                 let (Some(output), Ok(status)) = (self.output.take(), value.parse()) else {
@@ -286,7 +308,7 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn words(command: &[&str]) -> Order {
+    fn order(command: &[&str]) -> Order {
         Order::Run(command.iter().map(OsString::from).collect())
     }
 
@@ -347,8 +369,8 @@ mod tests {
 
     #[test]
     fn a_fetched_file_is_kept_and_not_shown() {
-        let line = b"\n@T begin fetch\ncbf43926 /f\n313233343536373839\n\n@T end 0\n\
-                     \n@T begin\nseen\n\n@T end 0\n\n@T begin fetch\ncrc32: gone\n\n@T end 1\n";
+        let line = b"\n@T begin quiet\ncbf43926 /f\n313233343536373839\n\n@T end 0\n\
+                     \n@T begin\nseen\n\n@T end 0\n\n@T begin quiet\ncrc32: gone\n\n@T end 1\n";
         let (transcript, shown) = read(line, 9);
         assert_eq!(shown, "seen\n");
         let [whole, seen, gone] = transcript.commands.as_slice() else {
@@ -389,7 +411,7 @@ mod tests {
 
     #[test]
     fn the_script_quotes_every_word() {
-        let command = words(&["sh", "-c", "echo 'it'; $HOME `id`", ""]);
+        let command = order(&["sh", "-c", "echo 'it'; $HOME `id`", ""]);
         let script = init_script("T", &[command, Order::Fetch("/a b")]);
         let script = String::from_utf8(script).unwrap();
         assert!(script.contains("\nfetch '/a b'\n"), "{script}");
@@ -404,9 +426,9 @@ mod tests {
     #[test]
     fn script_and_reader_agree() {
         let commands = [
-            words(&["printf", "no line end"]),
-            words(&["sh", "-c", "echo out; echo err >&2; exit 7"]),
-            words(&["sh", "-c", "kill -9 $$"]),
+            order(&["printf", "no line end"]),
+            order(&["sh", "-c", "echo out; echo err >&2; exit 7"]),
+            order(&["sh", "-c", "kill -9 $$"]),
         ];
         let script = String::from_utf8(init_script("T", &commands)).unwrap();
         // From the definition of `run` to before the farewell: nothing there touches the system.

@@ -9,7 +9,12 @@
 //! Format: `Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
@@ -19,6 +24,7 @@ mod kind {
     pub(super) const REGULAR: u32 = 0o100_000;
     pub(super) const CHARACTER: u32 = 0o020_000;
     pub(super) const LINK: u32 = 0o120_000;
+    pub(super) const MASK: u32 = 0o170_000;
 }
 
 /// Files of a guest by path, without the leading slash. A sorted map, because the kernel wants a
@@ -80,6 +86,23 @@ impl Image {
         write_entry(out, 0, "TRAILER!!!", &trailer).context("ending the initramfs")
     }
 
+    /// Writes the files under a folder of this host. Devices are left out: they would need root
+    /// here, and a kernel with a disk mounts a `/dev` of its own before it starts `/init`.
+    pub(super) fn write_tree(&self, folder: &Path) -> anyhow::Result<()> {
+        for (path, entry) in &self.entries {
+            let place = folder.join(path);
+            write_file(&place, entry)
+                .with_context(|| format!("writing {} for the guest", place.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all files together.
+    pub(super) fn size(&self) -> usize {
+        let sizes = self.entries.values().map(|entry| entry.data.len());
+        sizes.fold(0, usize::saturating_add)
+    }
+
     fn insert(
         &mut self,
         path: &str,
@@ -123,6 +146,16 @@ fn plain(path: &str) -> anyhow::Result<&str> {
         bail!("{path:?} is no plain path for a file of the guest");
     }
     Ok(relative)
+}
+
+fn write_file(place: &Path, entry: &Entry) -> io::Result<()> {
+    match entry.mode & kind::MASK {
+        kind::DIRECTORY => return fs::create_dir_all(place),
+        kind::CHARACTER => return Ok(()),
+        kind::LINK => return symlink(OsStr::from_bytes(&entry.data), place),
+        _ => fs::write(place, &entry.data)?,
+    }
+    fs::set_permissions(place, fs::Permissions::from_mode(entry.mode & !kind::MASK))
 }
 
 /// One entry: magic, thirteen numbers of eight hex digits, the name, the bytes; the last two each
@@ -260,6 +293,29 @@ mod tests {
                 row("usr/lib/os-release", 0o100_644, (0, 0), b"ID=guest\n"),
             ]
         );
+    }
+
+    #[test]
+    fn the_tree_is_the_same_without_devices() {
+        let mut image = Image::default();
+        image
+            .file("/usr/bin/p", 0o755, b"program".to_vec())
+            .unwrap();
+        image.link("/bin/sh", "/usr/bin/dash").unwrap();
+        image.character_device("/dev/console", 5, 1).unwrap();
+        image.directory("/empty").unwrap();
+        assert_eq!(image.size(), "program".len() + "/usr/bin/dash".len());
+        let folder = std::env::temp_dir().join(format!("xtask-tree-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        image.write_tree(&folder).unwrap();
+        let program = folder.join("usr/bin/p");
+        assert_eq!(fs::read(&program).unwrap(), b"program");
+        let mode = fs::metadata(&program).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755);
+        let target = fs::read_link(folder.join("bin/sh")).unwrap();
+        assert_eq!(target, Path::new("/usr/bin/dash"));
+        assert!(folder.join("empty").is_dir() && !folder.join("dev/console").exists());
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! One run of QEMU: from a kernel and an initramfs to the bytes of the guest's second serial line.
+//! One run of QEMU: from a kernel and a root to the bytes of the guest's second serial line.
 //!
-//! The guest has no disk and no network. Its console goes to a file, the second serial line to us.
+//! The guest has no network, and no disk but its root. Its console goes to a file, the second serial line to us.
 //! Software emulation is the normal case, so nothing depends on speed; KVM is used where the host
 //! has it. The process is ours: it is ended by its own handle, on every way out.
 
@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -70,14 +70,34 @@ fn can_virtualise(cpuinfo: &str) -> bool {
 pub(super) struct Machine<'a> {
     /// `vmlinuz`.
     pub(super) kernel: &'a Path,
-    /// The archive it unpacks.
-    pub(super) initramfs: &'a Path,
+    /// What it starts from.
+    pub(super) root: &'a Root,
     /// The list of security modules, if not the kernel's own.
     pub(super) lsm: Option<&'a str>,
+    /// More words for the kernel's command line.
+    pub(super) parameters: &'a [&'a str],
     /// How to run it.
     pub(super) accelerator: Accelerator,
     /// Folder for the console's text and QEMU's own messages.
     pub(super) logs: &'a Path,
+}
+
+/// The root file system of a guest.
+#[derive(Debug)]
+pub(super) enum Root {
+    /// An archive that the kernel unpacks into memory.
+    Initramfs(PathBuf),
+    /// An ext4 file system.
+    Disk(PathBuf),
+}
+
+impl Root {
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Initramfs(path) | Self::Disk(path) => path,
+        }
+    }
 }
 
 /// How a run ended.
@@ -185,7 +205,16 @@ impl Machine<'_> {
         add(&[word("-chardev"), word("stdio,id=results,signal=off")]);
         add(&[word("-serial"), word("chardev:results")]);
         add(&[word("-kernel"), self.kernel.as_os_str()]);
-        add(&[word("-initrd"), self.initramfs.as_os_str()]);
+        match self.root {
+            Root::Initramfs(path) => add(&[word("-initrd"), path.as_os_str()]),
+            Root::Disk(path) => {
+                // The image is made for one boot: nobody reads what a crash would leave of it.
+                let mut drive = OsString::from("if=none,id=root,format=raw,cache=unsafe,file=");
+                drive.push(escaped(path));
+                add(&[word("-drive"), &drive]);
+                add(&[word("-device"), word("nvme,drive=root,serial=root")]);
+            }
+        }
         add(&[word("-append"), word(&self.kernel_command_line())]);
         arguments
     }
@@ -203,6 +232,13 @@ impl Machine<'_> {
         if let Some(list) = self.lsm {
             line.push_str(" lsm=");
             line.push_str(list);
+        }
+        if let Root::Disk(_) = self.root {
+            line.push_str(" root=/dev/nvme0n1 rootfstype=ext4 rootwait rw init=/init");
+        }
+        for parameter in self.parameters {
+            line.push(' ');
+            line.push_str(parameter);
         }
         line
     }
@@ -269,11 +305,12 @@ fn stamp() -> Option<(Instant, u64)> {
 mod tests {
     use super::*;
 
-    fn machine(accelerator: Accelerator, lsm: Option<&str>) -> Machine<'_> {
+    fn machine<'a>(accelerator: Accelerator, lsm: Option<&'a str>, root: &'a Root) -> Machine<'a> {
         Machine {
             kernel: Path::new("/k/vmlinuz"),
-            initramfs: Path::new("/r/initramfs.cpio"),
+            root,
             lsm,
+            parameters: &[],
             accelerator,
             logs: Path::new("/r/a,b"),
         }
@@ -290,7 +327,8 @@ mod tests {
         let accelerator = Accelerator::Emulation {
             tsc_khz: Some(2_600_000),
         };
-        let arguments = machine(accelerator, Some("lockdown,bpf")).arguments();
+        let root = Root::Initramfs("/r/initramfs.cpio".into());
+        let arguments = machine(accelerator, Some("lockdown,bpf"), &root).arguments();
         assert_eq!(value(&arguments, "-accel"), "tcg");
         assert_eq!(value(&arguments, "-cpu"), "max,-cx16");
         assert_eq!(value(&arguments, "-kernel"), "/k/vmlinuz");
@@ -310,12 +348,34 @@ mod tests {
 
     #[test]
     fn command_line_under_kvm() {
-        let arguments = machine(Accelerator::Kvm, None).arguments();
+        let root = Root::Initramfs("/r/initramfs.cpio".into());
+        let arguments = machine(Accelerator::Kvm, None, &root).arguments();
         assert_eq!(value(&arguments, "-accel"), "kvm");
         assert_eq!(value(&arguments, "-cpu"), "host");
         assert_eq!(
             value(&arguments, "-append"),
             "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic"
+        );
+    }
+
+    #[test]
+    fn command_line_with_a_disk_and_parameters() {
+        let root = Root::Disk("/r/a,b/root.ext4".into());
+        let machine = Machine {
+            parameters: &["lockdown=integrity", "quiet"],
+            ..machine(Accelerator::Kvm, None, &root)
+        };
+        let arguments = machine.arguments();
+        assert!(!arguments.iter().any(|word| word == "-initrd"));
+        assert_eq!(
+            value(&arguments, "-drive"),
+            "if=none,id=root,format=raw,cache=unsafe,file=/r/a,,b/root.ext4"
+        );
+        assert!(
+            value(&arguments, "-append").ends_with(
+                " root=/dev/nvme0n1 rootfstype=ext4 rootwait rw init=/init lockdown=integrity quiet"
+            ),
+            "{arguments:?}"
         );
     }
 

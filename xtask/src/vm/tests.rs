@@ -5,7 +5,13 @@ use std::process::ExitStatus;
 
 use clap::Parser as _;
 
-use super::guest::Outcome;
+use super::files::Content;
+use super::guest::{Outcome, Transcript};
+use super::lab::{Boot, executable, problem, root};
+use super::qemu::{Accelerator, Ended};
+use super::report::{Row, Verdict};
+use super::smoke::Smoke;
+use super::trial::judge_tests;
 use super::*;
 
 #[derive(clap::Parser)]
@@ -20,8 +26,10 @@ fn parse(words: &[&str]) -> Result<VmArgs, clap::Error> {
 
 #[test]
 fn kernels_are_chosen_by_name() {
-    let rows: [(&[&str], &[&str]); 4] = [
+    let rows: [(&[&str], &[&str]); 6] = [
         (&[], &["6.1"]),
+        (&["--kernel", "sid"], &["newest"]),
+        (&["--kernel", "sid", "--kernel", "newest"], &["newest"]),
         (&["--kernel", "all"], &["5.10", "6.1", "6.12", "newest"]),
         (
             &["--kernel", "newest", "--kernel", "5.10"],
@@ -34,9 +42,12 @@ fn kernels_are_chosen_by_name() {
     ];
     for (words, expected) in rows {
         let args = parse(words).unwrap();
-        let names: Vec<_> = select(&args.kernel).iter().map(|k| k.name).collect();
+        let names: Vec<_> = select(&args.kernel, &[kernels::DEFAULT])
+            .iter()
+            .map(|k| k.name)
+            .collect();
         assert_eq!(names, expected, "{words:?}");
-        assert_eq!(args.timeout, 180);
+        assert_eq!(args.timeout, 300);
     }
     assert!(parse(&["--kernel", "5.15"]).is_err());
 }
@@ -86,39 +97,159 @@ fn only_what_said_so_is_a_success() {
         (boot(0, 0, skipped), Some("no test ran")),
     ];
     for (boot, failure) in rows {
-        let report = judge(kernels::DEFAULT, &boot);
-        assert_eq!(report.failure.as_deref(), failure);
+        let verdict = judge_tests(&boot);
+        assert_eq!(verdict.failure.as_deref(), failure);
+        assert_eq!(verdict.failure.is_some(), verdict.counts.failed > 0);
+    }
+}
+
+fn row(part: Part, tier: Option<Tier>, variant: &'static Variant, verdict: Verdict) -> Row {
+    Row {
+        trial: Trial {
+            kernel: kernels::DEFAULT,
+            variant,
+            tier,
+            part,
+        },
+        release: Some("6.1.0-test".to_owned()),
+        boot: Some("Linux 6.1.0-test under KVM".to_owned()),
+        took: Some(Duration::from_millis(9400)),
+        verdict,
     }
 }
 
 #[test]
-fn a_report_counts_a_kernel_that_never_got_to_its_tests() {
-    let good = judge(
-        kernels::DEFAULT,
-        &boot(
-            0,
-            0,
-            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n",
-        ),
-    );
-    let dead = KernelReport {
-        kernel: "newest",
-        boot: String::new(),
-        counts: Counts::default(),
-        failure: Some("no end within 180 s".to_owned()),
+fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
+    let result = "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n";
+    let good = judge_tests(&boot(0, 0, result));
+    let smoke = |count| {
+        Verdict::of_smoke(Smoke {
+            refused: None,
+            alerts: vec!["a".to_owned(), "b".to_owned()],
+            probes: 5,
+            verified: [("exec".to_owned(), count)].into(),
+        })
     };
+    let dead = Row {
+        release: None,
+        boot: None,
+        took: None,
+        ..row(
+            Part::Tests,
+            Some(Tier::Lsm),
+            STOCK,
+            Verdict {
+                counts: crate::libtest::Counts {
+                    failed: 1,
+                    ..Default::default()
+                },
+                failure: Some("no end | within 180 s\n  console: x".to_owned()),
+                ..Verdict::default()
+            },
+        )
+    };
+    let no_btf = variant("no-btf");
     let report = VmReport {
-        kernels: vec![good, dead],
+        rows: vec![
+            row(Part::Tests, None, STOCK, good),
+            row(Part::Smoke, Some(Tier::Lsm), STOCK, smoke(7)),
+            row(Part::Smoke, Some(Tier::Lsm), no_btf, smoke(9)),
+            dead,
+        ],
     };
     assert_eq!(
         report.to_string(),
-        "kernel 6.1: 2 passed, 0 failed, 1 skipped (Linux 6.1.0-test under KVM, up in 2.5 s, done \
-         in 9.0 s)\n\
-         kernel newest: 0 passed, 0 failed, 0 skipped\n  FAILED: no end within 180 s\n\
-         2 passed, 1 failed, 1 skipped"
+        "kernel 6.1, kernel tests: passed, 2 passed, 0 failed, 1 skipped \
+         (Linux 6.1.0-test under KVM)\n\
+         kernel 6.1, tier lsm, smoke: passed, 5 probes, alerts a, b (Linux 6.1.0-test under KVM)\n\
+         kernel 6.1, no-btf, tier lsm, smoke: passed, 5 probes, alerts a, b \
+         (Linux 6.1.0-test under KVM)\n\
+         kernel 6.1, tier lsm, kernel tests: FAILED\n  FAILED: no end | within 180 s\n  console: x\n\
+         4 passed, 1 failed, 1 skipped"
     );
     let error = report.verdict().unwrap_err().to_string();
-    assert_eq!(error, "kernels that did not pass: newest");
+    assert_eq!(
+        error,
+        "kernels that did not pass: kernel 6.1, tier lsm, kernel tests"
+    );
+    assert_eq!(
+        report.table(),
+        "| kernel | release | variant | tier | what | result | seconds |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n\
+         | 6.1 | 6.1.0-test | stock |  | kernel tests | passed: 2 passed, 0 failed, 1 skipped | 9 |\n\
+         | 6.1 | 6.1.0-test | stock | lsm | smoke | passed: 5 probes, alerts a, b | 9 |\n\
+         | 6.1 | 6.1.0-test | no-btf | lsm | smoke | passed: 5 probes, alerts a, b | 9 |\n\
+         | 6.1 |  | stock | lsm | kernel tests | **failed**: no end \\| within 180 s |  |\n"
+    );
+    assert_eq!(
+        report.figures().to_string(),
+        "program\ttier\tkernel\tinstructions\nexec\tlsm\t6.1\t7\n",
+        "figures are of the plain kernel"
+    );
+}
+
+#[test]
+fn a_matrix_asks_everything_of_a_plain_kernel_and_of_a_variant_what_it_is_for() {
+    let args = parse(&["--all", "--kernel", "5.10", "--kernel", "sid"]).unwrap();
+    let trials = plan(&args, true).unwrap();
+    let of = |name: &str, kernel: &str| {
+        let mine = trials
+            .iter()
+            .filter(|trial| trial.variant.name == name && trial.kernel.name == kernel);
+        mine.map(|trial| (trial.part, trial.tier))
+            .collect::<Vec<_>>()
+    };
+    let (lsm, tracepoint) = (Some(Tier::Lsm), Some(Tier::Tracepoint));
+    for kernel in ["5.10", "newest"] {
+        assert_eq!(
+            of("stock", kernel),
+            [
+                (Part::Smoke, lsm),
+                (Part::Smoke, tracepoint),
+                (Part::Tests, lsm),
+                (Part::Tests, tracepoint)
+            ]
+        );
+        assert_eq!(
+            of("no-btf", kernel),
+            [(Part::Smoke, lsm), (Part::Smoke, tracepoint)]
+        );
+        assert_eq!(
+            of("lockdown-confidentiality", kernel),
+            [(Part::Smoke, None)]
+        );
+    }
+    assert_eq!(of("stock", "6.1"), []);
+    let whole = plan(&parse(&["--all"]).unwrap(), true).unwrap();
+    assert_eq!(whole.len(), 4 * (4 + 3 * 2 + 1));
+    let untold = plan(&parse(&["--all"]).unwrap(), false).unwrap();
+    assert!(untold.iter().all(|trial| trial.tier.is_none()));
+}
+
+#[test]
+fn a_tier_is_passed_on_only_where_there_is_such_an_option() {
+    let tiers_of = |words: &[&str], chooses| {
+        let trials = plan(&parse(words).unwrap(), chooses)?;
+        anyhow::Ok(trials.iter().map(|trial| trial.tier).collect::<Vec<_>>())
+    };
+    let (lsm, tracepoint) = (Some(Tier::Lsm), Some(Tier::Tracepoint));
+    assert_eq!(tiers_of(&[], true).unwrap(), [None]);
+    assert_eq!(tiers_of(&["--tier", "lsm"], true).unwrap(), [lsm]);
+    assert_eq!(tiers_of(&["--smoke"], true).unwrap(), [lsm, tracepoint]);
+    assert_eq!(tiers_of(&["--smoke"], false).unwrap(), [None]);
+    assert_eq!(
+        tiers_of(&["--smoke", "--tier=auto"], true).unwrap(),
+        [Some(Tier::Auto)]
+    );
+    let error = tiers_of(&["--tier", "lsm"], false).unwrap_err().to_string();
+    assert!(error.contains("has no option --tier"), "{error}");
+    for words in [
+        &["--all", "--smoke"][..],
+        &["--record"],
+        &["--smoke", "--", "ls"],
+    ] {
+        assert!(parse(words).is_err(), "{words:?}");
+    }
 }
 
 #[test]

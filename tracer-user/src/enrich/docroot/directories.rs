@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::{Kind, defaults::defaults, path};
+use crate::event::FileId;
 
 /// Directories at most. A shared hosting machine has some thousand virtual hosts.
 pub const MAX_ENTRIES: usize = 16_384;
@@ -17,7 +18,7 @@ pub const MAX_PER_NAMESPACE: usize = 4096;
 
 /// Directories so wide that no server can mean them: taken at their word, every write of the host
 /// would be one into a served directory.
-const TOO_WIDE: &[&[u8]] = &[
+pub(super) const TOO_WIDE: &[&[u8]] = &[
     b"/",
     b"/bin",
     b"/boot",
@@ -69,6 +70,17 @@ pub struct Entry {
     pub mnt_ns: Option<u32>,
 }
 
+impl Entry {
+    fn found(&self) -> Match<'_> {
+        Match {
+            path: &self.pattern,
+            kind: self.kind,
+            origin: self.origin,
+            source: &self.source,
+        }
+    }
+}
+
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
@@ -104,6 +116,8 @@ pub struct Directories {
     /// Where each entry hangs; index 0 is the root directory.
     nodes: Vec<Node>,
     per_namespace: HashMap<u32, usize>,
+    /// Where directories are, as the kernel identifies them.
+    places: HashMap<FileId, Entry>,
     max: usize,
     refused: u64,
 }
@@ -130,6 +144,7 @@ impl Directories {
             entries: Vec::new(),
             nodes: vec![Node::default()],
             per_namespace: HashMap::new(),
+            places: HashMap::new(),
             max,
             refused: 0,
         }
@@ -189,7 +204,78 @@ impl Directories {
             return None;
         }
         let (_, index) = self.innermost(0, path, mnt_ns, 0)?;
-        let entry = self.entries.get(index)?;
+        self.entries.get(index).map(Entry::found)
+    }
+
+    /// Notes which directory of the kernel's an entry is. Who resolves names has the last word: an
+    /// identity that is known already is from now on this entry's.
+    pub fn place(&mut self, file: FileId, entry: Entry) -> Added {
+        if !self.places.contains_key(&file) && self.places.len() >= self.max {
+            self.refused = self.refused.saturating_add(1);
+            return Added::Full;
+        }
+        match self.places.insert(file, entry.clone()) {
+            Some(known) if known == entry => Added::Known,
+            _ => Added::New,
+        }
+    }
+
+    /// Forgets an identity that no entry has any more: the kernel gives its number to others.
+    pub fn displace(&mut self, file: FileId) {
+        self.places.remove(&file);
+    }
+
+    /// The entry that the kernel knows by this identity, in whatever mount namespace and by whatever
+    /// name it was come to.
+    #[must_use]
+    pub fn by_file(&self, file: FileId) -> Option<Match<'_>> {
+        self.places.get(&file).map(Entry::found)
+    }
+
+    /// How many identities are known.
+    #[must_use]
+    pub fn placed(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether `path` is a directory of the set or on the way to one, in whatever mount namespace: what
+    /// is done to it may move the directory.
+    #[must_use]
+    pub fn touched(&self, path: &[u8]) -> bool {
+        path.starts_with(b"/") && path != b"/" && self.is_on_the_way(0, path)
+    }
+
+    /// As deep as the deepest pattern, at most.
+    fn is_on_the_way(&self, at: usize, rest: &[u8]) -> bool {
+        let Some(node) = self.nodes.get(at) else {
+            return false;
+        };
+        let start = rest.iter().position(|&byte| byte != b'/');
+        let Some(rest) = start.and_then(|start| rest.get(start..)) else {
+            return true;
+        };
+        let end = rest.iter().position(|&byte| byte == b'/');
+        let Some((segment, rest)) = rest.split_at_checked(end.unwrap_or(rest.len())) else {
+            return false;
+        };
+        [node.children.get(segment).copied(), node.any]
+            .into_iter()
+            .flatten()
+            .any(|next| self.is_on_the_way(next, rest))
+    }
+
+    /// A directory that lies below `path`: what is put there hides it.
+    #[must_use]
+    pub fn below(&self, mnt_ns: u32, path: &[u8]) -> Option<Match<'_>> {
+        let is_below = |entry: &&Entry| {
+            let mut pattern = path::segments(&entry.pattern);
+            path::segments(path).all(|name| {
+                let known = pattern.next();
+                known.is_some_and(|known| known == name || known == b"*")
+            }) && pattern.next().is_some()
+                && entry.mnt_ns.is_none_or(|only| only == mnt_ns)
+        };
+        let entry = self.entries.iter().find(is_below)?;
         Some(Match {
             path: &entry.pattern,
             kind: entry.kind,
@@ -456,6 +542,56 @@ mod tests {
             set.add(entry("/srv/x", Served, Discovered, Some(2))),
             Added::New
         );
+    }
+
+    #[test]
+    fn what_moves_a_directory_is_known() {
+        use {Kind::Served, Origin::Config};
+        let set = set(&[
+            ("/srv/app/current/public", Served, Config, None),
+            ("/home/*/www", Served, Config, Some(7)),
+        ]);
+        for (path, expected) in [
+            ("/srv", true),
+            ("/srv/app/current", true),
+            ("/srv/app//current/public/", true),
+            ("/srv/app/current/public/x", false),
+            ("/srv/app/releases", false),
+            ("/home/bob", true),
+            ("/home/bob/www", true),
+            ("/home/bob/web", false),
+            ("/", false),
+            ("", false),
+            ("srv", false),
+        ] {
+            assert_eq!(set.touched(path.as_bytes()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn identities_are_found_whatever_the_name() {
+        use {Kind::*, Origin::*};
+        let at = |inode| FileId { dev: 1, inode };
+        let served = entry("/srv/app", Served, Discovered, Some(7));
+        let mut set = Directories::with_capacity(2);
+        assert_eq!(set.by_file(at(1)), None);
+        assert_eq!(set.place(at(1), served.clone()), Added::New);
+        assert_eq!(set.place(at(1), served.clone()), Added::Known);
+        assert_eq!(set.place(at(2), served.clone()), Added::New);
+        assert_eq!(set.place(at(3), served.clone()), Added::Full);
+        assert_eq!((set.placed(), set.refused()), (2, 1));
+        let found = set.by_file(at(2)).unwrap();
+        assert_eq!((found.path, found.kind), (b"/srv/app".as_slice(), Served));
+        // The device counts, too.
+        assert_eq!(set.by_file(FileId { dev: 2, inode: 1 }), None);
+        // Another entry leads there now.
+        let configured = entry("/srv/lib", Component, Config, None);
+        assert_eq!(set.place(at(2), configured), Added::New);
+        assert_eq!(set.by_file(at(2)).map(|found| found.kind), Some(Component));
+        set.displace(at(1));
+        set.displace(at(1));
+        assert_eq!((set.by_file(at(1)), set.placed()), (None, 1));
+        assert!(set.is_empty(), "identities are no names");
     }
 
     #[test]

@@ -21,7 +21,9 @@ use super::parse::{Dialect, Statement, What, apache};
 use super::path;
 use super::scope::{Scope, Shape};
 use super::{Kind, parse};
+use crate::event::ProcessKey;
 
+pub mod identity;
 pub mod jail;
 mod plan;
 
@@ -67,6 +69,29 @@ pub struct DiscoverRequest {
     pub cwd: Vec<u8>,
     /// Its mount namespace; zero where that is not known and not checked.
     pub mnt_ns: u32,
+}
+
+impl DiscoverRequest {
+    /// The agent itself, to see what it sees.
+    ///
+    /// # Errors
+    ///
+    /// Where `/proc` does not tell when it started.
+    pub fn own() -> io::Result<Self> {
+        let tgid = std::process::id();
+        let stat = read_proc(&open_process(tgid)?, "stat", 4096)?;
+        let start_ticks = start_ticks(&stat)
+            .ok_or_else(|| io::Error::other("/proc/self/stat is not understood"))?;
+        Ok(Self {
+            tgid,
+            start_ticks,
+            server: "",
+            args: Vec::new(),
+            exe: Vec::new(),
+            cwd: Vec::new(),
+            mnt_ns: 0,
+        })
+    }
 }
 
 /// What was found out.
@@ -132,12 +157,28 @@ pub fn canonical_on_host(pattern: &[u8]) -> Option<Vec<u8>> {
     (canonical != path::normalise(pattern)? && !too_wide(&canonical)).then_some(canonical)
 }
 
+/// Where a directory leads that a process named, with every link followed as that process would, in
+/// whichever of these processes still lives and is in the mount namespace. Never waits for a file
+/// system: only what the kernel has at hand is looked at, as it was a moment ago for the process.
+#[must_use]
+pub fn resolve(processes: &[ProcessKey], mnt_ns: u32, directory: &[u8]) -> Option<Vec<u8>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |key: &ProcessKey| {
+        let process =
+            rustix::fs::openat(CWD, format!("/proc/{}", key.tgid), flags, Mode::empty()).ok()?;
+        let root = rustix::fs::openat(&process, "root", flags, Mode::empty()).ok()?;
+        let jail = Jail::new(root).ok()?;
+        is(&process, key.start_ticks, mnt_ns).ok()?;
+        Some(jail)
+    };
+    let jail = processes.iter().find_map(open)?;
+    jail.canonical_at_hand(jail.inside(directory))
+}
+
 fn discover_in(request: &DiscoverRequest, discovery: &mut Discovery) -> Result<(), String> {
     let ended = |_| "ended before its configuration was read".to_owned();
+    let process = open_process(request.tgid).map_err(ended)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // Held open, this directory is of that process alone: once it ended, look-ups in it fail.
-    let process = rustix::fs::openat(CWD, format!("/proc/{}", request.tgid), flags, Mode::empty())
-        .map_err(ended)?;
     check(&process, request)?;
     let root = rustix::fs::openat(&process, "root", flags, Mode::empty())
         .map_err(|error| format!("cannot open its root directory: {error}"))?;
@@ -148,17 +189,29 @@ fn discover_in(request: &DiscoverRequest, discovery: &mut Discovery) -> Result<(
     check(&process, request)
 }
 
+/// The directory of a process. Held open, it is of that process alone: once it ended, look-ups in it
+/// fail.
+fn open_process(tgid: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let process = rustix::fs::openat(CWD, format!("/proc/{tgid}"), flags, Mode::empty())?;
+    Ok(process)
+}
+
 /// Whether the process is still the one asked for, where it was.
 fn check(process: &OwnedFd, request: &DiscoverRequest) -> Result<(), String> {
+    is(process, request.start_ticks, request.mnt_ns)
+}
+
+fn is(process: &OwnedFd, started_ticks: u64, mnt_ns: u32) -> Result<(), String> {
     let stat = read_proc(process, "stat", 4096);
     let started = stat.ok().and_then(|stat| start_ticks(&stat));
-    if started != Some(request.start_ticks) {
+    if started != Some(started_ticks) {
         return Err("ended before its configuration was read".to_owned());
     }
-    if request.mnt_ns != 0 {
+    if mnt_ns != 0 {
         let link = rustix::fs::readlinkat(process, "ns/mnt", Vec::new());
         let link = link.map_err(|error| format!("cannot read its mount namespace: {error}"))?;
-        if link.as_bytes() != format!("mnt:[{}]", request.mnt_ns).as_bytes() {
+        if link.as_bytes() != format!("mnt:[{mnt_ns}]").as_bytes() {
             return Err("changed its mount namespace".to_owned());
         }
     }

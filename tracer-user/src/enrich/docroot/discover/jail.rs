@@ -21,6 +21,7 @@ const REFUSED: &[(u32, &str)] = &[
     (0x6462_6720, "debugfs"),
     (0x7472_6163, "tracefs"),
     (0x6367_7270, "cgroup2"),
+    (0x0000_0187, "autofs"),
 ];
 
 /// A root directory.
@@ -104,31 +105,65 @@ impl Jail {
     /// Whether there is such a directory.
     #[must_use]
     pub fn is_dir(&self, inside: &[u8]) -> bool {
-        self.open(inside, OFlags::PATH | OFlags::DIRECTORY).is_ok()
+        self.directory(inside).is_ok()
+    }
+
+    /// A directory, to ask the kernel about; nothing of it can be read.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such directory.
+    pub fn directory(&self, inside: &[u8]) -> io::Result<OwnedFd> {
+        self.open(inside, OFlags::PATH | OFlags::DIRECTORY)
     }
 
     /// Where a path leads once every link is followed, as the mount namespace knows it; `None` where
     /// there is nothing.
     #[must_use]
     pub fn canonical(&self, inside: &[u8]) -> Option<Vec<u8>> {
-        let place = self.open(inside, OFlags::PATH).ok()?;
-        let path = path_of(&place).ok()?;
-        // The kernel marks what was removed meanwhile; such a path names nothing.
-        path::normalise(&path).filter(|path| !path.ends_with(b" (deleted)"))
+        named(&self.open(inside, OFlags::PATH).ok()?)
+    }
+
+    /// The same, as far as the kernel knows it without asking a file system (`RESOLVE_CACHED`); before
+    /// Linux 5.12, which has no such look-up, it may ask.
+    #[must_use]
+    pub fn canonical_at_hand(&self, inside: &[u8]) -> Option<Vec<u8>> {
+        let place = match self.resolve(inside, OFlags::PATH, ResolveFlags::CACHED) {
+            Err(error) if error == Errno::INVAL => self.open(inside, OFlags::PATH),
+            result => result.map_err(Into::into),
+        };
+        named(&place.ok()?)
     }
 
     fn open(&self, inside: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let opened = self.resolve(inside, flags, ResolveFlags::empty());
+        opened.map_err(Into::into)
+    }
+
+    fn resolve(
+        &self,
+        inside: &[u8],
+        flags: OFlags,
+        more: ResolveFlags,
+    ) -> rustix::io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
         let flags = flags | OFlags::CLOEXEC;
         // The kernel asks to try again where a rename raced with a `..` (openat2(2)).
         let mut tries = 4;
         loop {
             match rustix::fs::openat2(&self.root, inside, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) if tries > 0 => tries -= 1,
-                result => return result.map_err(Into::into),
+                result => return result,
             }
         }
     }
+}
+
+/// The path of what a path led to.
+fn named(place: &OwnedFd) -> Option<Vec<u8>> {
+    let path = path_of(place).ok()?;
+    // The kernel marks what was removed meanwhile; such a path names nothing.
+    path::normalise(&path).filter(|path| !path.ends_with(b" (deleted)"))
 }
 
 /// The content of a file of at most `limit` bytes.
@@ -197,6 +232,7 @@ mod tests {
         let secret = root.canonicalize().unwrap().join("secret");
         let secret = secret.as_os_str().as_encoded_bytes();
         assert_eq!(jail.canonical(b"/etc/up").as_deref(), Some(secret));
+        assert_eq!(jail.canonical_at_hand(b"/etc/up").as_deref(), Some(secret));
         assert_eq!(jail.outside(b"/secret"), secret);
         assert_eq!(jail.inside(secret), b"/secret");
         assert_eq!(jail.canonical(b"/nothing"), None);

@@ -199,6 +199,33 @@ fn tomcat_php_fpm_lighttpd_caddy_and_arguments() {
 }
 
 #[test]
+fn a_name_leads_where_its_links_do() {
+    let (_keep, root) = tree(&[("www/a/x", "")]);
+    symlink("www/a", root.join("l")).unwrap();
+    symlink(root.join("l"), root.join("m")).unwrap();
+    let me = request("nginx", "nginx", &root);
+    let key = |tgid, start_ticks| ProcessKey { tgid, start_ticks };
+    let living = key(me.tgid, me.start_ticks);
+    let (gone, other) = (key(u32::MAX, 1), key(me.tgid, me.start_ticks + 1));
+    let real = Some(bytes(&root.join("www/a")));
+    for name in ["l", "m", "www/a", "www/../m"] {
+        let directory = bytes(&root.join(name));
+        // The names are at hand once they were walked.
+        std::fs::metadata(root.join(name)).unwrap();
+        assert_eq!(
+            resolve(&[gone, living], me.mnt_ns, &directory),
+            real,
+            "{name}"
+        );
+        assert_eq!(resolve(&[gone, other], me.mnt_ns, &directory), None);
+        assert_eq!(resolve(&[living], 1, &directory), None);
+    }
+    assert_eq!(resolve(&[living], 0, &bytes(&root.join("none"))), None);
+    // Through descriptors of others nothing is followed.
+    assert_eq!(resolve(&[living], 0, b"/proc/self/cwd"), None);
+}
+
+#[test]
 fn a_pid_that_is_used_again_gives_nothing() {
     let (_keep, root) = tree(&[("n.conf", "root {R}/a;")]);
     let args = format!("nginx|-c|{}/n.conf", root.display());

@@ -1,16 +1,22 @@
-//! The site of the demonstration: its pages, the configuration of the two servers, and how they are
-//! started. Plain data, the same on this host and in a virtual machine.
+//! The site that is attacked in the demonstration and in guests: its pages, the configuration of the
+//! two servers, and how they are started. Plain data, the same on this host and in a virtual machine.
 //!
-//! Everything is in one folder and on loopback. It reads nothing and writes nothing.
+//! Everything is in one folder and on loopback. It writes nothing.
+
+pub(crate) mod guest;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
+
+use crate::host;
+
 /// The user that Debian's web servers run as; what the pages do, they do as this user.
-pub(super) const USER: &str = "www-data";
+pub(crate) const USER: &str = "www-data";
 
 /// The attacks: the page to ask for, and what it does.
-pub(super) const ATTACKS: [(&str, &str); 2] = [
+pub(crate) const ATTACKS: [(&str, &str); 2] = [
     ("/id.php", "a page that calls system(\"id\")"),
     (
         "/upload.php",
@@ -19,7 +25,7 @@ pub(super) const ATTACKS: [(&str, &str); 2] = [
 ];
 
 /// The page that is there when nginx is.
-pub(super) const READY_PAGE: &str = "/index.html";
+pub(crate) const READY_PAGE: &str = "/index.html";
 
 /// The pages of the site: what an attacker would reach through a vulnerable application.
 const PAGES: [(&str, &str); 3] = [
@@ -33,14 +39,19 @@ const PAGES: [(&str, &str); 3] = [
     ),
 ];
 
+/// A server's program on this host.
+pub(crate) fn find(name: &str) -> Result<PathBuf> {
+    host::program(name).with_context(|| format!("there is no {name}: run `cargo xtask setup demo`"))
+}
+
 /// A site in a folder, which has to be there, behind a port.
-pub(super) struct Site {
+pub(crate) struct Site {
     folder: PathBuf,
     port: u16,
 }
 
 impl Site {
-    pub(super) fn new(folder: &Path, port: u16) -> Site {
+    pub(crate) fn new(folder: &Path, port: u16) -> Site {
         Site {
             folder: folder.to_owned(),
             port,
@@ -48,22 +59,22 @@ impl Site {
     }
 
     /// The document root, which has to belong to [`USER`].
-    pub(super) fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.join("www")
     }
 
     /// Where php-fpm listens once it is ready.
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("php.sock")
     }
 
     /// What nginx writes once it listens.
-    pub(super) fn nginx_pid(&self) -> PathBuf {
+    pub(crate) fn nginx_pid(&self) -> PathBuf {
         self.folder.join("nginx.pid")
     }
 
     /// The texts of the site, which [`USER`] has to be able to read.
-    pub(super) fn files(&self) -> Vec<(PathBuf, String)> {
+    pub(crate) fn files(&self) -> Vec<(PathBuf, String)> {
         let mut files: Vec<_> = PAGES
             .iter()
             .map(|(name, page)| (self.root().join(name), (*page).to_owned()))
@@ -74,7 +85,7 @@ impl Site {
     }
 
     /// Starts nginx in the foreground.
-    pub(super) fn nginx_arguments(&self) -> Vec<OsString> {
+    pub(crate) fn nginx_arguments(&self) -> Vec<OsString> {
         vec![
             // Without -e the compiled-in log file would be opened first.
             "-e".into(),
@@ -87,7 +98,7 @@ impl Site {
     }
 
     /// Starts php-fpm in the foreground.
-    pub(super) fn php_arguments(&self) -> Vec<OsString> {
+    pub(crate) fn php_arguments(&self) -> Vec<OsString> {
         vec![
             "--nodaemonize".into(),
             "--no-php-ini".into(),

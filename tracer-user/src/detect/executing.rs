@@ -1,0 +1,314 @@
+//! The rules on what a server's lineage runs, and on who runs what it wrote. Pure.
+
+use tracer_common::event::{access, flag};
+use tracer_common::tag::{Role, via};
+
+use super::expected::{self, Dropped, absolute, is_own_program, is_sendmail};
+use super::nearest::{Nearest, Place, nearest, server_of};
+use super::roles::{self, Program};
+use super::written::By;
+use super::{Detector, Found, rules};
+use crate::alert::{Rule, Severity};
+use crate::enrich::docroot::Kind;
+use crate::event::{Event, Exec, FileAccess, Writer, is_inet};
+use crate::lineage::Store;
+use crate::lineage::process::{Process, Via};
+
+/// Set-user-id and set-group-id (`S_ISUID`, `S_ISGID`).
+const SET_ID: u16 = 0o6000;
+
+/// Mail servers run commands to deliver, by design; but not every server may call one.
+fn counts(role: Role) -> bool {
+    role != Role::Mail
+}
+
+impl Detector {
+    pub(super) fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
+        let dropped = self.dropped(store, exec);
+        let nameless = exec.nlink == 0;
+        if dropped.is_none() && !nameless && roles::is_native(exec) {
+            return None; // a server starts a server: php-fpm reloading, Apache running php-cgi
+        }
+        let of_lineage = nearest(store, event, true, counts);
+        let outsider = of_lineage
+            .as_ref()
+            .is_none_or(|nearest| nearest.beside.is_some());
+        // What a name means is less sure where another process uses it.
+        let dropped = dropped.filter(|dropped| {
+            !outsider || dropped.identity || dropped.by.is_same_place(exec, &dropped.path)
+        });
+        let nearest = of_lineage.or_else(|| beside(dropped.as_ref()?))?;
+        let program = roles::program(exec);
+        let is_dropped = dropped.is_some() || (nameless && program.is_none());
+        if program.is_none() && !is_dropped {
+            return None;
+        }
+        if dropped.is_none() && !nameless && self.is_expected(&nearest, event, exec, program) {
+            return None;
+        }
+        let rule = match program {
+            _ if is_dropped => &rules::DROPPED_EXEC,
+            _ if nearest.server.role == Role::Database => &rules::DATABASE_SHELL,
+            _ => &rules::SHELL,
+        };
+        let remote = exec.stdio.iter().any(is_inet);
+        let privileged = dropped.as_ref().is_some_and(|dropped| {
+            dropped.identity && (exec.mode & SET_ID != 0 || self.written.is_privileged(exec.file))
+        });
+        let named = dropped.as_ref().is_some_and(|dropped| !dropped.direct);
+        let severity = if remote || nameless || privileged {
+            Severity::Critical
+        } else if outsider && named {
+            Severity::Medium
+        } else {
+            Severity::High
+        };
+        let what = match (program, &dropped) {
+            (_, Some(_)) => "a program that it wrote",
+            (None, None) => "a program",
+            (Some(program), None) => article(program),
+        };
+        let path = dropped.as_ref().map_or(&exec.exe, |dropped| &dropped.path);
+        let path = if outsider { path } else { &exec.exe };
+        let mut reason = match nearest.beside {
+            None => told(&nearest, &format!("executed {what}"), path),
+            Some(via) => outside(&nearest, via, dropped.is_some(), what, path),
+        };
+        if remote {
+            reason.push_str(", its input or output is a network connection");
+        }
+        if nameless {
+            reason.push_str(", from a file that has no name");
+        }
+        if privileged {
+            reason.push_str(", with more rights than who runs it");
+        }
+        let writer = exec.writer.or(dropped.map(|dropped| dropped.by.writer));
+        let matched = Matched {
+            rule,
+            severity,
+            reason,
+            writer,
+        };
+        self.once(store, event, nearest.place(), matched)
+    }
+
+    /// A file that is used other than for writing: mapped by a loader to be executed, or read by the
+    /// interpreter that was given it.
+    pub(super) fn runs(
+        &mut self,
+        store: &mut Store,
+        event: &Event,
+        file: &FileAccess,
+    ) -> Option<Found> {
+        if file.access & access::EXEC != 0 {
+            return self.maps(store, event, file);
+        }
+        // Who reads what was written is a server that serves it, and no matter; but not who came to
+        // its tag by that.
+        let writer = file.writer?;
+        let process = store.get(event.meta.subject)?;
+        let by_this = process.link.is_some_and(|link| {
+            link.via == Via::File
+                && link.boot_ns == event.meta.boot_ns
+                && event.meta.tag.via & via::FILE != 0
+        });
+        let interprets = process
+            .image()
+            .is_some_and(|image| roles::program(&image.exec).is_some());
+        if !by_this || !interprets {
+            return None;
+        }
+        let nearest = nearest(store, event, false, counts)?;
+        let (rule, severity) = (&rules::DROPPED_EXEC, Severity::High);
+        let reason = outside(&nearest, Via::File, true, "", &file.path);
+        let matched = Matched {
+            rule,
+            severity,
+            reason,
+            writer: Some(writer),
+        };
+        self.once(store, event, nearest.place(), matched)
+    }
+
+    /// A dynamic loader, or a program without a name, maps another program into itself: that is what
+    /// runs from now on, whatever the links that it was named by.
+    fn maps(&mut self, store: &mut Store, event: &Event, file: &FileAccess) -> Option<Found> {
+        let image = store.get(event.meta.subject).and_then(Process::image)?;
+        let exec = &image.exec;
+        if exec.nlink != 0 && !roles::is_loader(roles::base(&exec.exe)) {
+            return None;
+        }
+        let remote = exec.stdio.iter().any(is_inet);
+        let nearest = nearest(store, event, false, counts)?;
+        let by = self.written.holds(file.file, &file.path);
+        let writer = file.writer.or_else(|| Some(by?.writer));
+        let program = roles::program_named(roles::base(&file.path));
+        let (rule, what): (&'static Rule, _) = match (writer, program) {
+            (Some(_), _) => (&rules::DROPPED_EXEC, "a program that it wrote"),
+            (None, Some(program)) if nearest.server.role == Role::Database => {
+                (&rules::DATABASE_SHELL, article(program))
+            }
+            (None, Some(program)) => (&rules::SHELL, article(program)),
+            (None, None) => return None,
+        };
+        let severity = if remote {
+            Severity::Critical
+        } else {
+            Severity::High
+        };
+        let reason = told(&nearest, &format!("loaded {what} into another"), &file.path);
+        let matched = Matched {
+            rule,
+            severity,
+            reason,
+            writer,
+        };
+        self.once(store, event, nearest.place(), matched)
+    }
+
+    /// What of an exec a server's lineage wrote: by what is remembered here, else by what the kernel
+    /// remembers of the executable.
+    fn dropped(&self, store: &Store, exec: &Exec) -> Option<Dropped> {
+        expected::dropped(&self.written, exec).or_else(|| {
+            let writer = exec.writer?;
+            let server = server_of(store, writer.process, writer.tag, &|_| true)?;
+            Some(Dropped {
+                path: exec.exe.clone(),
+                by: By {
+                    writer,
+                    server,
+                    mnt_ns: exec.ns.mnt,
+                    container: None,
+                },
+                direct: true,
+                identity: true,
+            })
+        })
+    }
+
+    /// The match as an alert, where it is one of its own. What an alerted program starts is the same
+    /// attack, unless it is worse or of another kind.
+    fn once(
+        &mut self,
+        store: &mut Store,
+        event: &Event,
+        place: Place,
+        matched: Matched,
+    ) -> Option<Found> {
+        let Matched {
+            rule,
+            severity,
+            reason,
+            writer,
+        } = matched;
+        let subject = event.meta.subject;
+        let told = store
+            .chain(subject)
+            .take(place.depth + 1)
+            .flat_map(|process| &process.alerted)
+            .any(|(known, told)| *known == rule.id && *told >= severity);
+        if told {
+            self.suppressed += 1;
+            return None;
+        }
+        // Noted where the attack begins: at the child that the server made for it.
+        let begin = store.chain(subject).nth(place.begin);
+        if let Some(key) = begin.map(|process| process.key)
+            && let Some(process) = store.get_mut(key)
+        {
+            process.alerted.retain(|(known, _)| *known != rule.id);
+            process.alerted.push((rule.id, severity));
+        }
+        Some(Found {
+            rule,
+            severity,
+            reason,
+            server_depth: place.server_depth,
+            server: place.server,
+            directory: None,
+            writer,
+        })
+    }
+
+    /// The shapes of a shell or interpreter that are a server's ordinary work.
+    fn is_expected(
+        &self,
+        nearest: &Nearest<'_>,
+        event: &Event,
+        exec: &Exec,
+        program: Option<Program>,
+    ) -> bool {
+        nearest.is_starting(event)
+            || (program == Some(Program::Shell) && is_sendmail(exec))
+            || self.is_cgi(nearest, event, exec)
+            || nearest
+                .image
+                .is_some_and(|server| is_own_program(server, exec, &self.written))
+    }
+
+    /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it. The
+    /// script's name is the caller's word, so it counts only where it cannot mean another file:
+    /// without `..`, and in the namespaces of the server, where `/usr/lib/cgi-bin` is not what an
+    /// attacker mounted or rooted there.
+    fn is_cgi(&self, nearest: &Nearest<'_>, event: &Event, exec: &Exec) -> bool {
+        let dots = |name: &[u8]| name.split(|&byte| byte == b'/').any(|part| part == b"..");
+        let Some(server) = nearest.image else {
+            return false;
+        };
+        if exec.filename == exec.interp
+            || event.meta.flags & flag::STRING_TRUNCATED != 0
+            || dots(&exec.filename)
+            || (exec.ns.mnt, exec.ns.user) != (server.exec.ns.mnt, server.exec.ns.user)
+        {
+            return false;
+        }
+        let script = absolute(&exec.cwd, &exec.filename);
+        !self.written.has_path(&script)
+            && self
+                .directories
+                .lookup(exec.ns.mnt, &script)
+                .is_some_and(|found| found.kind == Kind::Cgi)
+    }
+}
+
+/// What an alert would say.
+struct Matched {
+    rule: &'static Rule,
+    severity: Severity,
+    reason: String,
+    writer: Option<Writer>,
+}
+
+/// The server of who wrote what an outsider executes.
+fn beside<'a>(dropped: &Dropped) -> Option<Nearest<'a>> {
+    let server = dropped.by.server.clone();
+    counts(server.role).then(|| Nearest::beside(server, 0, Via::File))
+}
+
+const fn article(program: Program) -> &'static str {
+    match program {
+        Program::Shell => "a shell",
+        Program::Interpreter => "an interpreter",
+    }
+}
+
+/// `nginx (web server) executed a shell: /bin/sh`
+fn told(nearest: &Nearest<'_>, what: &str, path: &[u8]) -> String {
+    format!(
+        "{} ({} server) {what}: {}",
+        nearest.server.name,
+        nearest.server.role.name(),
+        String::from_utf8_lossy(path),
+    )
+}
+
+/// The same of a process that no server made.
+fn outside(nearest: &Nearest<'_>, via: Via, dropped: bool, what: &str, path: &[u8]) -> String {
+    let what = match (via, dropped) {
+        (_, true) => "wrote a program that a process outside its lineage executed".to_owned(),
+        (Via::File, false) => format!("wrote a program that executed {what}"),
+        (Via::Trace, false) => format!("reached into a process that executed {what}"),
+    };
+    told(nearest, &what, path)
+}

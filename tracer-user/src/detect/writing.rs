@@ -1,0 +1,456 @@
+//! The rules on what a server's lineage writes, however it reached the kernel: by opening a file, by
+//! giving one another name, by mounting one directory over another. Pure.
+
+use std::collections::VecDeque;
+
+use tracer_common::event::{EventKind, flag};
+
+use super::code::{Code, code};
+use super::nearest::{Nearest, nearest};
+use super::written::By;
+use super::{Detector, Found, is_exchange, rules};
+use crate::alert::{Directory, Rule, Severity};
+use crate::enrich::docroot::{Kind, Match, path};
+use crate::event::{Change, Event, FileAccess, FileId};
+use crate::lineage::Store;
+use crate::lineage::process::{Process, Server};
+
+/// Directories remembered that a server linked into a served one.
+const ALIASES: usize = 64;
+
+/// The attribute that holds a file's capabilities (capabilities(7)).
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Execution by anybody, and set-user-id and set-group-id.
+const EXECUTE: u16 = 0o111;
+const SET_ID: u16 = 0o6000;
+
+/// Flags of mount(2) that bring no other files: `MS_REMOUNT`, `MS_UNBINDABLE`, `MS_PRIVATE`,
+/// `MS_SLAVE`, `MS_SHARED` (include/uapi/linux/mount.h).
+const MOUNT_SETTINGS: u64 = 32 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20;
+
+/// Links that a server's lineage made in a served directory to another: what is written there is
+/// served here. The latest [`ALIASES`].
+#[derive(Default)]
+pub(super) struct Aliases(VecDeque<(Vec<u8>, Vec<u8>)>);
+
+impl Aliases {
+    fn insert(&mut self, target: Vec<u8>, link: Vec<u8>) {
+        if self.0.iter().any(|(known, _)| *known == target) {
+            return;
+        }
+        if self.0.len() >= ALIASES {
+            self.0.pop_front();
+        }
+        self.0.push_back((target, link));
+    }
+
+    /// Notes where a directory leads until [`Self::forget`].
+    pub(super) fn lend(&mut self, directory: Vec<u8>, real: Vec<u8>) {
+        self.0.push_front((directory, real));
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.0.pop_front();
+    }
+
+    /// Other names that a file may have.
+    fn leads(&self, path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        self.0.iter().filter_map(|(target, link)| {
+            let rest = path.strip_prefix(target.as_slice())?;
+            rest.starts_with(b"/").then(|| [link, rest].concat())
+        })
+    }
+}
+
+/// A name as it is judged.
+#[derive(Clone, Copy)]
+struct Name<'a> {
+    path: &'a [u8],
+    mnt_ns: u32,
+    /// The nearest watched directory that the kernel found it in.
+    directory: Option<FileId>,
+}
+
+impl<'a> Name<'a> {
+    /// What is below it.
+    const fn below(self, path: &'a [u8]) -> Self {
+        Self { path, ..self }
+    }
+
+    /// The other of two names: of that the kernel did not tell the directory.
+    const fn named(self, path: &'a [u8]) -> Self {
+        Self {
+            path,
+            directory: None,
+            ..self
+        }
+    }
+}
+
+/// Who an alert on a write is about.
+struct Who<'a> {
+    server: &'a Server,
+    server_depth: Option<usize>,
+    severity: Severity,
+    starting: bool,
+    /// `nginx (web server)`, or another process and what it has to do with one.
+    name: String,
+    /// `, which nginx (web server) wrote,`
+    wrote: String,
+}
+
+/// What an alert would say of a write.
+struct Matched {
+    rule: &'static Rule,
+    what: &'static str,
+    directory: Option<Directory>,
+}
+
+impl Detector {
+    /// A file that was opened for writing, created, written to or mapped.
+    pub(super) fn file(
+        &mut self,
+        store: &Store,
+        event: &Event,
+        file: &FileAccess,
+    ) -> Option<Found> {
+        let nearest = nearest(store, event, false, |_| true)?;
+        let verb = if file.kind == EventKind::Write {
+            "wrote to"
+        } else if file.kind == EventKind::Map {
+            "mapped for writing"
+        } else if file.created {
+            "created"
+        } else if file.f_flags & 0o2000 != 0 {
+            "opened for appending"
+        } else {
+            "opened for writing"
+        };
+        let who = Who::of(&nearest, event);
+        let at = Name {
+            path: &file.path,
+            mnt_ns: file.mnt_ns,
+            directory: file.directory,
+        };
+        self.write(&who, event, at, verb)
+    }
+
+    /// A file that was given a name, or rights.
+    pub(super) fn change(
+        &mut self,
+        store: &Store,
+        event: &Event,
+        change: &Change,
+    ) -> Option<Found> {
+        let of_lineage = nearest(store, event, false, |_| true);
+        let by = self.written.by(change.file, &change.new).cloned();
+        let who = match (&of_lineage, &by) {
+            (Some(nearest), _) => Who::of(nearest, event),
+            // Somebody else moves what a server wrote: an administrator may well mean it.
+            (None, Some(by)) => Who::mover(store, event, by),
+            (None, None) => return None,
+        };
+        let mut found = self.names(&who, event, change, &change.old, &change.new);
+        if let Some((old, new)) = &change.early {
+            // Either pair may be the one that the kernel took.
+            let other = Change {
+                directory: None,
+                ..change.clone()
+            };
+            found = found.or_else(|| self.names(&who, event, &other, old, new));
+            if let Some(found) = &mut found {
+                found
+                    .reason
+                    .push_str(", and the names were others when the call began");
+                found.severity = found.severity.max(Severity::High);
+            }
+        }
+        if let (Some(found), Some(by)) = (&mut found, by) {
+            found.writer = found.writer.or(Some(by.writer));
+        }
+        found
+    }
+
+    /// Judges a change of names by these.
+    fn names(
+        &mut self,
+        who: &Who<'_>,
+        event: &Event,
+        change: &Change,
+        old: &[u8],
+        new: &[u8],
+    ) -> Option<Found> {
+        let is = |kind| change.kind == kind;
+        let at = Name {
+            path: new,
+            mnt_ns: change.mnt_ns,
+            directory: change.directory,
+        };
+        let show = String::from_utf8_lossy;
+        if is(EventKind::Rename) {
+            let found = self.renamed(who, event, old, at);
+            if !is_exchange(change) {
+                return found;
+            }
+            let other = self.renamed(who, event, new, at.named(old));
+            return found.or(other);
+        }
+        if is(EventKind::Link) {
+            let verb = format!("linked {}{} as", show(old), who.wrote);
+            return self.write(who, event, at, &verb);
+        }
+        if is(EventKind::Symlink) {
+            return self.symlink(who, event, change, at);
+        }
+        if is(EventKind::Mknod) {
+            return self.write(who, event, at, "created");
+        }
+        if is(EventKind::Mount) {
+            return self.mount(who, event, change, at);
+        }
+        if is(EventKind::Chmod) && makes_executable(change) {
+            return self.write(who, event, at, "made executable");
+        }
+        if is(EventKind::Setxattr) && gives_rights(change) {
+            return self.write(who, event, at, "gave capabilities to");
+        }
+        None
+    }
+
+    fn renamed(&mut self, who: &Who<'_>, event: &Event, old: &[u8], at: Name<'_>) -> Option<Found> {
+        let show = String::from_utf8_lossy;
+        let verb = format!("renamed {}{} to", show(old), who.wrote);
+        // A directory brings what was written in it.
+        let inside = match code(at.path) {
+            Some(_) => None,
+            None => self.written.code_below(at.path).map(<[u8]>::to_vec),
+        };
+        match inside {
+            Some(path) => {
+                let verb = format!("{verb} {} and with it", show(at.path));
+                self.write(who, event, at.below(&path), &verb)
+            }
+            None => self.write(who, event, at, &verb),
+        }
+    }
+
+    /// A symbolic link: code by its own name or by that of what it points to; or a way to a directory,
+    /// which is then served as far as it leads.
+    fn symlink(
+        &mut self,
+        who: &Who<'_>,
+        event: &Event,
+        change: &Change,
+        at: Name<'_>,
+    ) -> Option<Found> {
+        let show = String::from_utf8_lossy;
+        let target = path::join(path::parent(at.path), &change.detail);
+        let target = path::normalise(&target).unwrap_or_default();
+        let verb = format!("made a link to {}:", show(&change.detail));
+        if let Some(found) = self.write(who, event, at, &verb) {
+            return Some(found);
+        }
+        let inside = match code(&target) {
+            Some(_) => Some(target.clone()),
+            None => self.written.code_below(&target).map(<[u8]>::to_vec),
+        };
+        if target.is_empty() || self.place(at).is_none() {
+            return None;
+        }
+        if let Some(inside) = inside {
+            let rest = inside.strip_prefix(target.as_slice()).unwrap_or_default();
+            let name = if rest.is_empty() {
+                // The name of what it points to says what it is.
+                [at.path, b"/", path::name(&target)].concat()
+            } else {
+                [at.path, rest].concat()
+            };
+            let verb = format!("made a link to {} and with it", show(&target));
+            return self.write(who, event, at.below(&name), &verb);
+        }
+        self.aliases.insert(target, at.path.to_vec());
+        None
+    }
+
+    /// What is mounted on, in or over a watched directory takes the place of its files.
+    fn mount(
+        &mut self,
+        who: &Who<'_>,
+        event: &Event,
+        change: &Change,
+        at: Name<'_>,
+    ) -> Option<Found> {
+        // On the root directory: a sandbox of its own begins so.
+        if change.number & MOUNT_SETTINGS != 0 || at.path == b"/" {
+            return None;
+        }
+        let found = self.place(at);
+        let found = found.or_else(|| self.directories.below(at.mnt_ns, at.path))?;
+        let rule = match found.kind {
+            Kind::Component => &rules::COMPONENT_WRITE,
+            Kind::Served | Kind::Cgi => &rules::CODE_WRITE,
+        };
+        let matched = Matched {
+            rule,
+            what: "other files in the place of those of a directory that servers use",
+            directory: Some(directory(&found)),
+        };
+        let source = String::from_utf8_lossy(&change.detail);
+        let verb = format!("mounted {source} on");
+        self.tell(who, event, at.path, &verb, matched)
+    }
+
+    /// The watched directory that a name is in: by the identity that the kernel found, else by the
+    /// path, else by where a link leads.
+    fn place(&self, at: Name<'_>) -> Option<Match<'_>> {
+        let lookup = |path: &[u8]| self.directories.lookup(at.mnt_ns, path);
+        let by_path = lookup(at.path);
+        let by_file = at.directory.and_then(|file| self.directories.by_file(file));
+        match (by_file, by_path) {
+            // Of two in one tree the inner one decides; else the path says less than the kernel.
+            (Some(file), Some(path)) if path.path.starts_with(file.path) => Some(path),
+            (None, Some(path)) => Some(path),
+            (Some(file), _) => Some(file),
+            (None, None) => self.aliases.leads(at.path).find_map(|path| lookup(&path)),
+        }
+    }
+
+    /// Judges a name that a file has from now on.
+    fn write(&mut self, who: &Who<'_>, event: &Event, at: Name<'_>, verb: &str) -> Option<Found> {
+        let path = at.path;
+        // A path cut at its front may be anywhere: a deep directory must not hide a web shell. Nor
+        // must a name that is cut at its end, or that could not be read.
+        let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
+        let unnamed = cut && event.meta.flags & flag::STRING_TRUNCATED != 0;
+        let kind = code(path).or(unnamed.then_some(Code::Program));
+        let found = self.place(at);
+        let (rule, what) = match (&found, kind) {
+            (Some(found), _) if found.kind == Kind::Component => (
+                &rules::COMPONENT_WRITE,
+                "in a directory that servers load components from",
+            ),
+            (Some(found), _) if found.kind == Kind::Cgi => (
+                &rules::CODE_WRITE,
+                "in a directory of programs run on request",
+            ),
+            (_, Some(_)) if unnamed => (&rules::CODE_WRITE, "a file whose name is not known whole"),
+            (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
+            (Some(_), Some(Code::Control)) => (
+                &rules::CODE_WRITE,
+                "a file that says how served files are run",
+            ),
+            (None, Some(_)) if cut => (
+                &rules::CODE_WRITE,
+                "code under a path that is not known whole",
+            ),
+            (None, Some(_)) => {
+                self.remember_undecided(event);
+                return None;
+            }
+            (Some(_) | None, None) => return None,
+        };
+        let directory = found.as_ref().map(directory);
+        let matched = Matched {
+            rule,
+            what,
+            directory,
+        };
+        self.tell(who, event, path, verb, matched)
+    }
+
+    fn tell(
+        &mut self,
+        who: &Who<'_>,
+        event: &Event,
+        path: &[u8],
+        verb: &str,
+        matched: Matched,
+    ) -> Option<Found> {
+        if who.starting {
+            return None; // an application server unpacks what an administrator gave it
+        }
+        if !self.is_new_write(event, path) {
+            self.suppressed += 1;
+            return None;
+        }
+        let mut reason = format!(
+            "{} {verb} {}: {}",
+            who.name,
+            String::from_utf8_lossy(path),
+            matched.what,
+        );
+        if event.meta.flags & flag::URING != 0 {
+            reason.push_str(", through io_uring");
+        }
+        if event.meta.flags & flag::ATTEMPT != 0 {
+            reason.push_str("; whether that succeeded is not known");
+        }
+        Some(Found {
+            rule: matched.rule,
+            severity: who.severity,
+            reason,
+            server_depth: who.server_depth,
+            server: who.server.clone(),
+            directory: matched.directory,
+            writer: event.payload.writer(),
+        })
+    }
+}
+
+impl<'a> Who<'a> {
+    fn of(nearest: &'a Nearest<'_>, event: &Event) -> Self {
+        let server = &nearest.server;
+        Self {
+            server,
+            server_depth: nearest.server_depth(),
+            severity: Severity::High,
+            starting: nearest.depth == 0 && nearest.is_starting(event),
+            name: named(server),
+            wrote: String::new(),
+        }
+    }
+
+    /// A process of no server's lineage, with a file that one of this server's wrote.
+    fn mover(store: &Store, event: &Event, by: &'a By) -> Self {
+        let process = store.get(event.meta.subject);
+        let name = process
+            .and_then(Process::image)
+            .map(|image| String::from_utf8_lossy(path::name(&image.exec.exe)).into_owned());
+        let uid = event.payload.ids().map_or(0, |ids| ids.euid);
+        Self {
+            server: &by.server,
+            server_depth: None,
+            severity: Severity::Medium,
+            starting: false,
+            name: format!(
+                "{} (user {uid})",
+                name.unwrap_or_else(|| "a process".to_owned())
+            ),
+            wrote: format!(", which {} wrote,", named(&by.server)),
+        }
+    }
+}
+
+fn named(server: &Server) -> String {
+    format!("{} ({} server)", server.name, server.role.name())
+}
+
+fn directory(found: &Match<'_>) -> Directory {
+    Directory {
+        path: found.path.to_vec(),
+        kind: found.kind.name(),
+        source: found.source.to_owned(),
+    }
+}
+
+/// Whether a change of mode lets a file be executed that could not be.
+fn makes_executable(change: &Change) -> bool {
+    change.new_mode & EXECUTE != 0 && change.mode & EXECUTE == 0
+}
+
+/// Whether a file runs with more rights than who runs it from now on.
+pub(super) fn gives_rights(change: &Change) -> bool {
+    (change.kind == EventKind::Setxattr && change.detail == CAPABILITY)
+        || (change.kind == EventKind::Chmod && change.new_mode & SET_ID != 0)
+}

@@ -1,0 +1,299 @@
+//! Which programs run: the ones of every tier, and those of the tier that this kernel takes.
+//!
+//! Decided by loading and attaching, never by versions, configuration files or lists of security
+//! modules: there are kernels that name `bpf` among those and refuse its programs. Refuses to mix: the
+//! programs of a tier that is not used are not in the kernel.
+
+use std::fmt;
+use std::io;
+
+use aya::programs::{Program, ProgramError};
+use aya::{BtfError, Ebpf, Endianness};
+use clap::ValueEnum;
+use serde::Deserialize;
+use tracer_common::probe::{Attach, PROBES, Probe, Tier};
+
+use super::{SensorError, chain};
+
+/// Which tier to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TierChoice {
+    /// `lsm` where the kernel takes it, else `tracepoint`.
+    #[default]
+    Auto,
+    /// The kernel's own functions: complete and resolved, needs BPF trampolines.
+    Lsm,
+    /// Raw tracepoints: every kernel with BTF.
+    Tracepoint,
+}
+
+/// What became of one probe.
+#[derive(Clone, Debug)]
+pub struct ProbeReport {
+    /// The probe.
+    pub probe: &'static Probe,
+    /// What it is attached to; `None` where it is not.
+    pub hook: Option<&'static str>,
+    /// Why it is not attached; `None` where it is.
+    pub failure: Option<String>,
+    /// Instructions that the verifier went through; kernels before 5.16 do not tell.
+    pub verified_insns: Option<u32>,
+}
+
+/// What is attached.
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// The tier in use.
+    pub(super) tier: Tier,
+    /// Its probes and those of every tier.
+    pub(super) reports: Vec<ProbeReport>,
+    /// Why the preferred tier is not in use, where it was tried.
+    pub(super) refusal: Option<String>,
+}
+
+/// Loads and attaches. `types` is the kernel's BTF, as bytes.
+///
+/// # Errors
+///
+/// A required probe of every tier is refused, or one of each tier that may be used.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    types: &[u8],
+    choice: TierChoice,
+) -> Result<Attached, SensorError> {
+    let every = attach_tier(ebpf, None, None).map_err(Refusal::fatal)?;
+    let mut refusal = None;
+    if choice != TierChoice::Tracepoint {
+        match attach_functions(ebpf, types) {
+            Ok(reports) => return Ok(Attached::new(Tier::Lsm, every, reports, None)),
+            Err(error) if choice == TierChoice::Lsm => {
+                return Err(SensorError::Tier {
+                    tier: Tier::Lsm,
+                    why: error.to_string(),
+                });
+            }
+            Err(error) => refusal = Some(error.to_string()),
+        }
+    }
+    let reports = attach_tier(ebpf, Some(Tier::Tracepoint), None).map_err(Refusal::fatal)?;
+    Ok(Attached::new(Tier::Tracepoint, every, reports, refusal))
+}
+
+impl Attached {
+    fn new(
+        tier: Tier,
+        every: Vec<ProbeReport>,
+        own: Vec<ProbeReport>,
+        refusal: Option<String>,
+    ) -> Self {
+        Self {
+            tier,
+            reports: every.into_iter().chain(own).collect(),
+            refusal,
+        }
+    }
+}
+
+fn attach_functions(ebpf: &mut Ebpf, types: &[u8]) -> Result<Vec<ProbeReport>, Refusal> {
+    // The numbers of the kernel's functions. A parser of its own: aya takes no other's word.
+    let functions = aya::Btf::parse(types, Endianness::default()).map_err(|error| Refusal {
+        probe: None,
+        fault: Fault {
+            text: format!("the kernel's functions cannot be looked up: {error}"),
+            refused: false,
+        },
+    })?;
+    attach_tier(ebpf, Some(Tier::Lsm), Some(&functions))
+}
+
+/// Attaches the probes of one tier. Where a required one is refused, none of them stays.
+fn attach_tier(
+    ebpf: &mut Ebpf,
+    tier: Option<Tier>,
+    functions: Option<&aya::Btf>,
+) -> Result<Vec<ProbeReport>, Refusal> {
+    let mut reports = Vec::new();
+    for probe in PROBES.iter().filter(|probe| probe.tier == tier) {
+        let outcome = attach_probe(ebpf, probe, functions);
+        if outcome.is_err() {
+            unload(ebpf, probe);
+        }
+        let (hook, failure) = match outcome {
+            Ok(hook) => (Some(hook), None),
+            Err(fault) if probe.required => {
+                for ProbeReport { probe, .. } in &reports {
+                    unload(ebpf, probe);
+                }
+                return Err(Refusal {
+                    probe: Some(probe),
+                    fault,
+                });
+            }
+            Err(fault) => (None, Some(fault.text)),
+        };
+        let info = ebpf
+            .program(probe.name)
+            .and_then(|program| program.info().ok());
+        reports.push(ProbeReport {
+            probe,
+            hook,
+            failure,
+            verified_insns: info.and_then(|info| info.verified_instruction_count()),
+        });
+    }
+    Ok(reports)
+}
+
+/// Loads and attaches one probe to the first of its hooks that the kernel has.
+fn attach_probe(
+    ebpf: &mut Ebpf,
+    probe: &Probe,
+    functions: Option<&aya::Btf>,
+) -> Result<&'static str, Fault> {
+    let program = ebpf
+        .program_mut(probe.name)
+        .ok_or(ProgramError::UnexpectedProgramType)?;
+    let mut absent = Fault {
+        text: format!("the kernel has no {}", probe.hooks.join(" or ")),
+        refused: false,
+    };
+    for hook in probe.hooks {
+        match (probe.attach, &mut *program) {
+            (Attach::RawTracepoint, Program::RawTracePoint(program)) => {
+                match program.load() {
+                    Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                match program.attach(hook) {
+                    Ok(_) => return Ok(hook),
+                    Err(error) => absent = error.into(),
+                }
+            }
+            (Attach::Fentry, Program::FEntry(program)) => {
+                if found(program.load(hook, functions.ok_or(ProgramError::NotLoaded)?))? {
+                    program.attach()?;
+                    return Ok(hook);
+                }
+            }
+            (Attach::Fexit, Program::FExit(program)) => {
+                if found(program.load(hook, functions.ok_or(ProgramError::NotLoaded)?))? {
+                    program.attach()?;
+                    return Ok(hook);
+                }
+            }
+            _ => return Err(ProgramError::UnexpectedProgramType.into()),
+        }
+    }
+    Err(absent)
+}
+
+/// Whether a program was loaded; not where the kernel has no such function.
+fn found(loaded: Result<(), ProgramError>) -> Result<bool, ProgramError> {
+    match loaded {
+        Ok(()) => Ok(true),
+        Err(ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Detaches a probe and takes it out of the kernel.
+pub(super) fn unload(ebpf: &mut Ebpf, probe: &Probe) {
+    // What is not loaded need not be unloaded; and closing a descriptor cannot fail in a way that
+    // leaves the program there.
+    let _not_loaded = match ebpf.program_mut(probe.name) {
+        Some(Program::RawTracePoint(program)) => program.unload(),
+        Some(Program::FEntry(program)) => program.unload(),
+        Some(Program::FExit(program)) => program.unload(),
+        _ => Ok(()),
+    };
+}
+
+/// A required probe that the kernel does not take; or, without one, what kept all of them.
+struct Refusal {
+    probe: Option<&'static Probe>,
+    fault: Fault,
+}
+
+impl Refusal {
+    /// The error where nothing can be used in its place.
+    fn fatal(self) -> SensorError {
+        let what = self.to_string();
+        if self.fault.refused {
+            return SensorError::Refused(what);
+        }
+        SensorError::Unsupported(match self.probe {
+            Some(probe) => format!("{what}; without it there is no {}", probe.lost),
+            None => what,
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(probe) = self.probe {
+            write!(f, "{}: ", probe.name)?;
+        }
+        f.write_str(&self.fault.text)
+    }
+}
+
+/// Why a probe is not attached.
+struct Fault {
+    text: String,
+    /// Rights are missing, to all that is known.
+    refused: bool,
+}
+
+impl From<ProgramError> for Fault {
+    fn from(error: ProgramError) -> Self {
+        Self {
+            refused: is_refusal(&error),
+            text: describe(&error),
+        }
+    }
+}
+
+/// Whether the kernel said EPERM or EACCES, somewhere down the chain. A verifier rejection is
+/// EACCES too, but carries a log.
+pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
+            && !verifier_log.to_string().trim().is_empty()
+        {
+            return false;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::PermissionDenied;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// A probe's error in one line: a verifier log keeps its last lines, which hold the reason.
+fn describe(error: &ProgramError) -> String {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
+        let log = verifier_log.to_string();
+        if std::env::var_os("TRACER_VERIFIER_LOG").is_some() {
+            return format!("{io_error}\n{log}");
+        }
+        let mut last: Vec<&str> = log
+            .lines()
+            .rev()
+            .filter(|l| !l.is_empty())
+            .take(3)
+            .collect();
+        last.reverse();
+        if last.is_empty() {
+            return io_error.to_string();
+        }
+        return format!("{io_error}; verifier: {}", last.join(" | "));
+    }
+    chain(error)
+}
