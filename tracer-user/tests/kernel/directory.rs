@@ -133,9 +133,9 @@ fn by_every_name(stage: &mut Stage) -> Outcome {
         .unwrap();
     child.go();
     child.hear();
-    for number in 0..places.len() {
+    for (number, place) in places.iter().enumerate() {
         let directory = told(stage, &child, &number.to_string());
-        assert_eq!(directory, Some(watched[0]), "{}", places[number].display());
+        assert_eq!(directory, Some(watched[0]), "{}", place.display());
     }
     assert_eq!(told(stage, &child, "last"), None);
     done(stage, &mut child, &watched);
