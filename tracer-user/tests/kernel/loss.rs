@@ -6,7 +6,7 @@ use std::fs;
 use aya::maps::loaded_maps;
 use aya::programs::{loaded_links, loaded_programs};
 use tracer::event::{Event, Payload};
-use tracer_common::limits::TAGS;
+use tracer::sensor::machine::Sizes;
 use tracer_common::probe::{Drop as Lost, PROBES};
 use tracer_common::tag::Tag;
 
@@ -174,7 +174,7 @@ fn a_full_map_of_tags(stage: &mut Stage) -> Outcome {
     watch.sensor.clear_tag(sys::pid());
 
     // Ours is the one that was there; what the tests before left is nothing.
-    assert_eq!(filled - nobody, TAGS - 1);
+    assert_eq!(filled - nobody, Sizes::of_this_machine().tags - 1);
     assert_eq!((lost, lost_then), (1, 1));
     let (_, fork) = watch.fork(sys::pid(), refused);
     assert_eq!(

@@ -23,6 +23,7 @@
 
 mod arguments;
 mod child;
+mod directory;
 mod exec;
 mod exit;
 mod facts;
@@ -30,6 +31,7 @@ mod failed;
 mod fork;
 mod helper;
 mod image;
+mod ledger;
 mod listen;
 mod loss;
 mod open;
@@ -41,6 +43,8 @@ mod stdio;
 mod storm;
 mod sys;
 mod trace;
+mod uring;
+mod uring_ring;
 mod watch;
 mod written;
 
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 14] = [
+    let tests: [&[Test]; 17] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -60,8 +64,11 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        directory::TESTS,
+        uring::TESTS,
         listen::TESTS,
         loss::TESTS,
+        ledger::TESTS,
         failed::TESTS,
         image::TESTS,
         privilege::TESTS,

@@ -48,6 +48,8 @@ fn expect(stage: &mut Stage, child: &Child, old: &Path, new: &Path, flags: u32) 
         directory: None,
         writer: None,
         number: 0,
+        uid: 0,
+        gid: 0,
         mode: 0,
         new_mode: 0,
         flags,

@@ -305,6 +305,58 @@ pub(crate) fn set_ids(users: [u32; 3], groups: [u32; 3]) {
     }
 }
 
+/// At most so many processes of our user.
+pub(crate) fn limit_processes(most: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: the limit outlives the call.
+    nothing(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }).unwrap();
+}
+
+/// Have the kernel reap our children.
+pub(crate) fn reap_nobody() {
+    // SAFETY: no handler of ours is involved.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// The CPUs that we may run on.
+pub(crate) fn cpus() -> Vec<usize> {
+    // SAFETY: an empty set is all zero.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set outlives the call, which is told its size.
+    nothing(unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) }).unwrap();
+    let all = 0..libc::CPU_SETSIZE as usize;
+    // SAFETY: the numbers are those of the set.
+    all.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect()
+}
+
+/// Runs on this CPU from now on.
+pub(crate) fn stay_on(cpu: usize) {
+    // SAFETY: an empty set is all zero.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is one of `cpus`.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set outlives the call, which is told its size.
+    nothing(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).unwrap();
+}
+
+/// Lets others run.
+pub(crate) fn give_way() {
+    // SAFETY: takes nothing.
+    let _always_zero = unsafe { libc::sched_yield() };
+}
+
+/// Waits for a signal that ends us.
+pub(crate) fn pause() -> ! {
+    loop {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
+}
+
 /// New namespaces.
 pub(crate) fn unshare(flags: c_int) -> Result<()> {
     // SAFETY: takes numbers only.

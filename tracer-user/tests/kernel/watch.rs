@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use tracer::event::{Change, Event, Exec, Exit, FileAccess, Fork, Meta, Payload, Socket, decode};
 use tracer::sensor::{Sensor, SensorError, SensorOptions, TierChoice};
-use tracer_common::event::EventKind;
+use tracer_common::event::{EventHeader, EventKind};
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
 use tracer_common::probe::Drop as Lost;
+use tracer_common::wire::split;
 
 use crate::sys;
 
@@ -50,6 +51,16 @@ impl Watch {
         life_ring_bytes: u32,
         file_ring_bytes: u32,
     ) -> Result<Self, SensorError> {
+        // Tests of the hooks are not about quotas.
+        Self::with_quota(life_ring_bytes, file_ring_bytes, 0)
+    }
+
+    /// The same with a quota of file records a second.
+    pub(crate) fn with_quota(
+        life_ring_bytes: u32,
+        file_ring_bytes: u32,
+        quota_per_second: u32,
+    ) -> Result<Self, SensorError> {
         let mut sensor = Sensor::load(&SensorOptions {
             btf: None,
             tier: tier(),
@@ -70,6 +81,24 @@ impl Watch {
     pub(crate) fn forget(&mut self) {
         self.read();
         self.seen.clear();
+    }
+
+    /// Takes the headers of what is in the rings, with the number of the ring. How many there were.
+    pub(crate) fn headers(&mut self, mut take: impl FnMut(usize, &EventHeader)) -> u64 {
+        let mut taken = 0;
+        for (number, ring) in [&mut self.life, &mut self.files].into_iter().enumerate() {
+            while let Some(record) = ring.next() {
+                let (header, _) = split::<EventHeader>(&record).unwrap();
+                take(number, &header);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Waits until there is something in the rings, or a moment.
+    pub(crate) fn wait(&self) {
+        sys::wait_readable(&[self.life.as_raw_fd(), self.files.as_raw_fd()], LOOK);
     }
 
     /// Takes what is in the rings. Every record of the host must be one that decodes.
@@ -127,8 +156,7 @@ impl Watch {
                 self.rest(tgid),
                 self.sensor.misses()
             );
-            let rings = [self.life.as_raw_fd(), self.files.as_raw_fd()];
-            sys::wait_readable(&rings, LOOK);
+            self.wait();
         }
     }
 
