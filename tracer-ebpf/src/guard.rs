@@ -333,9 +333,13 @@ fn thread(caller: &Caller) -> u64 {
     u64::from(caller.tgid) << 32 | u64::from(caller.tid)
 }
 
-/// Whether a directory is a served or component directory.
+/// Whether a directory is a served or component directory. The number of a removed one is used again,
+/// with another generation where the file system keeps those.
 #[inline(always)]
-pub fn is_watched(directory: &InodeKey) -> bool {
+pub fn is_watched(directory: &InodeKey, inode: Inode) -> bool {
     // SAFETY: the reference does not outlive the expression.
-    unsafe { DIRECTORY_MAP.get(directory) }.is_some()
+    match unsafe { DIRECTORY_MAP.get(directory) }.copied() {
+        Some(generation) => generation == 0 || generation == inode.generation(),
+        None => false,
+    }
 }

@@ -559,8 +559,9 @@ impl Record {
         if !watch {
             return;
         }
-        if let Some(key) = directory.inode().and_then(|inode| inode.key())
-            && guard::is_watched(&key)
+        if let Some(inode) = directory.inode()
+            && let Some(key) = inode.key()
+            && guard::is_watched(&key, inode)
         {
             // SAFETY: as in `len`.
             unsafe {

@@ -28,7 +28,7 @@ use self::places::Moved;
 use self::servers::{Found, Servers};
 use crate::config::Emit;
 use crate::encode;
-use crate::enrich::docroot::Entry;
+use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::user::load::UserFiles;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
 use crate::sensor::account::Occupancy;
@@ -380,10 +380,10 @@ impl Agent {
     fn learn(&mut self, found: Found) -> io::Result<()> {
         match found {
             Found::Directory(entry) => self.give(Input::Directory(entry)),
-            Found::Moved(Moved::At(file, entry)) => {
+            Found::Moved(Moved::At(file, Located { entry, generation })) => {
                 // Known before it is watched: the other way round, a write may be told that means nothing.
                 self.give(Input::DirectoryAt { file, entry })?;
-                if let Err(error) = self.sensor.watch_directory(file.into())
+                if let Err(error) = self.sensor.watch_directory(file.into(), generation)
                     && !self.unwatched
                 {
                     self.unwatched = true;

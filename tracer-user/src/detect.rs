@@ -327,9 +327,13 @@ fn writes(file: &FileAccess) -> bool {
 /// The names that an event gave a file, where they are the caller's words: links in them were not
 /// followed.
 fn by_name(event: &Event) -> impl Iterator<Item = (u32, &[u8])> {
-    let change = match &event.payload {
-        Payload::Change(change) if event.meta.flags & flag::RESOLVED == 0 => Some(change),
-        _ => None,
+    let resolved = event.meta.flags & flag::RESOLVED != 0;
+    let change = if let Payload::Change(change) = &event.payload
+        && !resolved
+    {
+        Some(change)
+    } else {
+        None
     };
     change.into_iter().flat_map(|change| {
         let early = change.early.as_ref().map(|(_, new)| new);

@@ -328,14 +328,18 @@ impl Sensor {
             .map_err(|error| map_error(&error))
     }
 
-    /// Makes a directory a watched one.
+    /// Makes a directory a watched one, where it has this generation; any, where that is zero.
     ///
     /// # Errors
     ///
     /// The map is full, or the kernel refused.
-    pub fn watch_directory(&mut self, directory: InodeKey) -> Result<(), SensorError> {
+    pub fn watch_directory(
+        &mut self,
+        directory: InodeKey,
+        generation: u32,
+    ) -> Result<(), SensorError> {
         self.directories
-            .insert(Plain(directory), 1, 0)
+            .insert(Plain(directory), generation, 0)
             .map_err(|error| map_error(&error))
     }
 

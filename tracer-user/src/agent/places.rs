@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tracer_common::limits;
 
-use crate::enrich::docroot::Entry;
+use crate::enrich::docroot::Located;
 use crate::event::FileId;
 
 /// Directories at most: what the kernel's map takes.
@@ -24,7 +24,7 @@ pub(super) type View = u64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Moved {
     /// A directory is this entry's.
-    At(FileId, Entry),
+    At(FileId, Located),
     /// It is nobody's any more.
     Left(FileId),
 }
@@ -32,7 +32,7 @@ pub(super) enum Moved {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Places {
-    claims: HashMap<FileId, BTreeMap<View, Entry>>,
+    claims: HashMap<FileId, BTreeMap<View, Located>>,
     /// Directories by view, to find what it no longer names.
     views: HashMap<View, Vec<FileId>>,
     count: usize,
@@ -41,7 +41,7 @@ pub(super) struct Places {
 
 impl Places {
     /// Takes what a view names now, in place of what it named before.
-    pub(super) fn replace(&mut self, view: View, places: Vec<(FileId, Entry)>) -> Vec<Moved> {
+    pub(super) fn replace(&mut self, view: View, places: Vec<(FileId, Located)>) -> Vec<Moved> {
         let before = self.views.remove(&view).unwrap_or_default();
         let now: HashSet<FileId> = places.iter().map(|(file, _)| *file).collect();
         let mut moved = Vec::new();
@@ -49,8 +49,8 @@ impl Places {
             moved.extend(self.drop_claim(view, file));
         }
         let mut kept = Vec::with_capacity(places.len());
-        for (file, entry) in places {
-            if let Some(change) = self.claim(view, file, entry) {
+        for (file, located) in places {
+            if let Some(change) = self.claim(view, file, located) {
                 kept.push(file);
                 moved.extend(change);
             }
@@ -67,7 +67,7 @@ impl Places {
     }
 
     /// `None` where there is no room.
-    fn claim(&mut self, view: View, file: FileId, entry: Entry) -> Option<Option<Moved>> {
+    fn claim(&mut self, view: View, file: FileId, located: Located) -> Option<Option<Moved>> {
         let before = self.owner(file).cloned();
         let known = self.claims.get(&file);
         let is_more = known.is_none_or(|claims| !claims.contains_key(&view));
@@ -77,9 +77,9 @@ impl Places {
             return None;
         }
         self.count += usize::from(is_more);
-        self.claims.entry(file).or_default().insert(view, entry);
+        self.claims.entry(file).or_default().insert(view, located);
         let now = self.owner(file).filter(|now| before.as_ref() != Some(*now));
-        Some(now.map(|entry| Moved::At(file, entry.clone())))
+        Some(now.map(|located| Moved::At(file, located.clone())))
     }
 
     fn drop_claim(&mut self, view: View, file: FileId) -> Option<Moved> {
@@ -91,29 +91,35 @@ impl Places {
             return Some(Moved::Left(file));
         }
         let now = self.owner(file).filter(|now| before.as_ref() != Some(*now));
-        now.map(|entry| Moved::At(file, entry.clone()))
+        now.map(|located| Moved::At(file, located.clone()))
     }
 
     /// The entry of the highest origin; of two that are alike, that of the older view.
-    fn owner(&self, file: FileId) -> Option<&Entry> {
+    fn owner(&self, file: FileId) -> Option<&Located> {
         let claims = self.claims.get(&file)?;
         // The last of equals is taken: so backwards.
-        claims.values().rev().max_by_key(|entry| entry.origin)
+        claims
+            .values()
+            .rev()
+            .max_by_key(|located| located.entry.origin)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enrich::docroot::{Kind, Origin};
+    use crate::enrich::docroot::{Entry, Kind, Origin};
 
-    fn entry(name: &str, origin: Origin) -> Entry {
-        Entry {
-            pattern: name.into(),
-            kind: Kind::Served,
-            origin,
-            source: "test".into(),
-            mnt_ns: None,
+    fn entry(name: &str, origin: Origin) -> Located {
+        Located {
+            entry: Entry {
+                pattern: name.into(),
+                kind: Kind::Served,
+                origin,
+                source: "test".into(),
+                mnt_ns: None,
+            },
+            generation: 1,
         }
     }
 
@@ -155,9 +161,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_used_again_is_another_directory() {
+        let mut places = Places::default();
+        let first = entry("/a", Origin::Discovered);
+        let second = Located {
+            generation: 2,
+            ..first.clone()
+        };
+        places.replace(1, vec![(at(1), first)]);
+        assert_eq!(
+            places.replace(1, vec![(at(1), second.clone())]),
+            [Moved::At(at(1), second)]
+        );
+    }
+
+    #[test]
     fn places_are_bounded_and_counted() {
         let mut places = Places::default();
-        let all = |from: u64| -> Vec<(FileId, Entry)> {
+        let all = |from: u64| -> Vec<(FileId, Located)> {
             let last = from + DIRECTORIES as u64;
             (from..last)
                 .map(|inode| (at(inode), entry("/x", Origin::Discovered)))

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::places::{Moved, Places, View};
-use crate::enrich::docroot::{DiscoverRequest, Discovery, Entry, discover, identify};
+use crate::enrich::docroot::{DiscoverRequest, Discovery, Entry, Located, discover, identify};
 use crate::event::FileId;
 use crate::pipeline::ServerSeen;
 
@@ -63,7 +63,7 @@ pub(super) enum Found {
 enum Word {
     Directory(Entry),
     /// All that a view names, and where it is.
-    Places(View, Vec<(FileId, Entry)>),
+    Places(View, Vec<(FileId, Located)>),
     /// The directories of a server's configuration.
     Named(View, Arc<[Entry]>),
     Done,

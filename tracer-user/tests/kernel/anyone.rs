@@ -156,7 +156,7 @@ fn any_writer(stage: &mut Stage) -> Outcome {
         dev: id.dev,
         reserved: 0,
     };
-    watch.sensor.watch_directory(key).unwrap();
+    watch.sensor.watch_directory(key, 0).unwrap();
     let pid = other(|| {
         fs::write(elsewhere.join("a"), "x").unwrap();
         fs::write(link.join("b"), "x").unwrap();

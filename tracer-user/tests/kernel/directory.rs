@@ -12,17 +12,26 @@ use tracer::event::FileId;
 
 use crate::child::{Child, Talk};
 use crate::facts::{self, bytes};
-use crate::stage::{Outcome, Stage, Test, tests};
+use crate::stage::{Outcome, Skip, Stage, Test, tests};
 use crate::sys;
 
 pub(crate) const TESTS: &[Test] = tests!("directory":
     by_every_name,
     in_a_container,
     moved_and_forgotten,
+    another_with_its_number,
 );
 
 /// Where these directories are, as a process sees them.
 fn found(child: &Child, directories: &[PathBuf]) -> Vec<FileId> {
+    located(child, directories)
+        .into_iter()
+        .map(|(file, _)| file)
+        .collect()
+}
+
+/// The same, and their generations.
+fn located(child: &Child, directories: &[PathBuf]) -> Vec<(FileId, u32)> {
     let key = facts::key(child.pid);
     let request = DiscoverRequest {
         tgid: key.tgid,
@@ -42,8 +51,8 @@ fn found(child: &Child, directories: &[PathBuf]) -> Vec<FileId> {
     };
     let mut found = Vec::new();
     for path in directories {
-        let [(file, _)] = identify(&request, &[entry(path)]).try_into().unwrap();
-        found.push(file);
+        let [(file, located)] = identify(&request, &[entry(path)]).try_into().unwrap();
+        found.push((file, located.generation));
     }
     found
 }
@@ -129,13 +138,13 @@ fn by_every_name(stage: &mut Stage) -> Outcome {
     stage
         .watch
         .sensor
-        .watch_directory(watched[0].into())
+        .watch_directory(watched[0].into(), 0)
         .unwrap();
     child.go();
     child.hear();
-    for number in 0..places.len() {
+    for (number, place) in places.iter().enumerate() {
         let directory = told(stage, &child, &number.to_string());
-        assert_eq!(directory, Some(watched[0]), "{}", places[number].display());
+        assert_eq!(directory, Some(watched[0]), "{}", place.display());
     }
     assert_eq!(told(stage, &child, "last"), None);
     done(stage, &mut child, &watched);
@@ -196,7 +205,7 @@ fn in_a_container(stage: &mut Stage) -> Outcome {
         stage
             .watch
             .sensor
-            .watch_directory((*directory).into())
+            .watch_directory((*directory).into(), 0)
             .unwrap();
     }
     child.go();
@@ -226,7 +235,7 @@ fn moved_and_forgotten(stage: &mut Stage) -> Outcome {
     stage
         .watch
         .sensor
-        .watch_directory(watched[0].into())
+        .watch_directory(watched[0].into(), 0)
         .unwrap();
     // It stays the same directory.
     fs::rename(at("html"), at("moved")).unwrap();
@@ -238,5 +247,41 @@ fn moved_and_forgotten(stage: &mut Stage) -> Outcome {
     child.hear();
     assert_eq!(told(stage, &child, "second"), None);
     done(stage, &mut child, &[]);
+    Ok(())
+}
+
+/// A directory that was removed: the next with its inode number has another generation.
+fn another_with_its_number(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let at = |name: &str| folder.join(name);
+    fs::create_dir_all(at("html")).unwrap();
+    let mut child = server(
+        stage,
+        || (),
+        |talk| {
+            write(&at("html/first"));
+            talk.done();
+            talk.wait();
+            write(&at("html/second"));
+        },
+    );
+    let [(directory, generation)] = located(&child, &[at("html")]).try_into().unwrap();
+    if generation == 0 {
+        done(stage, &mut child, &[]);
+        return Err(Skip("this file system tells no generations".to_owned()));
+    }
+    let watch = |stage: &mut Stage, generation| {
+        let key = directory.into();
+        stage.watch.sensor.watch_directory(key, generation).unwrap();
+    };
+    watch(stage, generation);
+    child.go();
+    child.hear();
+    assert_eq!(told(stage, &child, "first"), Some(directory));
+    watch(stage, generation ^ 1);
+    child.go();
+    child.hear();
+    assert_eq!(told(stage, &child, "second"), None);
+    done(stage, &mut child, &[directory]);
     Ok(())
 }

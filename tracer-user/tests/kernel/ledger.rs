@@ -44,7 +44,7 @@ fn a_noisy_server_hides_no_other(stage: &mut Stage) -> Outcome {
         dev: sys::kernel_dev(meta.dev()),
         reserved: 0,
     };
-    watch.sensor.watch_directory(directory).unwrap();
+    watch.sensor.watch_directory(directory, 0).unwrap();
     let path = |name: &str| sys::c(folder.join(name));
     let (noise, quiet) = (path("noise"), path("quiet"));
     let shells: Vec<CString> = (0..20)

@@ -1,5 +1,7 @@
 //! What a server's lineage does with sockets.
 
+use tracer::event::Socket;
+
 use super::*;
 
 /// A reverse shell's connection, a backdoor, what is sent, and sockets that become standard ones.

@@ -6,12 +6,14 @@
 //! take a whole system directory for a served one, by whatever name it comes.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::c_long;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
 use super::super::directories::{Entry, MAX_PER_NAMESPACE, TOO_WIDE};
 use super::super::path;
@@ -22,17 +24,28 @@ use crate::event::FileId;
 /// Longest list of mounts that is read: some ten thousand of them.
 const MOUNTS_BYTES: usize = 4 * 1024 * 1024;
 
+/// Where an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The entry.
+    pub entry: Entry,
+    /// Generation of the directory's inode: when it is removed, its number is given to another, with
+    /// another generation. Zero where the file system does not tell, most of which do not use a number
+    /// again.
+    pub generation: u32,
+}
+
 /// Where entries are, as a process sees them: those that there are, each directory once. Where two
 /// entries are one directory, the one of the higher origin has it.
 ///
 /// Nothing for a process that has ended, or whose root cannot be entered.
 #[must_use]
-pub fn identify(request: &DiscoverRequest, entries: &[Entry]) -> Vec<(FileId, Entry)> {
+pub fn identify(request: &DiscoverRequest, entries: &[Entry]) -> Vec<(FileId, Located)> {
     let found = look(request, entries).unwrap_or_default();
     found.into_iter().collect()
 }
 
-fn look(request: &DiscoverRequest, entries: &[Entry]) -> Option<HashMap<FileId, Entry>> {
+fn look(request: &DiscoverRequest, entries: &[Entry]) -> Option<HashMap<FileId, Located>> {
     let process = open_process(request.tgid).ok()?;
     check(&process, request).ok()?;
     let view = View::of(&process).ok()?;
@@ -43,19 +56,23 @@ fn look(request: &DiscoverRequest, entries: &[Entry]) -> Option<HashMap<FileId, 
     }
     let deadline = Instant::now() + TIME;
     let mut names_left = NAMES;
-    let mut found: HashMap<FileId, Entry> = HashMap::new();
+    let mut found: HashMap<FileId, Located> = HashMap::new();
     for entry in entries {
         let inside = view.jail.inside(&entry.pattern);
         for place in view.expand(inside, &mut names_left, deadline) {
-            let Some(file) = view.identity(&place).filter(|file| !wide.contains(file)) else {
+            let Some((file, generation)) = view
+                .located(&place)
+                .filter(|(file, _)| !wide.contains(file))
+            else {
                 continue;
             };
             let is_better = match found.get(&file) {
-                Some(known) => known.origin < entry.origin,
+                Some(known) => known.entry.origin < entry.origin,
                 None => found.len() < MAX_PER_NAMESPACE,
             };
             if is_better {
-                found.insert(file, entry.clone());
+                let entry = entry.clone();
+                found.insert(file, Located { entry, generation });
             }
         }
         if Instant::now() > deadline {
@@ -88,6 +105,11 @@ impl View {
     }
 
     fn identity(&self, inside: &[u8]) -> Option<FileId> {
+        self.located(inside).map(|(file, _)| file)
+    }
+
+    /// A directory's identity and generation.
+    fn located(&self, inside: &[u8]) -> Option<(FileId, u32)> {
         if self.mounts.would_mount(inside) {
             return None;
         }
@@ -107,11 +129,12 @@ impl View {
                 rustix::fs::minor(stat.st_dev).into(),
             )?,
         };
-        Some(FileId {
+        let file = FileId {
             dev,
             // Linux 5.14 and later tell it; before, it is that of stat(2) on all but odd set-ups of overlayfs.
             inode: number(&info, b"ino:").unwrap_or(stat.st_ino),
-        })
+        };
+        Some((file, generation(&directory).unwrap_or(0)))
     }
 
     /// The paths that a pattern stands for.
@@ -144,6 +167,32 @@ impl View {
         }
         found
     }
+}
+
+/// File systems that use inode numbers again and tell generations: ext4, XFS, F2FS (linux/magic.h;
+/// `XFS_SUPER_MAGIC`, fs/xfs/libxfs/xfs_format.h). They are on local disks: to open a directory of
+/// theirs asks nobody.
+const WITH_GENERATIONS: &[i128] = &[0xef53, 0x5846_5342, 0xf2f5_2010];
+
+/// `i_generation` of a directory.
+fn generation(directory: &OwnedFd) -> Option<u32> {
+    let magic = i128::from(rustix::fs::fstatfs(directory).ok()?.f_type);
+    if !WITH_GENERATIONS.contains(&magic) {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let directory = rustix::fs::openat(CWD, link, flags, Mode::empty()).ok()?;
+    // An integer, though its number says `long` (`FS_IOC_GETVERSION`, include/uapi/linux/fs.h).
+    const GET_VERSION: Opcode = opcode::read::<c_long>(b'v', 1);
+    let mut version = [0_u32; 2];
+    #[expect(unsafe_code, reason = "an ioctl is told where to write")]
+    // SAFETY: the opcode is that of `FS_IOC_GETVERSION`, which writes at most a `long`.
+    unsafe {
+        ioctl(&directory, Updater::<GET_VERSION, _>::new(&mut version)).ok()?;
+    }
+    let [version, _] = version;
+    Some(version)
 }
 
 /// The mounts of a process, by `/proc/PID/mountinfo` (proc(5)).

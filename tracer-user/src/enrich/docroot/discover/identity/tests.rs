@@ -30,7 +30,7 @@ fn found(paths: &[&Path]) -> Vec<(Vec<u8>, u64)> {
         .collect();
     let mut found: Vec<_> = identify(&DiscoverRequest::own().unwrap(), &entries)
         .into_iter()
-        .map(|(file, entry)| (entry.pattern, file.inode))
+        .map(|(file, located)| (located.entry.pattern, file.inode))
         .collect();
     found.sort();
     found
@@ -64,7 +64,7 @@ fn a_directory_is_one_under_all_its_names() {
     let [(_, one)] = identify(&DiscoverRequest::own().unwrap(), &both)
         .try_into()
         .unwrap();
-    assert_eq!(one.origin, Origin::Config);
+    assert_eq!(one.entry.origin, Origin::Config);
     // Any name, but only directories.
     let any = at("users/*/www");
     let [a, b] = ["users/a/www", "users/b/www"].map(|name| fs::metadata(at(name)).unwrap().ino());
