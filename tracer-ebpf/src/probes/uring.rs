@@ -22,7 +22,7 @@ use tracer_common::limits::{PATH_BYTES, REQUESTS, STRING_BYTES};
 use tracer_common::probe::{
     Drop, SLOT_URING_COMPLETE, SLOT_URING_OVERFLOW, SLOT_URING_SUBMIT, Tier,
 };
-use tracer_common::tag::{InodeKey, Tag};
+use tracer_common::tag::InodeKey;
 
 use super::file;
 use crate::guard;
@@ -187,17 +187,6 @@ pub fn io_uring_overflow(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// The caller's tag goes through a map: what is read from there is any number to the verifier, which then
-/// sees all that follows once, and not once with a tag and once without.
-#[map(name = "URING_WHO")]
-static WHO_MAP: PerCpuArray<Who> = PerCpuArray::with_max_entries(1, 0);
-
-#[repr(C)]
-struct Who {
-    tag: Tag,
-    flags: u64,
-}
-
 /// Who did it, if what they do is looked at: not only server lineages where it is told of anyone, or
 /// that was asked for.
 #[inline(always)]
@@ -208,27 +197,14 @@ fn caller(ctx: &RawTracePointContext, slot: u32, anyone: bool) -> Option<Caller>
     if (!is_tagged && !anyone && control!(any_writer) == 0) || tgid == kernel::own_tgid() {
         return None;
     }
-    let task = Task::current()?;
-    let untagged = u16::from(!is_tagged) * flag::UNTAGGED;
-    let who = WHO_MAP.get_ptr_mut(0)?;
-    // SAFETY: the pointer is this CPU's own, valid for the program's run. Volatile, so that the values
-    // are read back.
-    let (tag, flags) = unsafe {
-        write_volatile(&raw mut (*who).tag, tag);
-        write_volatile(&raw mut (*who).flags, u64::from(flag::URING | untagged));
-        (
-            read_volatile(&raw const (*who).tag),
-            read_volatile(&raw const (*who).flags),
-        )
-    };
     Some(Caller {
-        task,
+        task: Task::current()?,
         tgid,
         tid: ctx.pid(),
         tag,
         slot,
         tier: Tier::Tracepoint,
-        flags: flags as u16,
+        flags: flag::URING | u16::from(!is_tagged) * flag::UNTAGGED,
     })
 }
 
@@ -254,22 +230,13 @@ fn done(caller: &Caller, ring: Option<UringContext>, slot: u32, result: i32) {
     }
 }
 
-/// An open that has not begun: noted, so that its end is known. Where there is none that is told, or
-/// it would not say which file it gave, the name has to do.
+/// An open that has not begun: noted, so that its end is known. Where nobody is told of its end, or it
+/// would not say which file it gave, the name has to do.
 #[inline(always)]
 fn opening(caller: &Caller, request: Request) {
     let slot = request.open_slot();
-    if let Some(ring) = request.ring() {
-        let number = Number {
-            ring: ring.address(),
-            user_data: request.user_data(),
-        };
-        // An LRU map makes room for itself.
-        if REQUEST_MAP.insert(&number, slot, 0).is_err() {
-            output::dropped(Drop::CallMapFull);
-        }
-    }
-    if !request.is_silent() && (slot == 0 || UringContext::tells_files()) {
+    let is_known = note(request, slot);
+    if is_known && !request.is_silent() && (slot == 0 || UringContext::tells_files()) {
         return;
     }
     let flags = request.open_flags();
@@ -295,9 +262,35 @@ fn opening(caller: &Caller, request: Request) {
     let name = record.kernel_string::<PATH_BYTES>(name);
     body.name_len = name.len;
     record.flag_if(name.truncated, flag::STRING_TRUNCATED);
-    if caller.tag.is_server_lineage() || body.directory != InodeKey::ZERO {
-        record.finish::<FileBody>(Ring::Files);
+    if caller.tag.is_server_lineage() {
+        guard::named(record.last(name.len).hash);
+    } else if body.directory == InodeKey::ZERO {
+        return;
     }
+    record.finish::<FileBody>(Ring::Files);
+}
+
+/// Notes an open by its number. Not where the number is another's too, whose file comes another way: the
+/// end of one could not be told from that of the other.
+#[inline(always)]
+fn note(request: Request, slot: u32) -> bool {
+    let Some(ring) = request.ring() else {
+        return false;
+    };
+    let number = Number {
+        ring: ring.address(),
+        user_data: request.user_data(),
+    };
+    // SAFETY: four bytes, read once; the reference does not outlive the expression.
+    if let Some(known) = unsafe { REQUEST_MAP.get(&number) }.copied() {
+        return known == slot;
+    }
+    // An LRU map makes room for itself.
+    if REQUEST_MAP.insert(&number, slot, 0).is_err() {
+        output::dropped(Drop::CallMapFull);
+        return false;
+    }
+    true
 }
 
 /// What a request is about to change. In a map for the verifier's sake, as the scratch space of records

@@ -344,3 +344,56 @@ fn read(request: &DiscoverRequest) -> Vec<Entry> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::enrich::docroot::{Kind as Use, Origin};
+
+    /// Long enough for a reading on a machine that is busy.
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn moved(found: Vec<Found>) -> Vec<(u64, bool)> {
+        let moved = found.into_iter().filter_map(|found| match found {
+            Found::Moved(Moved::At(file, _)) => Some((file.inode, true)),
+            Found::Moved(Moved::Left(file)) => Some((file.inode, false)),
+            Found::Directory(_) => None,
+        });
+        moved.collect()
+    }
+
+    #[tokio::test]
+    async fn directories_are_followed_as_they_come_and_go() {
+        let home = tempfile::tempdir().unwrap();
+        let [site, other] = ["site", "other"].map(|name| home.path().join(name));
+        let entry = Entry {
+            pattern: site.as_os_str().as_encoded_bytes().to_vec(),
+            kind: Use::Served,
+            origin: Origin::Config,
+            source: "test".to_owned(),
+            mnt_ns: None,
+        };
+        let mut servers = Servers::new(vec![entry]);
+        assert_eq!(moved(servers.settle(SOON).await), []);
+        // Nothing is due, and nobody said that anything moved.
+        fs::create_dir(&site).unwrap();
+        assert_eq!(moved(servers.settle(SOON).await), []);
+        servers.moved();
+        let first = fs::metadata(&site).unwrap().ino();
+        assert_eq!(moved(servers.settle(SOON).await), [(first, true)]);
+        // Another in its place; the first still has its number.
+        fs::rename(&site, &other).unwrap();
+        fs::create_dir(&site).unwrap();
+        let second = fs::metadata(&site).unwrap().ino();
+        servers.moved();
+        let expected = [(first, false), (second, true)];
+        assert_eq!(moved(servers.settle(SOON).await), expected);
+        fs::remove_dir(&site).unwrap();
+        servers.moved();
+        assert_eq!(moved(servers.settle(SOON).await), [(second, false)]);
+        assert_eq!(servers.refused(), 0);
+    }
+}

@@ -80,6 +80,33 @@ fn with(bytes: &[u8], at: usize, new: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn an_open_that_is_not_done_yet_has_its_callers_name() {
+    for (line, path, missing) in [
+        (
+            "open 20 :name=../www/z.php created /srv/tmp",
+            "/srv/www/z.php",
+            0,
+        ),
+        ("open 20 :name=/etc/./x write ''", "/etc/x", 0),
+        // Its directory is not known.
+        (
+            "open 20 :name=x.php write ''",
+            "/x.php",
+            flag::PATH_TRUNCATED,
+        ),
+    ] {
+        let event = decode(&records(line)[0]).unwrap();
+        let Payload::File(open) = event.payload else {
+            panic!("{line}")
+        };
+        assert_eq!(String::from_utf8_lossy(&open.path), path, "{line}");
+        assert_eq!(open.file, tracer::event::FileId::default());
+        let told = event.meta.flags & !flag::CREATED;
+        assert_eq!(told, flag::ATTEMPT | flag::URING | missing, "{line}");
+    }
+}
+
+#[test]
 fn every_kind_is_read_whole() {
     for bytes in samples() {
         let event = decode(&bytes).unwrap();
@@ -244,6 +271,7 @@ fn sections_must_add_up() {
         (EventKind::Exec, offset_of!(ExecBody, args_tail_len)),
         (EventKind::Observed, offset_of!(ExecBody, exe_len)),
         (EventKind::Open, offset_of!(FileBody, path_len)),
+        (EventKind::Open, offset_of!(FileBody, name_len)),
         (EventKind::Write, offset_of!(FileBody, path_len)),
         (EventKind::Map, offset_of!(FileBody, path_len)),
         (EventKind::Read, offset_of!(FileBody, path_len)),

@@ -119,3 +119,31 @@ fn reasons_are_sentences() {
         (b"/srv/www".as_slice(), "served")
     );
 }
+
+/// Whether a story makes the pipeline ask where directories are.
+fn identifies(line: &str) -> bool {
+    let story = format!(
+        "served /srv/app/current/public\nobserved 1 /sbin/init\nobserved 10 /usr/sbin/nginx\nend\n\
+         {line}\nnow"
+    );
+    let mut pipeline = run(Emit::Alerts, &inputs(&story));
+    pipeline.take_commands().contains(&Command::Identify)
+}
+
+#[test]
+fn what_may_move_a_directory_has_it_identified_anew() {
+    for (line, expected) in [
+        ("mkdir 10 /srv/app", true),
+        ("rename 10 /tmp/next /srv/app/current", true),
+        ("rename 10 /srv/app/current /srv/app/old", true),
+        ("symlink 10 releases/5 /srv/app/current", true),
+        ("mount 10 /tmp/x /srv/app/current/public", true),
+        ("unlink 10 /srv/app/current", true),
+        ("mkdir 10 /srv/app/current/public/uploads", false),
+        ("rename 10 /srv/app/next /srv/app/other", false),
+        ("chmod 10 755 /srv/app/current", false),
+        ("open 10 created /srv/app/current/public/x", false),
+    ] {
+        assert_eq!(identifies(line), expected, "{line}");
+    }
+}

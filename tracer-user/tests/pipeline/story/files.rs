@@ -56,8 +56,17 @@ impl Teller {
         if body.f_mode & fmode::CREATED != 0 {
             header.flags |= flag::CREATED;
         }
-        let tail = components(path.as_bytes());
+        let mut tail = components(path.as_bytes());
+        body.path_len = u16::try_from(tail.len()).unwrap();
         body.file = on_disk(self.inode(line, &path));
+        // `:name=../x.php`: told before it is done, by a name that is relative to the path.
+        if let Some(name) = line.option("name") {
+            header.flags |= flag::ATTEMPT | flag::URING;
+            body.file = InodeKey::ZERO;
+            body.name_len = u16::try_from(name.len()).unwrap() + 1;
+            tail.extend_from_slice(name.as_bytes());
+            tail.push(0);
+        }
         body.directory = Self::directory(line);
         body.writer = self.writer(line);
         body.mnt_ns = 4_026_531_841;
@@ -66,7 +75,6 @@ impl Teller {
         body.gid = uid;
         body.nlink = 1;
         body.mode = 0o100_644;
-        body.path_len = u16::try_from(tail.len()).unwrap();
         record(header, &body, &tail)
     }
 
