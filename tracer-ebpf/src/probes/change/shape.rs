@@ -127,9 +127,13 @@ impl Shape {
     #[inline(always)]
     pub fn of(code: u8) -> Self {
         let table = (&raw const SHAPES).cast::<Self>();
-        // SAFETY: the index is below the table's length. Volatile, so that the compiler does not make code
-        // of the table.
-        unsafe { read_volatile(table.add((code & 63) as usize)) }
+        // SAFETY: a live local; the index is below the table's length. Volatile, so that the compiler does
+        // not make code of the table, and does not leave out the bound because it knows the codes, which
+        // the verifier does not.
+        unsafe {
+            let at = read_volatile(&raw const code) & 63;
+            read_volatile(table.add(at.into()))
+        }
     }
 }
 
