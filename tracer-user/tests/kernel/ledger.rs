@@ -133,15 +133,14 @@ impl Books {
 }
 
 fn the_books_balance_under_fire(stage: &mut Stage) -> Outcome {
-    // Small enough that they overflow and that quotas are used up on a busy machine too; large enough
-    // that much arrives.
-    const RING: u32 = 64 * 1024;
-    const QUOTA: u32 = 500;
+    // Rings small enough that they overflow, and a quota that is used up, on a busy machine too.
+    let page = sys::page_size();
+    let (life_ring, file_ring, quota) = (4 * page, 16 * page, 500);
     let seconds = std::env::var("TRACER_STORM").map_or(5, |text| {
         text.parse()
             .unwrap_or_else(|_| panic!("TRACER_STORM={text}: a number of seconds"))
     });
-    let mut watch = Watch::with_quota(RING, RING, QUOTA).unwrap();
+    let mut watch = Watch::with_quota(life_ring, file_ring, quota).unwrap();
     let folder = stage.folder();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     let mut fire = vec![bomb()];
@@ -206,10 +205,13 @@ fn the_books_balance_under_fire(stage: &mut Stage) -> Outcome {
     for cpu in sys::cpus() {
         assert!(cpus.contains(&(cpu as u32)), "CPU {cpu} took no part");
     }
-    assert!(
-        watch.drops(Lost::FileQuota) > 0,
-        "the openers were not over their quota"
-    );
+    for reason in LOSSES {
+        assert!(
+            watch.drops(reason) > 0,
+            "there was no fire: {}",
+            reason.name()
+        );
+    }
     assert!(missing < made, "nothing arrived");
     Ok(())
 }
