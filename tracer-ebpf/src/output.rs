@@ -373,34 +373,10 @@ impl Record {
     /// Sends the record.
     #[inline(always)]
     pub fn finish<B: Wire>(self, ring: Ring) {
-        let len = self.len();
-        let fixed = size_of::<EventHeader>() + size_of::<B>();
-        if len < fixed || len > SCRATCH_BYTES {
-            return;
-        }
-        let base = self.0.cast::<u8>();
-        let header = base.cast::<EventHeader>();
         // SAFETY: a slot begins with the header.
-        let (slot, tag, boot_ns) = unsafe {
-            (*header).tail_len = (len - fixed) as u32;
-            let slot = u32::from((*header).slot);
-            (*header).seq = number(slot);
-            (slot, (*header).tag, (*header).boot_ns)
-        };
-        let (map, reason) = match ring {
-            Ring::Life => (&LIFE, Drop::LifeRingFull),
-            Ring::Files => (&FILES, Drop::FileRingFull),
-        };
-        if matches!(ring, Ring::Files) && !self.is_watched() && !quota::allows(tag.server, boot_ns)
-        {
-            lost(slot, Drop::FileQuota);
-            return;
-        }
-        // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
-        let bytes = unsafe { core::slice::from_raw_parts(base, len) };
-        if map.output::<[u8]>(bytes, wake_up(map, tag)).is_err() {
-            lost(slot, reason);
-        }
+        let slot = unsafe { (*self.0.cast::<EventHeader>()).slot };
+        let fixed = size_of::<EventHeader>() + size_of::<B>();
+        hand_over(slot.into(), fixed as u64, ring as u64);
     }
 
     /// Appends a path as components, leaf first.
@@ -572,6 +548,45 @@ impl Record {
         self.set_len(at + len as usize);
         Some(len as u16)
     }
+}
+
+/// Gives the record in a slot its number, and hands it over or counts it as lost. Its header and body
+/// have `fixed` bytes. A global function as [`walk`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hand_over(slot: u64, fixed: u64, ring: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
+    let len = record.len();
+    if len < fixed as usize || len > SCRATCH_BYTES {
+        return 0;
+    }
+    let slot = slot as u32;
+    let base = scratch.cast::<u8>();
+    let header = base.cast::<EventHeader>();
+    // SAFETY: a slot begins with the header.
+    let (tag, boot_ns) = unsafe {
+        (*header).tail_len = (len - fixed as usize) as u32;
+        (*header).seq = number(slot);
+        ((*header).tag, (*header).boot_ns)
+    };
+    let files = ring == Ring::Files as u64;
+    if files && !record.is_watched() && !quota::allows(tag.server, boot_ns) {
+        lost(slot, Drop::FileQuota);
+        return 0;
+    }
+    // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
+    let bytes = unsafe { core::slice::from_raw_parts(base, len) };
+    if files {
+        if FILES.output::<[u8]>(bytes, wake_up(&FILES, tag)).is_err() {
+            lost(slot, Drop::FileRingFull);
+        }
+    } else if LIFE.output::<[u8]>(bytes, wake_up(&LIFE, tag)).is_err() {
+        lost(slot, Drop::LifeRingFull);
+    }
+    0
 }
 
 /// The walk of [`Record::path`]. What it found is in the scratch slot: see [`Scratch`].
