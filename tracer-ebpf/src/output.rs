@@ -277,6 +277,9 @@ impl Record {
             return None;
         };
         let record = Self(scratch);
+        // SAFETY: a slot begins with the header; otherwise as in `len`. Before a program's first record on
+        // this CPU it holds nothing, and [`look`] would go to another program's.
+        unsafe { write_volatile(&raw mut (*record.0.cast::<EventHeader>()).slot, caller.slot as u16) };
         record.set_len(0);
         Some(record)
     }

@@ -10,6 +10,7 @@ mod healing;
 mod health;
 mod host;
 mod names;
+mod places;
 mod servers;
 
 use std::fs::File;
@@ -23,7 +24,8 @@ use tracer_common::probe::Drop;
 use self::healing::Healing;
 use self::health::{Counts, Health};
 use self::names::Names;
-use self::servers::Servers;
+use self::places::Moved;
+use self::servers::{Found, Servers};
 use crate::config::Emit;
 use crate::encode;
 use crate::enrich::docroot::Entry;
@@ -158,7 +160,8 @@ pub async fn run(
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         pipeline: Pipeline::new(options.emit, options.max_processes),
-        servers: Servers::new(),
+        servers: Servers::new(options.directories.clone()),
+        unwatched: false,
         names: Names::new(),
         users: UserFiles::new(Path::new("/")),
         nameless: false,
@@ -215,6 +218,8 @@ struct Agent {
     files: Ring,
     pipeline: Pipeline,
     servers: Servers,
+    /// Said that a directory cannot be watched by identity.
+    unwatched: bool,
     names: Names,
     users: UserFiles,
     /// Said that the user database cannot be read.
@@ -259,7 +264,7 @@ impl Agent {
         self.obey();
         // Directories of the servers found are known before the first event is judged.
         for found in self.servers.settle(PATIENCE).await {
-            self.give(Input::Directory(found)).map_err(record)?;
+            self.learn(found).map_err(record)?;
         }
         Ok(())
     }
@@ -294,7 +299,7 @@ impl Agent {
                 failure = failed => return Err(AgentError::Sink(failure)),
                 ready = self.life.ready() => ready.map_err(ring)?,
                 ready = self.files.ready() => ready.map_err(ring)?,
-                found = self.servers.found() => self.give(Input::Directory(found)).map_err(record)?,
+                found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found).map_err(record)?,
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
@@ -370,6 +375,29 @@ impl Agent {
         Ok(())
     }
 
+    /// Takes what was found out of directories: the kernel side watches them, and the pipeline knows
+    /// them.
+    fn learn(&mut self, found: Found) -> io::Result<()> {
+        match found {
+            Found::Directory(entry) => self.give(Input::Directory(entry)),
+            Found::Moved(Moved::At(file, entry)) => {
+                // Known before it is watched: the other way round, a write may be told that means nothing.
+                self.give(Input::DirectoryAt { file, entry })?;
+                if let Err(error) = self.sensor.watch_directory(file.into())
+                    && !self.unwatched
+                {
+                    self.unwatched = true;
+                    eprintln!("tracer: cannot watch a directory by identity: {error}");
+                }
+                Ok(())
+            }
+            Found::Moved(Moved::Left(file)) => {
+                self.sensor.unwatch_directory(file.into());
+                self.give(Input::DirectoryLeft(file))
+            }
+        }
+    }
+
     fn give(&mut self, input: Input) -> io::Result<()> {
         if let Some(record) = &mut self.record {
             record.write(&input)?;
@@ -418,6 +446,7 @@ impl Agent {
                     }
                 }
                 Command::Heal => self.healing.want(),
+                Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
@@ -516,6 +545,7 @@ impl Agent {
             .counts()
             .into_iter()
             .chain([
+                ("directories_unwatched", self.servers.refused()),
                 ("records_made", health.made),
                 ("records_of_life", health.life),
                 ("records_of_files", health.files),

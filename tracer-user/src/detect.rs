@@ -248,6 +248,7 @@ impl Detector {
             let by = By {
                 writer,
                 server,
+                uid: user(store, writer.process),
                 mnt_ns: change.mnt_ns,
                 container: None,
             };
@@ -307,9 +308,15 @@ fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
             tag: event.meta.tag,
         },
         server: nearest.server,
+        uid: event.payload.ids().map(|ids| ids.euid),
         mnt_ns,
         container: image.and_then(|image| container_id(&image.exec.cgroup)),
     })
+}
+
+/// The effective user of a process, as last told.
+fn user(store: &Store, key: ProcessKey) -> Option<u32> {
+    Some(store.get(key)?.ids?.euid)
 }
 
 /// Whether a file may have other content after it was used so.
@@ -320,9 +327,13 @@ fn writes(file: &FileAccess) -> bool {
 /// The names that an event gave a file, where they are the caller's words: links in them were not
 /// followed.
 fn by_name(event: &Event) -> impl Iterator<Item = (u32, &[u8])> {
-    let change = match &event.payload {
-        Payload::Change(change) if event.meta.flags & flag::RESOLVED == 0 => Some(change),
-        _ => None,
+    let resolved = event.meta.flags & flag::RESOLVED != 0;
+    let change = if let Payload::Change(change) = &event.payload
+        && !resolved
+    {
+        Some(change)
+    } else {
+        None
     };
     change.into_iter().flat_map(|change| {
         let early = change.early.as_ref().map(|(_, new)| new);

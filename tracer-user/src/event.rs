@@ -274,6 +274,16 @@ impl From<InodeKey> for FileId {
     }
 }
 
+impl From<FileId> for InodeKey {
+    fn from(file: FileId) -> Self {
+        Self {
+            inode: file.inode,
+            dev: file.dev,
+            reserved: 0,
+        }
+    }
+}
+
 impl FileId {
     /// Device number, major part.
     #[must_use]

@@ -8,6 +8,7 @@ mod losses;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tracer_common::event::EventKind;
 use tracer_common::tag::{InodeKey, Tag};
 use uuid::Uuid;
 
@@ -36,6 +37,8 @@ pub enum Command {
     Role(InodeKey, u32),
     /// Read a server's configuration for the directories it serves.
     Discover(ServerSeen),
+    /// Find out anew where directories are: one may have been made, moved or covered.
+    Identify,
     /// Read `/proc` again: records of process life were lost.
     Heal,
     /// Look where a directory leads.
@@ -378,9 +381,30 @@ impl Pipeline {
         );
         self.retag(retag);
         self.discover(event);
+        self.identify(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
         self.ask(event);
+    }
+
+    /// A name that leads to directories may lead elsewhere from now on.
+    fn identify(&mut self, event: &Event) {
+        let Payload::Change(change) = &event.payload else {
+            return;
+        };
+        let leads = matches!(
+            change.kind,
+            EventKind::Rename
+                | EventKind::Symlink
+                | EventKind::Unlink
+                | EventKind::Mkdir
+                | EventKind::Mount
+        );
+        let directories = self.detector.directories();
+        let leads = leads && (directories.touched(&change.new) || directories.touched(&change.old));
+        if leads && self.commands.last() != Some(&Command::Identify) {
+            self.commands.push(Command::Identify);
+        }
     }
 
     /// What comes of an event that the store has taken in and the rules have judged.

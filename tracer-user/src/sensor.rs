@@ -336,6 +336,11 @@ impl Sensor {
             .map_err(|error| map_error(&error))
     }
 
+    /// Makes a directory one like any other again; absent is not an error.
+    pub fn unwatch_directory(&mut self, directory: InodeKey) {
+        let _absent = self.directories.remove(&Plain(directory));
+    }
+
     /// How often the kernel left a probe out, by probe, since load: a program that is running on a
     /// CPU is not run there again. That happens where programs can be preempted: those of functions on
     /// preemptible kernels, those of tracepoints on kernels newer than 6.18 (`recursion_misses` of

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use tracer::sensor::btf::{Btf, BtfError};
 use tracer::sensor::offsets::{self, OffsetsError};
-use tracer_common::control::{ABSENT, Control};
+use tracer_common::control::{ABSENT, Call, Control};
 use tracer_common::offsets::KernelOffsets;
-use tracer_common::probe::PROBES;
+use tracer_common::probe::{Attach, PROBES, Probe};
 
 /// What is known of one kernel.
 struct Kernel {
@@ -31,48 +31,100 @@ struct Kernel {
     compat_offset: u32,
     /// Arguments of `sched_process_exit`, which got a second one.
     exit_args: usize,
+    uring: &'static Uring,
 }
+
+/// The tracepoints of io_uring.
+struct Uring {
+    submit_args: usize,
+    complete_args: usize,
+    overflow_args: Option<usize>,
+    /// Which argument is what: of the first the request; of the second the request, the user's number,
+    /// the result and the completion entry.
+    places: [u32; 5],
+}
+
+const URING_5_10: Uring = Uring {
+    submit_args: 7,
+    complete_args: 4,
+    overflow_args: None,
+    places: [1, ABSENT, 1, 2, ABSENT],
+};
+
+const URING_6_1: Uring = Uring {
+    submit_args: 2,
+    complete_args: 7,
+    overflow_args: Some(5),
+    places: [0, 1, 2, 3, ABSENT],
+};
+
+const URING_6_12: Uring = Uring {
+    submit_args: 1,
+    ..URING_6_1
+};
+
+const URING_6_18: Uring = Uring {
+    submit_args: 1,
+    complete_args: 3,
+    overflow_args: Some(5),
+    places: [0, 1, ABSENT, ABSENT, 2],
+};
+
+/// What of io_uring came after 5.10.
+const BEFORE_5_19: &[&str] = &[
+    "kiocb_result",
+    "kiocb_fd",
+    "uring_node_file",
+    "uring_xattr_name",
+    "uring_xattr_attribute",
+    "uring_xattr_size",
+];
+const BEFORE_6_13: &[&str] = &["uring_node_file"];
 
 const KERNELS: &[Kernel] = &[
     Kernel {
         fixture: "debian-5.10-x86_64",
         arch: "x86_64",
-        missing: &[],
+        missing: BEFORE_5_19,
         offsets: [
             2236, 2544, 2720, 2832, 312, 928, 16, 68, 32, 16, 72, 8, 352, 96, 24, 8, 592,
         ],
         compat_offset: 8,
         exit_args: 1,
+        uring: &URING_5_10,
     },
     Kernel {
         fixture: "debian-6.1-x86_64",
         arch: "x86_64",
-        missing: &[],
+        missing: BEFORE_6_13,
         offsets: [
             2420, 2784, 2960, 3072, 304, 936, 16, 68, 32, 16, 72, 8, 360, 96, 16, 8, 576,
         ],
         compat_offset: 16,
         exit_args: 1,
+        uring: &URING_6_1,
     },
     Kernel {
         fixture: "debian-6.12-x86_64",
         arch: "x86_64",
-        missing: &[],
+        missing: BEFORE_6_13,
         offsets: [
             2436, 2784, 2960, 3072, 368, 1160, 64, 12, 32, 16, 72, 8, 352, 112, 16, 8, 624,
         ],
         compat_offset: 16,
         exit_args: 1,
+        uring: &URING_6_12,
     },
     Kernel {
         fixture: "debian-6.12-aarch64",
         arch: "aarch64",
-        missing: &[],
+        missing: BEFORE_6_13,
         offsets: [
             1380, 1728, 1904, 2016, 352, 1040, 64, 12, 32, 16, 72, 8, 352, 112, 16, 8, 624,
         ],
         compat_offset: 0,
         exit_args: 1,
+        uring: &URING_6_12,
     },
     Kernel {
         fixture: "firecracker-6.18-x86_64",
@@ -83,6 +135,7 @@ const KERNELS: &[Kernel] = &[
         ],
         compat_offset: 16,
         exit_args: 2,
+        uring: &URING_6_18,
     },
     Kernel {
         fixture: "debian-7.2-x86_64",
@@ -93,6 +146,7 @@ const KERNELS: &[Kernel] = &[
         ],
         compat_offset: 16,
         exit_args: 2,
+        uring: &URING_6_18,
     },
     Kernel {
         fixture: "debian-7.2-aarch64",
@@ -103,6 +157,7 @@ const KERNELS: &[Kernel] = &[
         ],
         compat_offset: 0,
         exit_args: 2,
+        uring: &URING_6_18,
     },
 ];
 
@@ -186,25 +241,61 @@ fn every_fixture_is_expected_and_small() {
 }
 
 #[test]
-fn every_probe_has_its_tracepoint() {
+fn every_probe_has_its_hook() {
     for kernel in KERNELS {
         let btf = Btf::parse(bytes(kernel.fixture)).unwrap();
         for probe in PROBES {
+            let found = match probe.attach {
+                Attach::RawTracepoint => {
+                    let hooks = probe.hooks.iter();
+                    hooks.filter_map(|hook| btf.tracepoint_args(hook)).next()
+                }
+                // Functions are asked for by name, and may be part of their callers.
+                Attach::Fentry | Attach::Fexit => continue,
+            };
             let expected = match probe.name {
-                "sched_process_exit" => kernel.exit_args,
-                "sched_process_fork" | "sys_exit" => 2,
-                "sched_process_exec" | "inet_sock_set_state" => 3,
+                "sched_process_exit" => Some(kernel.exit_args),
+                "sched_process_fork" | "sys_exit" | "sys_enter" | "task_rename" => Some(2),
+                "sched_process_exec" | "inet_sock_set_state" => Some(3),
+                "io_uring_submit" => Some(kernel.uring.submit_args),
+                "io_uring_complete" => Some(kernel.uring.complete_args),
+                "io_uring_overflow" => kernel.uring.overflow_args,
                 other => panic!("the arguments of {other} are not known to this test"),
             };
-            assert_eq!(
-                btf.tracepoint_args(probe.name),
-                Some(expected),
-                "{} on {}",
-                probe.name,
-                kernel.fixture
-            );
+            assert_eq!(found, expected, "{} on {}", probe.name, kernel.fixture);
         }
     }
+}
+
+#[test]
+fn io_uring_is_read_from_the_right_arguments() {
+    for kernel in KERNELS {
+        let btf = Btf::parse(bytes(kernel.fixture)).unwrap();
+        let control = offsets::control(&btf, kernel.arch, 42).unwrap();
+        let found = [
+            control.uring_submit_request,
+            control.uring_complete_request,
+            control.uring_complete_user_data,
+            control.uring_complete_result,
+            control.uring_complete_entry,
+        ];
+        assert_eq!(found, kernel.uring.places, "{}", kernel.fixture);
+    }
+    // A kernel without it.
+    let control = offsets::control(
+        &without("debian-6.1-x86_64", "btf_trace_io_uring_complete"),
+        "x86_64",
+        42,
+    )
+    .unwrap();
+    assert_eq!(control.uring_submit_request, 0);
+    assert_eq!(
+        (
+            control.uring_complete_request,
+            control.uring_complete_result
+        ),
+        (ABSENT, ABSENT)
+    );
 }
 
 #[test]
@@ -223,23 +314,24 @@ fn system_calls_are_read_from_the_right_registers() {
             compat_shift,
             x32_mask,
             abi: [native, compat],
+            calls,
             ..
         } = control;
+        let open = Call::Open.code();
+        let call = |(convention, number): (usize, usize)| calls[convention][number];
         match kernel.arch {
             "x86_64" => {
                 assert_eq!((nr_offset, compat_shift, x32_mask), (120, 1, 0x4000_0000));
-                assert_eq!(native.arg, [112, 104, 96, 56, 72]); // di si dx r10 r8
-                assert_eq!(compat.arg, [40, 88, 96, 104, 112]); // bx cx dx si di
-                assert_eq!((native.open, native.openat, compat.openat), (2, 257, 295));
+                assert_eq!(native.arg, [112, 104, 96, 56, 72, 64]); // di si dx r10 r8 r9
+                assert_eq!(compat.arg, [40, 88, 96, 104, 112, 32]); // bx cx dx si di bp
+                assert_eq!([(0, 2), (0, 257), (1, 295)].map(call), [open; 3]);
             }
             "aarch64" => {
                 assert_eq!((nr_offset, compat_shift, x32_mask), (280, 22, 0));
-                assert_eq!(native.arg, [272, 8, 16, 24, 32]); // orig_x0, then x1 to x4
+                assert_eq!(native.arg, [272, 8, 16, 24, 32, 40]); // orig_x0, then x1 to x5
                 assert_eq!(compat.arg, native.arg);
-                assert_eq!(
-                    (native.open, native.openat, compat.openat),
-                    (ABSENT, 56, 322)
-                );
+                assert_eq!([(0, 56), (1, 5), (1, 322)].map(call), [open; 3]);
+                assert_ne!(call((0, 2)), open);
             }
             other => panic!("{other}"),
         }
@@ -262,7 +354,7 @@ fn a_renamed_member_is_missed_by_name() {
     let fixture = "debian-6.12-x86_64";
     let resolved = offsets::resolve(&without(fixture, "sk_peer_pid")).unwrap();
     let missing: Vec<_> = resolved.missing.iter().map(|member| member.field).collect();
-    assert_eq!(missing, ["sk_peer_pid"]);
+    assert_eq!(missing, ["sk_peer_pid", "uring_node_file"]);
     assert_eq!(resolved.offsets.sk_peer_pid, ABSENT);
 
     let error = offsets::resolve(&without(fixture, "mnt_mountpoint")).unwrap_err();
@@ -344,8 +436,8 @@ fn ask(bytes: Vec<u8>, what: &str) -> Result<(), BtfError> {
         for arch in ["x86_64", "aarch64"] {
             let _control = offsets::control(&btf, arch, 1);
         }
-        for probe in PROBES {
-            let _args = btf.tracepoint_args(probe.name);
+        for hook in PROBES.iter().flat_map(|probe| probe.hooks) {
+            let _args = (btf.tracepoint_args(hook), btf.tracepoint_pointers(hook));
         }
     });
     assert!(
@@ -447,9 +539,13 @@ fn the_running_kernel_resolves() {
     assert_eq!(o.task_tgid, o.task_pid + 4);
     assert_eq!(o.mm_arg_end, o.mm_arg_start + 8);
     assert_eq!(o.cred_gid, o.cred_uid + 4);
-    assert!(
-        PROBES
-            .iter()
-            .all(|probe| btf.tracepoint_args(probe.name).is_some())
-    );
+    let traced = |probe: &&Probe| probe.attach == Attach::RawTracepoint;
+    for probe in PROBES.iter().filter(traced).filter(|probe| probe.required) {
+        let mut hooks = probe.hooks.iter();
+        assert!(
+            hooks.any(|hook| btf.tracepoint_args(hook).is_some()),
+            "{}",
+            probe.name
+        );
+    }
 }

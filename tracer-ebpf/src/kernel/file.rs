@@ -175,6 +175,12 @@ const S_IFCHR: u16 = 0o020_000;
 const S_IFIFO: u16 = 0o010_000;
 
 impl File {
+    /// Its address, to be kept in a map.
+    #[inline(always)]
+    pub fn address(self) -> *const u8 {
+        self.ptr()
+    }
+
     /// `f_path`
     #[inline(always)]
     pub fn path(self) -> Option<Path> {

@@ -10,21 +10,23 @@
 //! its number, its tag and its descriptors (`create_io_thread`, kernel/fork.c). Connections are not
 //! told here: `inet_sock_set_state` sees who listens, whatever call it was.
 
+use core::ptr::{read_volatile, write_volatile};
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::LruHashMap;
+use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::control::ABSENT;
 use tracer_common::event::{ChangeBody, EventKind, FileBody, flag, fmode};
-use tracer_common::limits::{NAME_BYTES, PATH_BYTES, REQUESTS, STRING_BYTES};
+use tracer_common::limits::{PATH_BYTES, REQUESTS, STRING_BYTES};
 use tracer_common::probe::{
     Drop, SLOT_URING_COMPLETE, SLOT_URING_OVERFLOW, SLOT_URING_SUBMIT, Tier,
 };
-use tracer_common::tag::InodeKey;
+use tracer_common::tag::{InodeKey, Tag};
 
 use super::file;
 use crate::guard;
-use crate::kernel::{self, Path, Request, Task, UringContext, control};
+use crate::kernel::{self, File, Path, Request, Task, UringContext, control};
 use crate::output::{self, Caller, Record, Ring};
 
 /// `IORING_OP_*`, include/uapi/linux/io_uring.h
@@ -46,21 +48,25 @@ mod operation {
     pub const FTRUNCATE: u8 = 55;
 }
 
-/// The operations that are looked at, as bits.
-const OF_INTEREST: u64 = 1 << operation::WRITEV
+/// The operations that are looked at whoever hands them in, as bits: they may be about a file that a
+/// server's lineage wrote.
+const OF_ANYONE: u64 = 1 << operation::RENAMEAT
+    | 1 << operation::UNLINKAT
+    | 1 << operation::MKDIRAT
+    | 1 << operation::SYMLINKAT
+    | 1 << operation::LINKAT
+    | 1 << operation::FSETXATTR
+    | 1 << operation::SETXATTR;
+
+/// All that are looked at.
+const OF_INTEREST: u64 = OF_ANYONE
+    | 1 << operation::WRITEV
     | 1 << operation::WRITE_FIXED
     | 1 << operation::FALLOCATE
     | 1 << operation::OPENAT
     | 1 << operation::WRITE
     | 1 << operation::OPENAT2
     | 1 << operation::SPLICE
-    | 1 << operation::RENAMEAT
-    | 1 << operation::UNLINKAT
-    | 1 << operation::MKDIRAT
-    | 1 << operation::SYMLINKAT
-    | 1 << operation::LINKAT
-    | 1 << operation::FSETXATTR
-    | 1 << operation::SETXATTR
     | 1 << operation::FTRUNCATE;
 
 /// `AT_FDCWD`, include/uapi/linux/fcntl.h
@@ -106,7 +112,8 @@ pub fn io_uring_submit(ctx: RawTracePointContext) -> i32 {
     if operation >= 64 || OF_INTEREST >> operation & 1 == 0 {
         return 0;
     }
-    let Some(caller) = caller(&ctx, SLOT_URING_SUBMIT) else {
+    let is_change = OF_ANYONE >> operation & 1 != 0;
+    let Some(caller) = caller(&ctx, SLOT_URING_SUBMIT, is_change) else {
         return 0;
     };
     match operation {
@@ -122,8 +129,8 @@ pub fn io_uring_submit(ctx: RawTracePointContext) -> i32 {
             }
         }
         _ => {
-            if let Some(names) = Names::of(operation, request, caller.task) {
-                change(&caller, &names);
+            if let Some(work) = Work::of(operation, request, caller.task) {
+                change(&caller, work);
             }
         }
     }
@@ -136,7 +143,7 @@ pub fn io_uring_submit(ctx: RawTracePointContext) -> i32 {
 /// poller or one of its workers.
 #[raw_tracepoint(tracepoint = "io_uring_complete")]
 pub fn io_uring_complete(ctx: RawTracePointContext) -> i32 {
-    let Some(caller) = caller(&ctx, SLOT_URING_COMPLETE) else {
+    let Some(caller) = caller(&ctx, SLOT_URING_COMPLETE, false) else {
         return 0;
     };
     let ring = UringContext::new(ctx.arg::<u64>(0) as *const u8);
@@ -169,7 +176,7 @@ pub fn io_uring_complete(ctx: RawTracePointContext) -> i32 {
 /// caller did not take those before it. `io_uring_complete` is not told of it, then or later.
 #[raw_tracepoint(tracepoint = "io_uring_cqe_overflow")]
 pub fn io_uring_overflow(ctx: RawTracePointContext) -> i32 {
-    let Some(caller) = caller(&ctx, SLOT_URING_OVERFLOW) else {
+    let Some(caller) = caller(&ctx, SLOT_URING_OVERFLOW, false) else {
         return 0;
     };
     let number = Number {
@@ -180,27 +187,48 @@ pub fn io_uring_overflow(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Who did it, if what they do is told.
+/// The caller's tag goes through a map: what is read from there is any number to the verifier, which then
+/// sees all that follows once, and not once with a tag and once without.
+#[map(name = "URING_WHO")]
+static WHO_MAP: PerCpuArray<Who> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+struct Who {
+    tag: Tag,
+    flags: u64,
+}
+
+/// Who did it, if what they do is looked at: not only server lineages where it is told of anyone, or
+/// that was asked for.
 #[inline(always)]
-fn caller(ctx: &RawTracePointContext, slot: u32) -> Option<Caller> {
+fn caller(ctx: &RawTracePointContext, slot: u32, anyone: bool) -> Option<Caller> {
     let tgid = ctx.tgid();
     let tag = guard::tag(tgid);
     let is_tagged = tag.is_server_lineage();
-    if (!is_tagged && control!(any_writer) == 0) || tgid == kernel::own_tgid() {
+    if (!is_tagged && !anyone && control!(any_writer) == 0) || tgid == kernel::own_tgid() {
         return None;
     }
+    let task = Task::current()?;
+    let untagged = u16::from(!is_tagged) * flag::UNTAGGED;
+    let who = WHO_MAP.get_ptr_mut(0)?;
+    // SAFETY: the pointer is this CPU's own, valid for the program's run. Volatile, so that the values
+    // are read back.
+    let (tag, flags) = unsafe {
+        write_volatile(&raw mut (*who).tag, tag);
+        write_volatile(&raw mut (*who).flags, u64::from(flag::URING | untagged));
+        (
+            read_volatile(&raw const (*who).tag),
+            read_volatile(&raw const (*who).flags),
+        )
+    };
     Some(Caller {
-        task: Task::current()?,
+        task,
         tgid,
         tid: ctx.pid(),
         tag,
         slot,
         tier: Tier::Tracepoint,
-        flags: if is_tagged {
-            flag::URING
-        } else {
-            flag::URING | flag::UNTAGGED
-        },
+        flags: flags as u16,
     })
 }
 
@@ -267,165 +295,231 @@ fn opening(caller: &Caller, request: Request) {
     let name = record.kernel_string::<PATH_BYTES>(name);
     body.name_len = name.len;
     record.flag_if(name.truncated, flag::STRING_TRUNCATED);
-    if is_told(caller, record) {
+    if caller.tag.is_server_lineage() || body.directory != InodeKey::ZERO {
         record.finish::<FileBody>(Ring::Files);
     }
 }
 
-/// What a request is about to change.
-struct Names {
-    kind: EventKind,
-    old_dir: Option<Path>,
-    old: *const u8,
-    new_dir: Option<Path>,
-    new: *const u8,
-    detail: *const u8,
-    number: u64,
-    flags: u32,
-    mode: u16,
+/// What a request is about to change. In a map for the verifier's sake, as the scratch space of records
+/// is (see [`crate::output`]): what the kinds of request differ in is any number to it, and the body that
+/// they share is there once.
+#[map(name = "URING_CHANGE")]
+static WORK_MAP: PerCpuArray<[u64; WORK]> = PerCpuArray::with_max_entries(1, 0);
+
+const WORK: usize = Place::NameLen as usize + 1;
+
+/// What is kept where.
+#[derive(Clone, Copy)]
+enum Place {
+    Kind,
+    OldDir,
+    Old,
+    NewDir,
+    New,
+    /// The file, of a request that has a descriptor of it.
+    File,
+    Detail,
+    Number,
+    Flags,
+    Mode,
+    /// What [`side`] found: bytes of the directory and of the name, and its hash.
+    DirLen,
+    NameLen,
 }
 
-impl Names {
+/// This CPU's. A program is not run twice at once on one CPU.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Work(*mut [u64; WORK]);
+
+impl Work {
+    /// What a request is about to change, where it is known on this kernel.
     #[inline(always)]
     fn of(operation: u8, request: Request, task: Task) -> Option<Self> {
-        let none = Self {
-            kind: EventKind::Rename,
-            old_dir: None,
-            old: core::ptr::null(),
-            new_dir: None,
-            new: core::ptr::null(),
-            detail: core::ptr::null(),
-            number: 0,
-            flags: 0,
-            mode: 0,
-        };
+        let work = Self(WORK_MAP.get_ptr_mut(0)?);
+        // SAFETY: the pointer is this CPU's own, valid for the program's run.
+        unsafe { work.0.write_bytes(0, 1) };
         match operation {
             operation::RENAMEAT => {
-                let (dirs, names, flags) = request.rename()?;
-                Some(Self {
-                    kind: EventKind::Rename,
-                    old_dir: base(task, dirs[0]),
-                    old: names[0],
-                    new_dir: base(task, dirs[1]),
-                    new: names[1],
-                    flags,
-                    ..none
-                })
+                work.kind(EventKind::Rename);
+                work.names(request.rename()?);
             }
             operation::LINKAT => {
-                let (dirs, names, flags) = request.link()?;
-                Some(Self {
-                    kind: EventKind::Link,
-                    old_dir: base(task, dirs[0]),
-                    old: names[0],
-                    new_dir: base(task, dirs[1]),
-                    new: names[1],
-                    flags,
-                    ..none
-                })
+                work.kind(EventKind::Link);
+                work.names(request.link()?);
             }
             operation::SYMLINKAT => {
-                let (dirs, names, _) = request.link()?;
-                Some(Self {
-                    kind: EventKind::Symlink,
-                    new_dir: base(task, dirs[1]),
-                    new: names[1],
-                    detail: names[0],
-                    ..none
-                })
+                let ([_, dir], [target, name], _) = request.link()?;
+                work.kind(EventKind::Symlink);
+                work.name(dir, name);
+                work.set(Place::Detail, target as u64);
             }
             operation::UNLINKAT => {
                 let (dir, name, flags) = request.unlink()?;
-                Some(Self {
-                    kind: EventKind::Unlink,
-                    new_dir: base(task, dir),
-                    new: name,
-                    flags,
-                    ..none
-                })
+                work.kind(EventKind::Unlink);
+                work.name(dir, name);
+                work.set(Place::Flags, flags.into());
             }
             operation::MKDIRAT => {
                 let (dir, name, mode) = request.mkdir()?;
-                Some(Self {
-                    kind: EventKind::Mkdir,
-                    new_dir: base(task, dir),
-                    new: name,
-                    mode,
-                    ..none
-                })
+                work.kind(EventKind::Mkdir);
+                work.name(dir, name);
+                work.set(Place::Mode, mode.into());
             }
-            operation::SETXATTR => {
+            operation::SETXATTR | operation::FSETXATTR => {
                 let (name, attribute, size) = request.attribute()?;
-                Some(Self {
-                    kind: EventKind::Setxattr,
-                    new_dir: task.cwd(),
-                    new: name,
-                    detail: attribute,
-                    number: size,
-                    ..none
-                })
+                work.kind(EventKind::Setxattr);
+                work.set(Place::Detail, attribute as u64);
+                work.set(Place::Number, size);
+                if operation == operation::SETXATTR {
+                    work.name(AT_FDCWD, name);
+                } else {
+                    work.set(Place::File, request.file(task)?.address() as u64);
+                }
             }
-            operation::FSETXATTR => {
-                // The file itself stands in the directory's place: its path is whole.
-                let (_, attribute, size) = request.attribute()?;
-                Some(Self {
-                    kind: EventKind::Setxattr,
-                    new_dir: request.file(task)?.path(),
-                    detail: attribute,
-                    number: size,
-                    ..none
-                })
-            }
-            _ => None,
+            _ => return None,
         }
+        Some(work)
+    }
+
+    #[inline(always)]
+    fn kind(self, kind: EventKind) {
+        self.set(Place::Kind, kind.raw().into());
+    }
+
+    #[inline(always)]
+    fn names(self, ([old_dir, new_dir], [old, new], flags): ([i32; 2], [*const u8; 2], u32)) {
+        self.set(Place::OldDir, old_dir as u64);
+        self.set(Place::Old, old as u64);
+        self.name(new_dir, new);
+        self.set(Place::Flags, flags.into());
+    }
+
+    #[inline(always)]
+    fn name(self, dir: i32, name: *const u8) {
+        self.set(Place::NewDir, dir as u64);
+        self.set(Place::New, name as u64);
+    }
+
+    #[inline(always)]
+    fn get(self, place: Place) -> u64 {
+        // SAFETY: the pointer is this CPU's own, valid for the program's run, and a place lies in it.
+        // Volatile, so that the value stays out of registers.
+        unsafe { read_volatile(self.0.cast::<u64>().add(place as usize)) }
+    }
+
+    #[inline(always)]
+    fn set(self, place: Place, value: u64) {
+        // SAFETY: as in `get`.
+        unsafe { write_volatile(self.0.cast::<u64>().add(place as usize), value) }
     }
 }
 
-/// Tells of a change that has not begun.
+/// Tells of a change that has not begun: what a server's lineage is about to do, or what anyone is to
+/// a file that may be one that it wrote, or in a watched directory.
 #[inline(always)]
-fn change(caller: &Caller, names: &Names) {
-    let Some((record, body)) = Record::start::<ChangeBody>(names.kind, caller) else {
+fn change(caller: &Caller, work: Work) {
+    let is_tagged = caller.tag.is_server_lineage();
+    let told = is_tagged || is_written(caller, work);
+    if !told && control!(any_writer) == 0 {
+        return;
+    }
+    let Some((record, body)) = Record::start::<ChangeBody>(EventKind::Rename, caller) else {
         return;
     };
+    record.kind(work.get(Place::Kind) as u16);
     // SAFETY: as in `opening`.
     let body = unsafe { &mut *body };
     caller.task.ids(&mut body.ids);
     body.mnt_ns = caller.task.mnt_ns();
-    body.call_flags = names.flags;
-    body.number = names.number;
-    body.new_mode = names.mode;
+    body.call_flags = work.get(Place::Flags) as u32;
+    body.number = work.get(Place::Number);
+    body.new_mode = work.get(Place::Mode) as u16;
     record.flag_if(true, flag::ATTEMPT);
-    // A file without a name of its own is the descriptor's.
-    record.flag_if(names.new.is_null(), flag::RESOLVED);
-    if !names.old.is_null() {
-        body.old_dir_len = directory(record, names.old_dir, names.old);
-        body.old_len = string::<STRING_BYTES>(record, names.old);
-    }
+    side(record, work, caller.task, Place::OldDir as u64);
+    body.old_dir_len = work.get(Place::DirLen) as u16;
+    body.old_len = work.get(Place::NameLen) as u16;
     record.watch(true);
-    body.new_dir_len = directory(record, names.new_dir, names.new);
+    side(record, work, caller.task, Place::NewDir as u64);
+    body.new_dir_len = work.get(Place::DirLen) as u16;
+    body.new_len = work.get(Place::NameLen) as u16;
     body.directory = record.directory();
-    body.new_len = string::<STRING_BYTES>(record, names.new);
-    body.detail_len = if matches!(names.kind, EventKind::Setxattr) {
-        string::<NAME_BYTES>(record, names.detail)
-    } else {
-        string::<STRING_BYTES>(record, names.detail)
-    };
-    if is_told(caller, record) {
+    if let Some(inode) = File::new(work.get(Place::File) as *const u8).and_then(|file| file.inode())
+        && let Some(key) = inode.key()
+    {
+        body.file = key;
+        body.generation = inode.generation();
+        body.writer = guard::writer(&key, inode);
+        body.mode = inode.mode();
+        body.uid = inode.uid();
+        body.gid = inode.gid();
+        // The path is that of the file itself.
+        record.flag_if(true, flag::RESOLVED);
+    }
+    let detail = record.kernel_string::<STRING_BYTES>(work.get(Place::Detail) as *const u8);
+    body.detail_len = detail.len;
+    record.flag_if(detail.truncated, flag::STRING_TRUNCATED);
+    if told || body.directory != InodeKey::ZERO {
         record.finish::<ChangeBody>(Ring::Files);
     }
 }
 
-/// What is done by no server's lineage is told only in watched directories.
+/// Whether a server's lineage may have written the file: by the file where there is one, else by the
+/// last component of its name.
 #[inline(always)]
-fn is_told(caller: &Caller, record: Record) -> bool {
-    caller.tag.is_server_lineage() || record.directory() != InodeKey::ZERO
+fn is_written(caller: &Caller, work: Work) -> bool {
+    if let Some(inode) = File::new(work.get(Place::File) as *const u8).and_then(|file| file.inode())
+    {
+        return match inode.key() {
+            Some(key) => guard::writer(&key, inode).tgid != 0,
+            None => false,
+        };
+    }
+    let Some(record) = Record::blank(caller) else {
+        return false;
+    };
+    let old = work.get(Place::Old);
+    let name = if old == 0 { work.get(Place::New) } else { old };
+    let name = record.kernel_string::<STRING_BYTES>(name as *const u8);
+    guard::is_written_name(record.last(name.len).hash)
 }
 
-#[inline(always)]
-fn string<const MAX: usize>(record: Record, string: *const u8) -> u16 {
-    let section = record.kernel_string::<MAX>(string);
+/// Appends one side of a change: the directory that its name is relative to, and the name; or the path of
+/// the file itself, of a request that has one. A function of its own, so that it is there once; what it
+/// is asked and what it found is in the map. `at` is the place of the directory, the name's is next.
+#[inline(never)]
+fn side(record: Record, work: Work, task: Task, at: u64) {
+    let is_new = at == Place::NewDir as u64;
+    let (dir, name) = if is_new {
+        (work.get(Place::NewDir), work.get(Place::New))
+    } else {
+        (work.get(Place::OldDir), work.get(Place::Old))
+    };
+    work.set(Place::DirLen, 0);
+    work.set(Place::NameLen, 0);
+    let file = File::new(work.get(Place::File) as *const u8);
+    if is_new && let Some(file) = file {
+        let section = record.path(file.path());
+        record.flag_if(section.truncated, flag::PATH_TRUNCATED);
+        work.set(Place::DirLen, section.len.into());
+        return;
+    }
+    let name = name as *const u8;
+    if name.is_null() {
+        return;
+    }
+    work.set(
+        Place::DirLen,
+        directory(record, base(task, dir as i32), name).into(),
+    );
+    let section = record.kernel_string::<STRING_BYTES>(name);
     record.flag_if(section.truncated, flag::STRING_TRUNCATED);
-    section.len
+    work.set(Place::NameLen, section.len.into());
+    // What a server's lineage gives a name may be what it wrote.
+    let kind = work.get(Place::Kind);
+    if is_new && (kind == EventKind::Rename.raw().into() || kind == EventKind::Link.raw().into()) {
+        guard::named(record.last(section.len).hash);
+    }
 }
 
 /// The directory that a descriptor stands for.

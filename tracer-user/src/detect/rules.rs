@@ -46,10 +46,12 @@ pub static SHELL: Rule = Rule {
     id: "server-shell",
     name: "Server lineage executed a shell or interpreter",
     description: "A process that descends from a web, application, cache or file server replaced \
-        its image with a command shell or a language interpreter. Serving requests seldom needs \
-        one; a web shell, an exploited application or a command injection always does.",
+        its image with a command shell or a language interpreter, or loaded one into a dynamic \
+        loader; or one did that runs what such a process wrote, or that it reached into. Serving \
+        requests seldom needs that; a web shell, an exploited application or a command injection \
+        always does.",
     action: "server-spawned-shell",
-    version: "1",
+    version: "2",
     techniques: &[WEB_SHELL, UNIX_SHELL],
     false_positives: &[
         "An application that runs command line tools through a shell for ordinary requests \
@@ -65,7 +67,7 @@ pub static DATABASE_SHELL: Rule = Rule {
         shell or a language interpreter, as COPY ... PROGRAM, user defined functions and stored \
         procedures make it do.",
     action: "database-spawned-shell",
-    version: "1",
+    version: "2",
     techniques: &[STORED_PROCEDURE, UNIX_SHELL],
     false_positives: &[
         "PostgreSQL's archive_command, restore_command and ssl_passphrase_command, which the server \
@@ -73,27 +75,32 @@ pub static DATABASE_SHELL: Rule = Rule {
     ],
 };
 
-/// A server's lineage runs a program that it wrote.
+/// A program that a server's lineage wrote is run, by whomever.
 pub static DROPPED_EXEC: Rule = Rule {
     id: "server-dropped-exec",
-    name: "Server lineage executed a program that it wrote",
-    description: "A process that descends from a server executed a file that a server's lineage had \
-        opened for writing or created before, under whatever name.",
+    name: "Program that a server lineage wrote was executed",
+    description: "A process executed a file, or gave it to an interpreter, that a server's lineage \
+        had opened for writing or created before, under whatever name: a process of that lineage, \
+        or any other, such as root's cron.",
     action: "server-executed-dropped-file",
-    version: "1",
+    version: "2",
     techniques: &[WEB_SHELL, TOOL_TRANSFER],
-    false_positives: &["A build or test system that compiles programs and runs them."],
+    false_positives: &[
+        "A build or test system that compiles programs and runs them.",
+        "An application that updates itself, and whose maintenance cron runs.",
+    ],
 };
 
-/// A server's lineage writes code where it is served.
+/// A server's lineage writes code where it is served, or somebody moves there what it wrote.
 pub static CODE_WRITE: Rule = Rule {
     id: "server-code-write",
     name: "Server lineage wrote code into a served directory",
-    description: "A process that descends from a server created, opened for writing or renamed a \
-        file into a directory whose files are run on request, and the file is one that the server \
-        runs, or says how others are run.",
+    description: "A process that descends from a server gave a directory, whose files are run on \
+        request, a file that the server runs, or that says how others are run: created, opened or \
+        mapped for writing, renamed, linked or mounted. Or another process renamed or linked a \
+        file into it that such a process wrote.",
     action: "server-wrote-served-code",
-    version: "1",
+    version: "2",
     techniques: &[WEB_SHELL],
     false_positives: &[
         "An administrator who installs or updates plugins through the application's own pages.",
@@ -105,11 +112,12 @@ pub static CODE_WRITE: Rule = Rule {
 pub static COMPONENT_WRITE: Rule = Rule {
     id: "server-component-write",
     name: "Server lineage wrote into a component directory",
-    description: "A process that descends from a server created, opened for writing or renamed a \
-        file into a directory from which servers load modules, extensions, plugins or \
-        configuration.",
+    description: "A process that descends from a server gave a directory, from which servers load \
+        modules, extensions, plugins or configuration, a file: created, opened or mapped for \
+        writing, renamed, linked or mounted. Or another process renamed or linked a file into it \
+        that such a process wrote.",
     action: "server-wrote-component",
-    version: "1",
+    version: "2",
     techniques: &[SERVER_COMPONENT],
     false_positives: &["A management panel that runs inside the server it configures."],
 };

@@ -16,6 +16,7 @@ pub mod scope;
 
 pub use defaults::{DefaultDirectory, defaults};
 pub use directories::{Added, Directories, Entry, Match, Origin};
+pub use discover::identity::identify;
 pub use discover::{DiscoverRequest, Discovery, Found, discover};
 
 /// What a directory is to its server.

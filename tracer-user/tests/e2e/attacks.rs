@@ -285,6 +285,7 @@ pub(crate) fn stories() -> Vec<Story> {
         }));
     }
     stories.extend([
+        Story::new("php-fpm: through a bind mount", bind_mount),
         Story::new("php-fpm: move_uploaded_file", move_uploaded_file),
         Story::new("php-fpm: a reverse shell", reverse_shell),
         Story::new("php-fpm: a shell's redirection into the root", redirection),
@@ -400,6 +401,54 @@ fn write_code(scene: &Scene, write: &Write) -> Outcome {
     // Some of these change how the server treats the pages of later stories.
     std::fs::remove_file(file).expect("what was written");
     Ok(())
+}
+
+/// The path that the page writes to leads nowhere near the document root: only the directory itself tells.
+fn bind_mount(scene: &Scene) -> Outcome {
+    let site = &scene.site;
+    let elsewhere = site.dir().dir("elsewhere", None);
+    let mount = Mount::bind(site.docroot(), &elsewhere)?;
+    let name = format!("{}.php", host::token());
+    let path = elsewhere.join("uploads").join(&name);
+    let page = format!("{}.php", host::token());
+    site.page(
+        &page,
+        &format!(
+            "<?php\nfile_put_contents('{}', '<?php system($_GET[0]);');\necho 'done';\n",
+            path.display()
+        ),
+    );
+    let expected = Expected {
+        file: Some(path),
+        ..by_server(scene.expected(site, CODE_WRITE, &[]))
+    };
+    scene.expect("through a bind mount", &[expected], || {
+        let response = site.get(&format!("/{page}"));
+        assert_eq!(response.body, "done");
+    });
+    let written = site.docroot().join("uploads").join(name);
+    std::fs::remove_file(written).expect("what was written");
+    drop(mount);
+    Ok(())
+}
+
+/// A mount that ends with the value.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn bind(from: &Path, to: &Path) -> Result<Self, Skip> {
+        rustix::mount::mount_bind(from, to)
+            .map_err(|error| Skip(format!("cannot mount {}: {error}", to.display())))?;
+        Ok(Self(to.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Also where the story failed: what is mounted there is the site, which must not be removed twice.
+        let flags = rustix::mount::UnmountFlags::DETACH;
+        let _gone = rustix::mount::unmount(&self.0, flags);
+    }
 }
 
 /// The most ordinary upload: PHP has the body in its upload folder and renames it into the root.

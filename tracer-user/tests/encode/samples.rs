@@ -765,10 +765,9 @@ fn sample(name: &'static str, document: Document) -> Sample {
 }
 
 fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView>) -> Document {
-    process.ids = match &payload {
-        Payload::Fork(_) => process.ids,
-        told => told.ids().or(process.ids),
-    };
+    if !matches!(payload, Payload::Fork(_)) {
+        process.ids = payload.ids().or(process.ids);
+    }
     Document {
         event: EnrichedEvent {
             event: Event {

@@ -23,6 +23,7 @@
 
 mod arguments;
 mod child;
+mod directory;
 mod exec;
 mod exit;
 mod facts;
@@ -42,6 +43,8 @@ mod stdio;
 mod storm;
 mod sys;
 mod trace;
+mod uring;
+mod uring_ring;
 mod watch;
 mod written;
 
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 15] = [
+    let tests: [&[Test]; 17] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -61,6 +64,8 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        directory::TESTS,
+        uring::TESTS,
         listen::TESTS,
         loss::TESTS,
         ledger::TESTS,

@@ -56,7 +56,11 @@ fn names_are_looked_up_where_it_matters() {
                     let pids = asked.processes.iter().map(|key| key.tgid).collect();
                     Some((pids, asked.directory))
                 }
-                Command::Tag(..) | Command::Role(..) | Command::Discover(_) | Command::Heal => None,
+                Command::Tag(..)
+                | Command::Role(..)
+                | Command::Discover(_)
+                | Command::Heal
+                | Command::Identify => None,
             })
             .collect()
     };

@@ -147,7 +147,11 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
         .into_iter()
         .filter_map(|command| match command {
             Command::Tag(tgid, tag) => Some((tgid, tag)),
-            Command::Role(..) | Command::Discover(_) | Command::Heal | Command::Resolve(_) => None,
+            Command::Role(..)
+            | Command::Discover(_)
+            | Command::Heal
+            | Command::Identify
+            | Command::Resolve(_) => None,
         })
         .collect()
 }

@@ -18,7 +18,7 @@ pub const MAX_PER_NAMESPACE: usize = 4096;
 
 /// Directories so wide that no server can mean them: taken at their word, every write of the host
 /// would be one into a served directory.
-const TOO_WIDE: &[&[u8]] = &[
+pub(super) const TOO_WIDE: &[&[u8]] = &[
     b"/",
     b"/bin",
     b"/boot",
@@ -236,6 +236,32 @@ impl Directories {
     #[must_use]
     pub fn placed(&self) -> usize {
         self.places.len()
+    }
+
+    /// Whether `path` is a directory of the set or on the way to one, in whatever mount namespace: what
+    /// is done to it may move the directory.
+    #[must_use]
+    pub fn touched(&self, path: &[u8]) -> bool {
+        path.starts_with(b"/") && path != b"/" && self.is_on_the_way(0, path)
+    }
+
+    /// As deep as the deepest pattern, at most.
+    fn is_on_the_way(&self, at: usize, rest: &[u8]) -> bool {
+        let Some(node) = self.nodes.get(at) else {
+            return false;
+        };
+        let start = rest.iter().position(|&byte| byte != b'/');
+        let Some(rest) = start.and_then(|start| rest.get(start..)) else {
+            return true;
+        };
+        let end = rest.iter().position(|&byte| byte == b'/');
+        let Some((segment, rest)) = rest.split_at_checked(end.unwrap_or(rest.len())) else {
+            return false;
+        };
+        [node.children.get(segment).copied(), node.any]
+            .into_iter()
+            .flatten()
+            .any(|next| self.is_on_the_way(next, rest))
     }
 
     /// A directory that lies below `path`: what is put there hides it.
@@ -516,6 +542,30 @@ mod tests {
             set.add(entry("/srv/x", Served, Discovered, Some(2))),
             Added::New
         );
+    }
+
+    #[test]
+    fn what_moves_a_directory_is_known() {
+        use {Kind::Served, Origin::Config};
+        let set = set(&[
+            ("/srv/app/current/public", Served, Config, None),
+            ("/home/*/www", Served, Config, Some(7)),
+        ]);
+        for (path, expected) in [
+            ("/srv", true),
+            ("/srv/app/current", true),
+            ("/srv/app//current/public/", true),
+            ("/srv/app/current/public/x", false),
+            ("/srv/app/releases", false),
+            ("/home/bob", true),
+            ("/home/bob/www", true),
+            ("/home/bob/web", false),
+            ("/", false),
+            ("", false),
+            ("srv", false),
+        ] {
+            assert_eq!(set.touched(path.as_bytes()), expected, "{path}");
+        }
     }
 
     #[test]

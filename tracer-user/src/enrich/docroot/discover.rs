@@ -23,6 +23,7 @@ use super::scope::{Scope, Shape};
 use super::{Kind, parse};
 use crate::event::ProcessKey;
 
+pub mod identity;
 pub mod jail;
 mod plan;
 
@@ -68,6 +69,29 @@ pub struct DiscoverRequest {
     pub cwd: Vec<u8>,
     /// Its mount namespace; zero where that is not known and not checked.
     pub mnt_ns: u32,
+}
+
+impl DiscoverRequest {
+    /// The agent itself, to see what it sees.
+    ///
+    /// # Errors
+    ///
+    /// Where `/proc` does not tell when it started.
+    pub fn own() -> io::Result<Self> {
+        let tgid = std::process::id();
+        let stat = read_proc(&open_process(tgid)?, "stat", 4096)?;
+        let start_ticks = start_ticks(&stat)
+            .ok_or_else(|| io::Error::other("/proc/self/stat is not understood"))?;
+        Ok(Self {
+            tgid,
+            start_ticks,
+            server: "",
+            args: Vec::new(),
+            exe: Vec::new(),
+            cwd: Vec::new(),
+            mnt_ns: 0,
+        })
+    }
 }
 
 /// What was found out.
@@ -153,10 +177,8 @@ pub fn resolve(processes: &[ProcessKey], mnt_ns: u32, directory: &[u8]) -> Optio
 
 fn discover_in(request: &DiscoverRequest, discovery: &mut Discovery) -> Result<(), String> {
     let ended = |_| "ended before its configuration was read".to_owned();
+    let process = open_process(request.tgid).map_err(ended)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // Held open, this directory is of that process alone: once it ended, look-ups in it fail.
-    let process = rustix::fs::openat(CWD, format!("/proc/{}", request.tgid), flags, Mode::empty())
-        .map_err(ended)?;
     check(&process, request)?;
     let root = rustix::fs::openat(&process, "root", flags, Mode::empty())
         .map_err(|error| format!("cannot open its root directory: {error}"))?;
@@ -165,6 +187,14 @@ fn discover_in(request: &DiscoverRequest, discovery: &mut Discovery) -> Result<(
     let mut walk = Walk::new(&jail, discovery);
     walk.server(request, &environ);
     check(&process, request)
+}
+
+/// The directory of a process. Held open, it is of that process alone: once it ended, look-ups in it
+/// fail.
+fn open_process(tgid: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let process = rustix::fs::openat(CWD, format!("/proc/{tgid}"), flags, Mode::empty())?;
+    Ok(process)
 }
 
 /// Whether the process is still the one asked for, where it was.

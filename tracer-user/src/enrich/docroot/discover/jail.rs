@@ -21,6 +21,7 @@ const REFUSED: &[(u32, &str)] = &[
     (0x6462_6720, "debugfs"),
     (0x7472_6163, "tracefs"),
     (0x6367_7270, "cgroup2"),
+    (0x0000_0187, "autofs"),
 ];
 
 /// A root directory.
@@ -104,7 +105,16 @@ impl Jail {
     /// Whether there is such a directory.
     #[must_use]
     pub fn is_dir(&self, inside: &[u8]) -> bool {
-        self.open(inside, OFlags::PATH | OFlags::DIRECTORY).is_ok()
+        self.directory(inside).is_ok()
+    }
+
+    /// A directory, to ask the kernel about; nothing of it can be read.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such directory.
+    pub fn directory(&self, inside: &[u8]) -> io::Result<OwnedFd> {
+        self.open(inside, OFlags::PATH | OFlags::DIRECTORY)
     }
 
     /// Where a path leads once every link is followed, as the mount namespace knows it; `None` where

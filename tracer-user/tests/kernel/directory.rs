@@ -1,0 +1,242 @@
+//! Watched directories: by identity, whatever name or mount leads there.
+//!
+//! The directories are found as the agent finds them, in the view of the child that then writes.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use tracer::enrich::docroot::{DiscoverRequest, Entry, Kind, Origin, identify};
+use tracer::event::FileId;
+
+use crate::child::{Child, Talk};
+use crate::facts::{self, bytes};
+use crate::stage::{Outcome, Stage, Test, tests};
+use crate::sys;
+
+pub(crate) const TESTS: &[Test] = tests!("directory":
+    by_every_name,
+    in_a_container,
+    moved_and_forgotten,
+);
+
+/// Where these directories are, as a process sees them.
+fn found(child: &Child, directories: &[PathBuf]) -> Vec<FileId> {
+    let key = facts::key(child.pid);
+    let request = DiscoverRequest {
+        tgid: key.tgid,
+        start_ticks: key.start_ticks,
+        server: "nginx",
+        args: Vec::new(),
+        exe: Vec::new(),
+        cwd: Vec::new(),
+        mnt_ns: facts::namespace(child.pid, "mnt"),
+    };
+    let entry = |path: &PathBuf| Entry {
+        pattern: bytes(path),
+        kind: Kind::Served,
+        origin: Origin::Config,
+        source: "test".to_owned(),
+        mnt_ns: None,
+    };
+    let mut found = Vec::new();
+    for path in directories {
+        let [(file, _)] = identify(&request, &[entry(path)]).try_into().unwrap();
+        found.push(file);
+    }
+    found
+}
+
+/// A mount namespace of its own, whose mounts nobody else sees.
+fn part() {
+    sys::unshare(libc::CLONE_NEWNS).unwrap();
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .unwrap();
+}
+
+/// Creates a file.
+fn write(path: &Path) {
+    sys::creat(&sys::c(path), 0o600).unwrap();
+}
+
+/// Takes the next open, and says which watched directory it was in.
+fn told(stage: &mut Stage, child: &Child, name: &str) -> Option<FileId> {
+    let (_, open) = stage.watch.open(child.pid);
+    assert!(
+        open.path.ends_with(name.as_bytes()),
+        "{open:?} is no {name}"
+    );
+    open.directory
+}
+
+/// A child that prepares, waits to be asked about, and then does `body`.
+fn server(stage: &mut Stage, prepare: impl FnOnce(), body: impl FnOnce(&mut Talk)) -> Child {
+    let mut child = stage.tagged(|talk| {
+        prepare();
+        talk.done();
+        talk.wait();
+        body(talk);
+        talk.done();
+        talk.wait();
+        0
+    });
+    child.hear();
+    child
+}
+
+/// Lets it write, and then end.
+fn done(stage: &mut Stage, child: &mut Child, watched: &[FileId]) {
+    for directory in watched {
+        stage.watch.sensor.unwatch_directory((*directory).into());
+    }
+    child.go();
+    child.end_well();
+}
+
+fn by_every_name(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let at = |name: &str| folder.join(name);
+    for name in ["site/html/deep/er", "bound", "elsewhere"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    symlink("site", at("link")).unwrap();
+    let through_root = PathBuf::from(format!("/proc/self/root{}", at("site/html").display()));
+    let places = [
+        at("site/html"),
+        at("link/html"),
+        at("bound/html"),
+        at("elsewhere/../site/html"),
+        through_root,
+        at("site/html/deep/er"),
+    ];
+    let prepare = || {
+        part();
+        mount_bind(at("site"), at("bound")).unwrap();
+    };
+    let mut child = server(stage, prepare, |_| {
+        for (number, place) in places.iter().enumerate() {
+            write(&place.join(number.to_string()));
+        }
+        write(&at("elsewhere/last"));
+    });
+    // As the server names it: by a link.
+    let watched = found(&child, &[at("link/html")]);
+    assert_eq!(watched, [facts::file(&at("site/html"))]);
+    stage
+        .watch
+        .sensor
+        .watch_directory(watched[0].into())
+        .unwrap();
+    child.go();
+    child.hear();
+    for (number, place) in places.iter().enumerate() {
+        let directory = told(stage, &child, &number.to_string());
+        assert_eq!(directory, Some(watched[0]), "{}", place.display());
+    }
+    assert_eq!(told(stage, &child, "last"), None);
+    done(stage, &mut child, &watched);
+    Ok(())
+}
+
+fn in_a_container(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let at = |name: &str| folder.join(name);
+    for name in [
+        "lower/srv/html",
+        "lower/data",
+        "upper",
+        "work",
+        "root",
+        "volume/html",
+    ] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        at("lower").display(),
+        at("upper").display(),
+        at("work").display()
+    );
+    let layers = std::ffi::CString::new(layers).unwrap();
+    let mut child = stage.tagged(|talk| {
+        part();
+        let flags = MountFlags::empty();
+        let overlaid = mount("overlay", at("root"), "overlay", flags, layers.as_c_str()).is_ok();
+        if !overlaid {
+            mount_bind(at("lower"), at("root")).unwrap();
+        }
+        mount_bind(at("volume"), at("root/data")).unwrap();
+        std::os::unix::fs::chroot(at("root")).unwrap();
+        std::env::set_current_dir("/").unwrap();
+        talk.say(overlaid.into());
+        talk.wait();
+        for name in ["/srv/html/own", "/data/html/shared", "/srv/outside"] {
+            write(Path::new(name));
+        }
+        talk.done();
+        talk.wait();
+        0
+    });
+    let has_overlay = child.hear();
+    let names = ["/srv/html", "/data/html"].map(PathBuf::from);
+    let watched = found(&child, &names);
+    // A directory of the container's own file system, and one of the host's that it was given.
+    assert_eq!(watched[1], facts::file(&at("volume/html")));
+    if has_overlay == 0 {
+        eprintln!("the kernel has no overlayfs: a bind mount stands for it");
+        assert_eq!(watched[0], facts::file(&at("lower/srv/html")));
+    } else {
+        assert_ne!(watched[0].dev, facts::file(&at("lower/srv/html")).dev);
+    }
+    for directory in &watched {
+        stage
+            .watch
+            .sensor
+            .watch_directory((*directory).into())
+            .unwrap();
+    }
+    child.go();
+    child.hear();
+    assert_eq!(told(stage, &child, "own"), Some(watched[0]));
+    assert_eq!(told(stage, &child, "shared"), Some(watched[1]));
+    assert_eq!(told(stage, &child, "outside"), None);
+    done(stage, &mut child, &watched);
+    Ok(())
+}
+
+fn moved_and_forgotten(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let at = |name: &str| folder.join(name);
+    fs::create_dir_all(at("html")).unwrap();
+    let mut child = server(
+        stage,
+        || (),
+        |talk| {
+            write(&at("moved/first"));
+            talk.done();
+            talk.wait();
+            write(&at("moved/second"));
+        },
+    );
+    let watched = found(&child, &[at("html")]);
+    stage
+        .watch
+        .sensor
+        .watch_directory(watched[0].into())
+        .unwrap();
+    // It stays the same directory.
+    fs::rename(at("html"), at("moved")).unwrap();
+    child.go();
+    child.hear();
+    assert_eq!(told(stage, &child, "first"), Some(watched[0]));
+    stage.watch.sensor.unwatch_directory(watched[0].into());
+    child.go();
+    child.hear();
+    assert_eq!(told(stage, &child, "second"), None);
+    done(stage, &mut child, &[]);
+    Ok(())
+}
