@@ -193,7 +193,7 @@ probes! {
         "changed namespaces", "namespaces_missed";
     SLOT_COMMIT_CREDS = 51, "commit_creds", lsm, Fentry ["commit_creds"], optional,
         "changed users, groups and capabilities", "commit_creds_missed";
-    SLOT_PTRACE = 52, "ptrace_access_check", lsm, Fexit ["security_ptrace_access_check"], optional,
+    SLOT_PTRACE = 22, "ptrace_access_check", lsm, Fexit ["security_ptrace_access_check"], optional,
         "processes that servers reach into", "ptrace_missed";
     SLOT_FD_INSTALL = 53, "fd_install", lsm, Fexit ["fd_install"], optional,
         "sockets that become standard input or output", "fd_install_missed";

@@ -156,20 +156,27 @@ pub fn by_trace(from: Tag, tgid: u32) -> (Tag, Tag) {
     (before, set(tgid, now))
 }
 
-/// Notes that a process without a tag executes a script of a name with this hash, zero for any. Whose
-/// script it is shows when the interpreter opens it: in the tracepoint tier the exec itself gives the
-/// interpreter only.
+/// Notes that a process without a tag executes a script whose name ends so, zero for any. Whose script it
+/// is shows when the interpreter opens it: in the tracepoint tier the exec itself gives the interpreter
+/// only.
 #[inline(always)]
-pub fn await_script(tgid: u32, name: u32) {
+pub fn await_script(tgid: u32, end: u64) {
     set(
         tgid,
         Tag {
-            server: name,
+            server: end as u32,
+            reserved: (end >> 32) as u32,
             distance: SCRIPT_OPENS,
             via: via::SCRIPT,
             ..Tag::ZERO
         },
     );
+}
+
+/// The end of the name that such a note holds.
+#[inline(always)]
+pub fn awaited(entry: Tag) -> u64 {
+    u64::from(entry.reserved) << 32 | u64::from(entry.server)
 }
 
 /// Counts a file that such a process opened and that is not its script. An interpreter reads its own

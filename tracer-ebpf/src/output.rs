@@ -16,6 +16,7 @@ use tracer_common::event::{EventHeader, EventKind, VERSION};
 use tracer_common::ledger::{Ledger, Line, column};
 use tracer_common::limits::{
     FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
+    STRING_BYTES,
 };
 use tracer_common::probe::{DROPS, Drop, SCRATCHES, SLOTS, Tier};
 use tracer_common::tag::{InodeKey, Tag};
@@ -64,8 +65,12 @@ struct Scratch {
     /// Bytes of the first name that the last walk wrote, and where it begins.
     leaf: u64,
     leaf_at: u64,
-    /// What the last look at a name found.
+    /// What the last look at a name found, and the bytes that it is at.
     base: Base,
+    three: u64,
+    /// The descriptor that [`Record::descriptor_of`] found, and the number as far as it is read.
+    number: u64,
+    digits: u64,
 }
 
 /// What is known of the last component of a name.
@@ -74,7 +79,7 @@ struct Scratch {
 pub struct Base {
     /// A hash of it.
     pub hash: u32,
-    /// The name has a component before it.
+    /// The name has a component before it, or is too long to know.
     pub slash: u16,
     /// It has `.so` in it, as libraries have.
     pub library: u16,
@@ -268,20 +273,29 @@ impl Record {
         Some((record, body))
     }
 
-    /// Starts over with nothing in the scratch space of the caller's program, to look at names before it
-    /// is known whether there will be a record.
+    /// The record that a program builds, by its slot: for a function that takes no pointers.
     #[inline(always)]
-    pub fn blank(caller: &Caller) -> Option<Self> {
+    pub fn at(slot: u64) -> Option<Self> {
+        SCRATCH_MAP.get_ptr_mut(slot as u32).map(Self)
+    }
+
+    /// The last component of a name, to be looked at before it is known whether there will be a record:
+    /// one of the kernel's or of the current process. `None` where it cannot be read.
+    #[inline(always)]
+    pub fn glance(caller: &Caller, name: *const u8, user: bool) -> Option<Base> {
+        glance(caller.slot.into(), name as u64, user.into());
         let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
         };
-        let record = Self(scratch);
-        // SAFETY: a slot begins with the header; otherwise as in `len`. Before a program's first record on
-        // this CPU it holds nothing, and [`look`] would go to another program's.
-        unsafe { write_volatile(&raw mut (*record.0.cast::<EventHeader>()).slot, caller.slot as u16) };
-        record.set_len(0);
-        Some(record)
+        // SAFETY: as in `len`.
+        unsafe {
+            if read_volatile(&raw const (*scratch).complete) == 0 {
+                None
+            } else {
+                Some(read_volatile(&raw const (*scratch).base))
+            }
+        }
     }
 
     /// Whether the walks that follow look for watched directories.
@@ -354,7 +368,17 @@ impl Record {
         }
     }
 
-    /// Room for `bytes` more, if there is.
+    /// Sets the subject's tag, where it is found after the record was begun.
+    #[inline(always)]
+    pub fn set_tag(self, tag: Tag) {
+        let header = self.0.cast::<EventHeader>();
+        // SAFETY: a slot begins with the header; otherwise as in `len`.
+        unsafe { write_volatile(&raw mut (*header).tag, tag) };
+    }
+
+    /// Room for `bytes` more, if there is, and where it begins. Nobody may use the latter after a helper
+    /// call: a number that lives through one is kept on the stack, and from there the verifier of 5.10
+    /// reads it back without its bounds, for this very check too.
     #[inline(always)]
     fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
         let at = self.len();
@@ -363,6 +387,12 @@ impl Record {
         }
         // SAFETY: `at + bytes` lies in the slot, as just checked.
         Some((at, unsafe { self.0.cast::<u8>().add(at) }.cast()))
+    }
+
+    /// What was written to the room belongs to the record.
+    #[inline(always)]
+    fn grow(self, bytes: usize) {
+        self.set_len(self.len() + bytes);
     }
 
     /// Makes it a record of another kind with the same body.
@@ -460,34 +490,36 @@ impl Record {
     }
 
     /// The descriptor of the caller that a path of the current process names, as in
-    /// `/proc/self/fd/7`; negative where it names none so. Appends nothing.
+    /// `/proc/self/fd/7`; the highest number where it names none so. Appends nothing.
     #[inline(always)]
-    pub fn descriptor_of(self, name: *const u8) -> i64 {
-        number_of(self, name)
+    pub fn descriptor_of(self, name: *const u8) -> u64 {
+        number_of(self.slot(), name as u64);
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).number) }
     }
 
     /// Appends one name of the kernel's.
     #[inline(always)]
     pub fn name(self, name: *const u8) -> Option<u16> {
-        let (at, to) = self.room(NAME_BYTES)?;
+        let (_, to) = self.room(NAME_BYTES)?;
         // SAFETY: `room` gave that many bytes; the helper checks the source.
         let written = unsafe { bpf_probe_read_kernel_str(to, NAME_BYTES as u32, name.cast()) };
         if written <= 0 || written > NAME_BYTES as i64 {
             return None;
         }
-        self.set_len(at + written as usize);
+        self.grow(written as usize);
         Some(written as u16)
     }
 
     /// Appends what stands for a root directory, whose path has no component.
     #[inline(always)]
     pub fn root(self) -> u16 {
-        let Some((at, to)) = self.room(2) else {
+        let Some((_, to)) = self.room(2) else {
             return 0;
         };
         // SAFETY: `room` gave two bytes.
         unsafe { to.cast::<[u8; 2]>().write_unaligned(*b"/\0") };
-        self.set_len(at + 2);
+        self.grow(2);
         2
     }
 
@@ -511,7 +543,7 @@ impl Record {
                 truncated: false,
             };
         }
-        let Some((at, to)) = self.room(MAX) else {
+        let Some((_, to)) = self.room(MAX) else {
             return Section {
                 len: 0,
                 truncated: true,
@@ -531,7 +563,7 @@ impl Record {
                 truncated: true,
             };
         }
-        self.set_len(at + written as usize);
+        self.grow(written as usize);
         Section {
             len: written as u16,
             truncated: written == MAX as i64,
@@ -541,14 +573,14 @@ impl Record {
     /// Appends `len` bytes of the current process, at most `MAX`; `None` where they fault.
     #[inline(always)]
     pub fn user_bytes<const MAX: usize>(self, from: u64, len: u64) -> Option<u16> {
-        let (at, to) = self.room(MAX)?;
+        let (_, to) = self.room(MAX)?;
         let len = if len > MAX as u64 { MAX as u64 } else { len };
         // SAFETY: `room` gave `MAX` bytes and `len` is not above it; the helper checks the source.
         let failed = unsafe { bpf_probe_read_user(to, len as u32, from as *const _) };
         if failed != 0 {
             return None;
         }
-        self.set_len(at + len as usize);
+        self.grow(len as usize);
         Some(len as u16)
     }
 }
@@ -657,6 +689,30 @@ extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
     0
 }
 
+/// What [`Record::glance`] does, a global function as [`walk`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn glance(slot: u64, name: u64, user: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
+    record.set_len(0);
+    let name = name as *const u8;
+    let name = if user != 0 {
+        record.user_string::<STRING_BYTES>(name)
+    } else {
+        record.kernel_string::<STRING_BYTES>(name)
+    };
+    record.set_complete(name.len > 0);
+    look(slot, 0, name.len.into());
+    0
+}
+
+/// Bytes of a name that are looked at, from its end. A component that is longer is known by so many, and
+/// may have another before it.
+const LOOK: u64 = 64;
+
 /// Looks at a name from its end, `len` bytes with its NUL at `at` of the scratch slot, as far as its
 /// last component goes. A global function as [`walk`] is, and what it found is in the slot.
 #[unsafe(no_mangle)]
@@ -668,13 +724,13 @@ extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
     let record = Record(scratch);
     // FNV-1a, over the bytes from the last to the first.
     let mut hash: u32 = 0x811c_9dc5;
-    let mut three: u32 = 0;
     // SAFETY: as in `Record::len`.
     unsafe {
-        write_volatile(&raw mut (*record.0).base.slash, 0);
+        write_volatile(&raw mut (*record.0).three, 0);
+        write_volatile(&raw mut (*record.0).base.slash, (len > LOOK).into());
         write_volatile(&raw mut (*record.0).base.library, 0);
     }
-    for back in 0..NAME_BYTES as u64 {
+    for back in 0..LOOK {
         // The NUL is not looked at.
         if back + 2 > len {
             break;
@@ -691,10 +747,13 @@ extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
             break;
         }
         hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        three = (three << 8 | u32::from(byte)) & 0xff_ffff;
-        if three == u32::from_be_bytes([0, b'o', b's', b'.']) {
-            // SAFETY: as in `Record::len`.
-            unsafe { write_volatile(&raw mut (*record.0).base.library, 1) };
+        // SAFETY: as in `Record::len`.
+        unsafe {
+            let three = read_volatile(&raw const (*record.0).three) << 8 | u64::from(byte);
+            write_volatile(&raw mut (*record.0).three, three);
+            if three & 0xff_ffff == u32::from_be_bytes([0, b'o', b's', b'.']).into() {
+                write_volatile(&raw mut (*record.0).base.library, 1);
+            }
         }
     }
     // SAFETY: as in `Record::len`.
@@ -702,46 +761,71 @@ extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
     0
 }
 
-/// The directories of a process's own descriptors, by name.
-const OWN_DESCRIPTORS: [&[u8]; 3] = [b"/proc/self/fd/", b"/proc/thread-self/fd/", b"/dev/fd/"];
-
-/// The number that [`Record::descriptor_of`] is asked for.
+/// The number that [`Record::descriptor_of`] is asked for. What it found is in the slot, as of
+/// [`walk`], and it is a global function as that is.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn number_of(record: Record, name: *const u8) -> i64 {
-    // The longest of them, and a number of ten digits.
-    const MOST: usize = 32;
-    let Some((at, to)) = record.room(MOST) else {
-        return -1;
+extern "C" fn number_of(slot: u64, name: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
     };
+    let record = Record(scratch);
+    let name = name as *const u8;
+    // The longest of the names below, and a number of ten digits.
+    const MOST: usize = 32;
+    // SAFETY: as in `Record::len`.
+    unsafe {
+        write_volatile(&raw mut (*record.0).number, u64::MAX);
+        write_volatile(&raw mut (*record.0).digits, 0);
+    }
+    let Some((_, to)) = record.room(MOST) else {
+        return 0;
+    };
+    let text = to.cast::<u8>();
     // SAFETY: `room` gave that many bytes; the helper checks the source.
     let written = unsafe { bpf_probe_read_user_str(to, MOST as u32, name.cast()) };
-    if written <= 0 || at > SCRATCH_BYTES - MOST {
-        return -1;
+    if written <= 0 {
+        return 0;
     }
-    // SAFETY: as just checked, that many bytes lie in the slot.
-    let text = unsafe { &*record.0.cast::<u8>().add(at).cast::<[u8; MOST]>() };
-    let [own, thread, device] = OWN_DESCRIPTORS;
-    let begin = if text.starts_with(own) {
-        own.len()
-    } else if text.starts_with(thread) {
-        thread.len()
-    } else if text.starts_with(device) {
-        device.len()
+    let begin = if is_at(text, b"/proc/self/fd/") {
+        b"/proc/self/fd/".len()
+    } else if is_at(text, b"/proc/thread-self/fd/") {
+        b"/proc/thread-self/fd/".len()
+    } else if is_at(text, b"/dev/fd/") {
+        b"/dev/fd/".len()
     } else {
-        return -1;
+        return 0;
     };
-    let mut number = 0_u64;
-    for digit in 0..10 {
-        let Some(&byte) = text.get(begin + digit) else {
-            return -1;
-        };
-        if byte == 0 {
-            return if digit == 0 { -1 } else { number as i64 };
+    for digit in begin..MOST {
+        // SAFETY: below the number of bytes that `room` gave.
+        let byte = unsafe { read_volatile(text.add(digit)) };
+        // SAFETY: as in `Record::len`.
+        unsafe {
+            let number = read_volatile(&raw const (*record.0).digits);
+            if byte == 0 {
+                if digit > begin {
+                    write_volatile(&raw mut (*record.0).number, number);
+                }
+                return 0;
+            }
+            if !byte.is_ascii_digit() || number > u32::MAX.into() {
+                return 0;
+            }
+            let number = number * 10 + u64::from(byte - b'0');
+            write_volatile(&raw mut (*record.0).digits, number);
         }
-        if !byte.is_ascii_digit() {
-            return -1;
-        }
-        number = number * 10 + u64::from(byte - b'0');
     }
-    -1
+    0
+}
+
+/// Whether a text begins with these bytes. Without a branch, and without a call to memcmp: what the
+/// verifier sees is one way through.
+#[inline(always)]
+fn is_at<const N: usize>(text: *const u8, begin: &[u8; N]) -> bool {
+    let mut differs = 0;
+    for (at, byte) in begin.iter().enumerate() {
+        // SAFETY: the caller has at least `N` bytes there.
+        differs |= unsafe { read_volatile(text.add(at)) } ^ byte;
+    }
+    differs == 0
 }

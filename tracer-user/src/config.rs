@@ -129,6 +129,9 @@ pub struct FileDirectories {
     pub component: Option<Vec<Spanned<String>>>,
     /// Files are run as programs for requests.
     pub cgi: Option<Vec<Spanned<String>>>,
+    /// Tells what any process writes in these and the other directories that matter, not only what
+    /// servers do: `false` by default.
+    pub any_writer: Option<bool>,
 }
 
 /// What flags say; each wins over the file.
@@ -171,6 +174,8 @@ pub struct Config {
     pub order_window: Duration,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
+    /// Tell what any process writes in directories that matter.
+    pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
 }
@@ -200,6 +205,7 @@ impl Default for Config {
             max_processes: 65_536,
             order_window: Duration::from_millis(5),
             directories: Vec::new(),
+            any_writer: false,
             exclude_default_directories: false,
         }
     }
@@ -269,6 +275,10 @@ impl Config {
             order_window: order_window_ms.map_or(default.order_window, |window| {
                 Duration::from_millis(window.value.into())
             }),
+            any_writer: directories
+                .as_ref()
+                .and_then(|directories| directories.any_writer)
+                .unwrap_or(default.any_writer),
             directories: directories
                 .map(|directories| directories.configured(path.as_deref()))
                 .unwrap_or_default(),
@@ -314,6 +324,7 @@ impl FileDirectories {
             served,
             component,
             cgi,
+            any_writer: _,
         } = self;
         [
             (Kind::Served, served),

@@ -112,6 +112,8 @@ pub struct SensorOptions {
     /// File records that one server's lineage may make a second outside watched directories; zero is no
     /// limit.
     pub quota_per_second: u32,
+    /// Tell what any process writes in watched directories, not only servers' lineages.
+    pub any_writer: bool,
 }
 
 /// What a probe has cost.
@@ -194,6 +196,7 @@ impl Sensor {
         let control = Control {
             wake_bytes: options.life_ring_bytes.min(options.file_ring_bytes) / WAKE_PART,
             quota_per_second: options.quota_per_second,
+            any_writer: options.any_writer.into(),
             ..control
         };
         raise_memlock();

@@ -27,12 +27,6 @@ impl Path {
 }
 
 impl Dentry {
-    /// Its address, to be kept in a map.
-    #[inline(always)]
-    pub fn address(self) -> *const u8 {
-        self.ptr()
-    }
-
     /// `d_parent`: itself at a root.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
@@ -49,6 +43,14 @@ impl Dentry {
     #[inline(always)]
     pub fn name(self) -> Option<*const u8> {
         non_null(member!(address!(self.ptr(), dentry_name)?, qstr_name)?)
+    }
+}
+
+impl Dentry {
+    /// `d_name.len`
+    #[inline(always)]
+    pub fn name_len(self) -> Option<u32> {
+        member!(address!(self.ptr(), dentry_name)?, qstr_len)
     }
 }
 

@@ -55,6 +55,8 @@ enum Place {
     Name,
     /// The entry that a descriptor without a name stands for, or zero.
     Whole,
+    /// Not zero where the side has a name.
+    Named,
     /// Bytes of the directory's path.
     DirectoryLen,
     /// Bytes of the name.
@@ -65,6 +67,12 @@ enum Place {
     Hash,
     /// The entry of the file that it happened to, or zero where only its name is known.
     Subject,
+    /// Not zero where the caller is of a server's lineage.
+    Tagged,
+    /// Not zero where the old name is that of a descriptor in `/proc`.
+    Magic,
+    /// Not zero where the old side is a descriptor, or there is none.
+    Resolved,
     /// Not zero where a server's lineage may have written that file.
     Written,
 }
@@ -80,10 +88,10 @@ pub fn is_change(code: u8) -> bool {
 #[inline(always)]
 pub fn begins(caller: &Caller, call: &Syscall) {
     let shape = Shape::of(call.code);
-    if shape.new == NONE {
+    if shape.new() == NONE {
         return;
     }
-    guard::begin(caller, call.arg_at(shape.old), call.arg_at(shape.new));
+    guard::begin(caller, call.arg_at(shape.old()), call.arg_at(shape.new()));
 }
 
 /// A call that failed changed nothing.
@@ -95,10 +103,11 @@ pub fn failed(caller: &Caller) {
 /// The call has succeeded.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
-    if let Some(work) = Working::begin(call) {
-        change(caller, call, work);
-    }
-    if caller.tag.is_server_lineage() {
+    let Some(work) = Working::begin(caller, call) else {
+        return;
+    };
+    change(caller, call, work);
+    if is_tagged(work) {
         guard::end(caller);
     }
 }
@@ -106,90 +115,98 @@ pub fn done(caller: &Caller, call: &Syscall) {
 #[inline(always)]
 fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
     let shape = Shape::of(call.code);
-    let is_tagged = caller.tag.is_server_lineage();
-    if !is_tagged {
-        if shape.anyone != 0 {
+    if !is_tagged(work) {
+        if shape.anyone() != 0 {
             written(caller, work, shape);
         }
-        let is_watched = control!(any_writer) != 0 && shape.kind != EventKind::Mount.raw() as u8;
+        let is_watched = control!(any_writer) != 0 && shape.kind() != EventKind::Mount.raw() as u8;
         if work.get(Place::Written) == 0 && !is_watched {
             return None;
         }
     }
     let (record, body) = Record::start::<ChangeBody>(EventKind::Rename, caller)?;
-    record.kind(shape.kind.into());
+    record.kind(shape.kind().into());
+    record.flag_if(!is_tagged(work), flag::UNTAGGED);
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
     let body = unsafe { &mut *body };
     caller.task.ids(&mut body.ids);
     body.mnt_ns = caller.task.mnt_ns();
-    body.call_flags = work.argument(shape.flags) as u32 | u32::from(shape.implied);
-    body.new_mode = work.argument(shape.mode) as u16;
+    body.call_flags = work.argument(shape.flags()) as u32 | u32::from(shape.implied());
+    body.new_mode = work.argument(shape.mode()) as u16;
     number(call, work, shape, body);
 
-    let mut magic = false;
-    let mut is_resolved = true;
-    if shape.has_old != 0 {
-        work.ask(shape.old_dir, shape.old);
-        if shape.kind == EventKind::Link.raw() as u8 && body.call_flags & AT_SYMLINK_FOLLOW != 0 {
-            magic = descriptor(record, work);
+    work.set(Place::Magic, 0);
+    work.set(Place::Resolved, 1);
+    if shape.has_old() != 0 {
+        work.ask(shape.old_dir(), shape.old());
+        if shape.kind() == EventKind::Link.raw() as u8 && body.call_flags & AT_SYMLINK_FOLLOW != 0 {
+            descriptor(record, work);
         }
-        side(record, work, caller.task);
+        side(caller.slot.into(), caller.task.number());
         body.old_dir_len = work.get(Place::DirectoryLen) as u16;
         body.old_len = work.get(Place::NameLen) as u16;
         let whole = work.get(Place::Whole);
-        is_resolved = whole != 0;
+        work.set(Place::Resolved, whole);
         work.set(Place::Subject, whole);
-        if is_tagged && body.call_flags & RENAME_EXCHANGE != 0 {
+        if is_tagged(work) && body.call_flags & RENAME_EXCHANGE != 0 {
             guard::named(work.get(Place::Hash) as u32);
         }
     }
     record.watch(true);
-    work.ask(shape.new_dir, shape.new);
-    side(record, work, caller.task);
+    work.ask(shape.new_dir(), shape.new());
+    side(caller.slot.into(), caller.task.number());
     body.new_dir_len = work.get(Place::DirectoryLen) as u16;
     body.new_len = work.get(Place::NameLen) as u16;
     let whole = work.get(Place::Whole);
-    record.flag_if(is_resolved && whole != 0, flag::RESOLVED);
-    if shape.has_old == 0 {
+    record.flag_if(work.get(Place::Resolved) != 0 && whole != 0, flag::RESOLVED);
+    if shape.has_old() == 0 {
         work.set(Place::Subject, whole);
     }
     // What lies below a component of the caller's may be anywhere.
-    let is_below = work.get(Place::Slash) != 0;
-    if !is_below {
+    if work.get(Place::Slash) == 0 {
         body.directory = record.directory();
     }
     subject(work, body);
 
-    let detail = work.argument(shape.detail) as *const u8;
+    let detail = work.argument(shape.detail()) as *const u8;
     let detail = record.user_string::<STRING_BYTES>(detail);
     body.detail_len = detail.len;
     record.flag_if(detail.truncated, flag::STRING_TRUNCATED);
 
-    if is_tagged {
-        early(caller, record, body, magic);
-    } else if work.get(Place::Written) == 0 && !is_below && body.directory == InodeKey::ZERO {
+    if is_tagged(work) {
+        early(caller, work, record, body);
+    } else if work.get(Place::Written) == 0
+        && work.get(Place::Slash) == 0
+        && body.directory == InodeKey::ZERO
+    {
         return None;
     }
-    if shape.kind == EventKind::Rename.raw() as u8 || shape.kind == EventKind::Link.raw() as u8 {
+    if shape.kind() == EventKind::Rename.raw() as u8 || shape.kind() == EventKind::Link.raw() as u8
+    {
         guard::named(work.get(Place::Hash) as u32);
     }
     record.finish::<ChangeBody>(Ring::Files);
     Some(())
 }
 
+#[inline(always)]
+fn is_tagged(work: Working) -> bool {
+    work.get(Place::Tagged) != 0
+}
+
 /// The number that goes with the kind.
 #[inline(always)]
 fn number(call: &Syscall, work: Working, shape: Shape, body: &mut ChangeBody) {
-    let (high, low) = (work.argument(shape.high), work.argument(shape.low));
-    let unused = shape.unused & 63;
+    let (high, low) = (work.argument(shape.high()), work.argument(shape.low()));
+    let unused = shape.unused() & 63;
     body.number = high << 32 | low << unused >> unused;
     if call.is(Call::Chown16) || call.is(Call::Fchown16) {
         body.number = wide(high) << 32 | wide(low);
     } else if call.is(Call::Setxattrat) {
         // `struct xattr_args` (include/uapi/linux/xattr.h): address and size of the value.
         body.number = kernel::user_word(call.arg::<4>().wrapping_add(8)).into();
-    } else if shape.kind == EventKind::Mknod.raw() as u8 {
+    } else if shape.kind() == EventKind::Mknod.raw() as u8 {
         // From the encoding of the call to the kernel's own (`new_decode_dev`,
         // include/linux/kdev_t.h). Other types have none.
         let kind = body.new_mode & S_IFMT;
@@ -227,11 +244,11 @@ fn subject(work: Working, body: &mut ChangeBody) {
 /// Appends the names as they were when the call began. Where a descriptor was found in the old name,
 /// the record has no such name to compare: it is the same descriptor's, or else told.
 #[inline(always)]
-fn early(caller: &Caller, record: Record, body: &mut ChangeBody, magic: bool) {
+fn early(caller: &Caller, work: Working, record: Record, body: &mut ChangeBody) {
     let Some(begin) = guard::begun(caller) else {
         return;
     };
-    if !magic {
+    if work.get(Place::Magic) == 0 {
         body.early_old_len = record.kernel_string::<STRING_BYTES>(begin.old).len;
     }
     body.early_new_len = record.kernel_string::<STRING_BYTES>(begin.new).len;
@@ -241,10 +258,10 @@ fn early(caller: &Caller, record: Record, body: &mut ChangeBody, magic: bool) {
 /// by the file where there is one, else by the last component of its name.
 #[inline(always)]
 fn written(caller: &Caller, work: Working, shape: Shape) {
-    if shape.has_old != 0 {
-        work.ask(shape.old_dir, shape.old);
+    if shape.has_old() != 0 {
+        work.ask(shape.old_dir(), shape.old());
     } else {
-        work.ask(shape.new_dir, shape.new);
+        work.ask(shape.new_dir(), shape.new());
     }
     let name = work.get(Place::Name) as *const u8;
     let is_written = if name.is_null() || kernel::user_byte(name) == Some(0) {
@@ -256,11 +273,11 @@ fn written(caller: &Caller, work: Working, shape: Shape) {
             },
             None => false,
         }
-    } else if let Some(record) = Record::blank(caller) {
-        let name = record.user_string::<STRING_BYTES>(name);
-        guard::is_written_name(record.last(name.len).hash)
     } else {
-        false
+        match Record::glance(caller, name, true) {
+            Some(base) => guard::is_written_name(base.hash),
+            None => false,
+        }
     };
     work.set(Place::Written, is_written.into());
 }
@@ -279,29 +296,35 @@ fn base(work: Working, task: Task) -> Option<Path> {
 /// Appends a side: the directory that its name is relative to (nothing where the name is absolute, and
 /// the descriptor then may be anything), and the name. An empty name, with which no call succeeds
 /// that does not take it so (`AT_EMPTY_PATH`), and none at all stand for the descriptor itself: then
-/// its whole path is the directory. A function of its own, so that it is there once; what it is
-/// asked and what it found is in the map.
+/// its whole path is the directory. What it is asked and what it found is in the map, and it is a
+/// global function as the walk of [`crate::output`] is.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn side(record: Record, work: Working, task: Task) {
+extern "C" fn side(slot: u64, task: u64) -> u64 {
+    let (Some(record), Some(work), Some(task)) = (
+        Record::at(slot),
+        Working::get_mut(),
+        Task::new(task as *const u8),
+    ) else {
+        return 0;
+    };
     let name = work.get(Place::Name) as *const u8;
     work.set(Place::Whole, 0);
     work.set(Place::DirectoryLen, 0);
     work.set(Place::NameLen, 0);
-    work.set(Place::Slash, 0);
     work.set(Place::Hash, 0);
     let first = if name.is_null() {
         Some(0)
     } else {
         kernel::user_byte(name)
     };
-    let is_whole = first == Some(0);
-    if first == Some(b'/') {
-        work.set(Place::Slash, 1);
-    } else {
+    work.set(Place::Named, (first != Some(0)).into());
+    work.set(Place::Slash, (first == Some(b'/')).into());
+    if work.get(Place::Slash) == 0 {
         let path = base(work, task);
         if let Some(path) = path {
-            if is_whole {
-                work.set(Place::Whole, path.dentry.address() as u64);
+            if work.get(Place::Named) == 0 {
+                work.set(Place::Whole, path.dentry.number());
             } else {
                 record.meet(path.dentry);
             }
@@ -310,31 +333,32 @@ fn side(record: Record, work: Working, task: Task) {
         work.set(Place::DirectoryLen, directory.len.into());
         record.flag_if(directory.truncated, flag::PATH_TRUNCATED);
     }
-    if !is_whole {
+    if work.get(Place::Named) != 0 {
+        let name = work.get(Place::Name) as *const u8;
         let name = record.user_string::<STRING_BYTES>(name);
         work.set(Place::NameLen, name.len.into());
         record.flag_if(name.truncated, flag::STRING_TRUNCATED);
-        let last = record.last(name.len);
+        let last = record.last(work.get(Place::NameLen) as u16);
         work.set(Place::Hash, last.hash.into());
-        if last.slash != 0 || name.truncated {
-            work.set(Place::Slash, 1);
-        }
+        work.set(
+            Place::Slash,
+            work.get(Place::Slash) | u64::from(last.slash) | u64::from(name.truncated),
+        );
     }
+    0
 }
 
-/// Whether the name that is asked for is that of a descriptor of the caller (proc(5)): how a file
-/// without a name gets one where the caller has no rights for `AT_EMPTY_PATH`. Then it is asked for
-/// the descriptor.
+/// Where the name that is asked for is that of a descriptor of the caller (proc(5)), asks for the
+/// descriptor instead: how a file without a name gets one where the caller has no rights for
+/// `AT_EMPTY_PATH`.
 #[inline(always)]
-fn descriptor(record: Record, work: Working) -> bool {
-    let name = work.get(Place::Name) as *const u8;
-    let number = record.descriptor_of(name);
-    if number < 0 {
-        return false;
+fn descriptor(record: Record, work: Working) {
+    let number = record.descriptor_of(work.get(Place::Name) as *const u8);
+    if number != u64::MAX {
+        work.set(Place::Directory, number);
+        work.set(Place::Name, 0);
+        work.set(Place::Magic, 1);
     }
-    work.set(Place::Directory, number as u64);
-    work.set(Place::Name, 0);
-    true
 }
 
 /// This CPU's [`Work`].
@@ -344,8 +368,13 @@ struct Working(*mut Work);
 
 impl Working {
     #[inline(always)]
-    fn begin(call: &Syscall) -> Option<Self> {
-        let work = Self(WORK_MAP.get_ptr_mut(0)?);
+    fn get_mut() -> Option<Self> {
+        WORK_MAP.get_ptr_mut(0).map(Self)
+    }
+
+    #[inline(always)]
+    fn begin(caller: &Caller, call: &Syscall) -> Option<Self> {
+        let work = Self::get_mut()?;
         work.put(0, call.arg::<0>());
         work.put(1, call.arg::<1>());
         work.put(2, call.arg::<2>());
@@ -354,6 +383,7 @@ impl Working {
         work.put(5, call.arg::<5>());
         work.put(NONE.into(), 0);
         work.put(HERE.into(), AT_FDCWD as u64);
+        work.set(Place::Tagged, caller.tag.roles.into());
         work.set(Place::Subject, 0);
         work.set(Place::Written, 0);
         Some(work)

@@ -29,6 +29,8 @@ pub fn is_use(call: &Syscall) -> bool {
 }
 
 /// A call that succeeded and has to do with a descriptor: one that it gave, or one that it was given.
+/// Between the installation of the former and here another thread can have closed or replaced it; then
+/// nothing or the other file is seen, and the former is counted.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
     let mut protection = call.arg::<2>();
@@ -63,6 +65,7 @@ pub fn done(caller: &Caller, call: &Syscall) {
         return;
     };
     let told = if call.is(Call::Open) {
+        privilege::memory(caller, file);
         opening(caller, file)
     } else if mapped {
         mapping(caller, file, protection, flags)
@@ -72,22 +75,11 @@ pub fn done(caller: &Caller, call: &Syscall) {
     say(caller, file, told);
 }
 
-/// A descriptor that an open has just given. The path the caller passed may have been a link,
-/// relative, or rewritten since. Between the descriptor's installation and here another thread can
-/// have closed or replaced it; then nothing or the other file is seen, and the former is counted.
-#[inline(always)]
-pub fn opened(caller: &Caller, fd: u32) {
-    let Some(file) = caller.task.file(fd) else {
-        output::dropped(Drop::FileFault);
-        return;
-    };
-    open(caller, file);
-}
-
 /// A file that is open: told where it is for writing or just created, or where it is for reading and a
 /// server's lineage wrote it.
 #[inline(always)]
 pub fn open(caller: &Caller, file: File) {
+    privilege::memory(caller, file);
     say(caller, file, opening(caller, file));
 }
 
@@ -197,11 +189,8 @@ fn is_program(caller: &Caller, file: File, key: &InodeKey) -> bool {
         return false;
     }
     let name = file.path().and_then(|path| path.dentry.name());
-    let (Some(name), Some(record)) = (name, Record::blank(caller)) else {
-        return true;
-    };
-    match record.name(name) {
-        Some(written) => record.last(written).library == 0,
+    match name.and_then(|name| Record::glance(caller, name, false)) {
+        Some(base) => base.library == 0,
         None => true,
     }
 }
@@ -219,7 +208,6 @@ fn say(caller: &Caller, file: File, told: Option<Use>) {
         if tell(caller, told, file).is_none() {
             output::dropped(Drop::FileFault);
         }
-        privilege::memory(caller, file);
     }
 }
 
@@ -230,7 +218,6 @@ fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     let inode = file.inode()?;
     let key = inode.key()?;
     let f_mode = file.mode();
-    let is_tagged = caller.tag.is_server_lineage();
     let (record, body) = Record::start::<FileBody>(told.kind, caller)?;
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
@@ -248,13 +235,14 @@ fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     body.mode = inode.mode();
     caller.task.ids(&mut body.ids);
     body.writer = guard::writer(&key, inode);
+    record.flag_if(!caller.tag.is_server_lineage(), flag::UNTAGGED);
     record.flag_if(f_mode & fmode::CREATED != 0, flag::CREATED);
     record.watch(true);
     let path = record.path(file.path());
     body.path_len = path.len;
     body.directory = record.directory();
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
-    if !is_tagged {
+    if !caller.tag.is_server_lineage() {
         if body.directory == InodeKey::ZERO {
             return Some(());
         }

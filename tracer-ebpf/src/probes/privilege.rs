@@ -19,7 +19,6 @@ use tracer_common::probe::{
     SLOT_COMM, SLOT_COMMIT_CREDS, SLOT_COMPAT_EXECVE, SLOT_COMPAT_EXECVEAT, SLOT_EXECVE,
     SLOT_EXECVEAT, SLOT_NAMESPACES, SLOT_PIVOT_ROOT, SLOT_PTRACE, SLOT_SET_FS_ROOT, Tier,
 };
-use tracer_common::tag::Tag;
 
 use super::syscall::{Abi, Syscall};
 use crate::guard;
@@ -116,7 +115,7 @@ pub fn switch_task_namespaces(ctx: FExitContext) -> i32 {
     if let Some(caller) = caller(&ctx, SLOT_NAMESPACES) {
         let (task, new): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
         if Task::new(task) == Some(caller.task) && !new.is_null() && !caller.task.is_in_execve() {
-            namespace(&caller, namespace_call::SWITCH, caller.task.root());
+            namespace(&caller, namespace_call::SWITCH, || caller.task.root());
         }
     }
     0
@@ -130,7 +129,7 @@ pub fn set_fs_root(ctx: FExitContext) -> i32 {
         && let Some(root) = Path::at(ctx.arg(1))
         && caller.task.moves_to(ctx.arg(0), root)
     {
-        namespace(&caller, namespace_call::CHROOT, Some(root));
+        namespace(&caller, namespace_call::CHROOT, || Some(root));
     }
     0
 }
@@ -147,7 +146,7 @@ pub fn sb_pivotroot(ctx: FExitContext) -> i32 {
             flags: caller.flags | flag::ATTEMPT,
             ..caller
         };
-        namespace(&caller, namespace_call::PIVOT_ROOT, Path::at(ctx.arg(1)));
+        namespace(&caller, namespace_call::PIVOT_ROOT, || Path::at(ctx.arg(1)));
     }
     0
 }
@@ -218,12 +217,16 @@ pub fn is_exec(call: &Syscall) -> bool {
 /// An exec that failed. The name is the caller's string: there is no file.
 #[inline(always)]
 pub fn exec_failed(caller: &Caller, call: &Syscall) {
-    // Chosen before, so that what follows is there once.
     let name = if call.is(Call::Execve) {
         call.arg::<0>()
     } else {
         call.arg::<1>()
     };
+    failed(caller, name, call.result);
+}
+
+#[inline(never)]
+fn failed(caller: &Caller, name: u64, result: i64) {
     let kind = EventKind::ExecFailed;
     let Some((record, body)) = Record::start::<ExecFailedBody>(kind, caller) else {
         return;
@@ -232,7 +235,7 @@ pub fn exec_failed(caller: &Caller, call: &Syscall) {
     // run (see `output::SCRATCH_MAP`).
     let body = unsafe { &mut *body };
     caller.task.ids(&mut body.ids);
-    body.error = (call.result as i32).wrapping_neg() as u32;
+    body.error = (result as i32).wrapping_neg() as u32;
     let to = body.name.as_mut_ptr();
     // SAFETY: the destination has that many bytes; the helper checks the source.
     let written =
@@ -247,51 +250,86 @@ pub fn exec_failed(caller: &Caller, call: &Syscall) {
     record.finish::<ExecFailedBody>(Ring::Life);
 }
 
-/// Whether a call is one of those below.
+/// Whether a call is one of those below, which are the last. One comparison: with two, the verifier would
+/// go through all other calls twice, as those before and those after.
 #[inline(always)]
 pub fn is_privilege(call: &Syscall) -> bool {
-    call.code >= Call::Credentials.code() && call.code <= Call::VmWrite.code()
+    call.code >= Call::Credentials.code()
 }
 
 /// A call that succeeded.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
-    let new_user_ns = call.is(Call::Unshare) && call.arg::<0>() & CLONE_NEWUSER != 0;
-    if (call.is(Call::Credentials) && call.result == 0) || new_user_ns || call.is(Call::Setns) {
-        if let Some(cred) = caller.task.cred() {
-            output::send(EventKind::Credentials, caller, describe(cred));
+    if call.code >= Call::Ptrace.code() {
+        let request = call.arg::<0>();
+        let is_ptrace = call.is(Call::Ptrace);
+        if is_ptrace && request != PTRACE_ATTACH && request != PTRACE_SEIZE {
+            return;
         }
+        let number = if is_ptrace { call.arg::<1>() } else { request };
+        // As in `changed`.
+        let method = u32::from(call.code) - METHODS;
+        reach(caller, number as u32, method);
+    } else if call.code >= Call::Setns.code() {
+        changed(caller, call.code, call.arg::<0>());
+    } else if call.result == 0 {
+        credentials(caller);
     }
-    let what = if call.is(Call::Setns) {
-        namespace_call::SETNS
-    } else if call.is(Call::Unshare) && call.arg::<0>() & CLONE_NEW != 0 {
-        namespace_call::UNSHARE
-    } else if call.is(Call::Chroot) {
-        namespace_call::CHROOT
-    } else if call.is(Call::PivotRoot) {
-        namespace_call::PIVOT_ROOT
-    } else {
-        0
+}
+
+/// What to subtract from a call's code for its number in [`namespace_call`].
+const CALLS: u32 = Call::Setns as u32 - namespace_call::SETNS;
+
+/// What to subtract from a call's code for its number in [`trace_method`].
+const METHODS: u32 = Call::Ptrace as u32 - trace_method::PTRACE;
+
+const _: () = assert!(
+    Call::Unshare as u32 - CALLS == namespace_call::UNSHARE
+        && Call::Chroot as u32 - CALLS == namespace_call::CHROOT
+        && Call::PivotRoot as u32 - CALLS == namespace_call::PIVOT_ROOT
+        && Call::VmWrite as u32 - METHODS == trace_method::VM_WRITE
+);
+
+/// A call that changed namespaces or the root, and where the user namespace is one of them, the
+/// credentials. Its word for the record is calculated, not chosen: to the verifier it then is any
+/// number, and what follows is gone through once for all calls. A function of its own, as those
+/// below, so that what came before does not count either.
+#[inline(never)]
+fn changed(caller: &Caller, code: u8, flags: u64) {
+    if code == Call::Unshare.code() && flags & CLONE_NEW == 0 {
+        return;
+    }
+    if code == Call::Setns.code() || code == Call::Unshare.code() && flags & CLONE_NEWUSER != 0 {
+        credentials(caller);
+    }
+    namespace(caller, u32::from(code) - CALLS, || caller.task.root());
+}
+
+#[inline(never)]
+fn credentials(caller: &Caller) {
+    let kind = EventKind::Credentials;
+    let Some((record, body)) = Record::start::<CredentialBody>(kind, caller) else {
+        return;
     };
-    if what != 0 {
-        namespace(caller, what, caller.task.root());
+    // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
+    // run (see `output::SCRATCH_MAP`).
+    let body = unsafe { &mut *body };
+    if let Some(cred) = caller.task.cred() {
+        cred.ids(&mut body.ids);
+        (body.cap_effective, body.cap_permitted) = cred.capabilities();
+        body.user_ns = cred.user_ns();
+        record.finish::<CredentialBody>(Ring::Life);
     }
-    let request = call.arg::<0>();
-    let attached = call.is(Call::Ptrace) && (request == PTRACE_ATTACH || request == PTRACE_SEIZE);
-    let wrote = call.is(Call::VmWrite) && call.result > 0;
-    if attached || wrote {
-        let (number, method) = if attached {
-            (call.arg::<1>() as u32, trace_method::PTRACE)
-        } else {
-            (request as u32, trace_method::VM_WRITE)
-        };
-        trace(caller, caller.task.by_number(number), number, method);
-    }
+}
+
+#[inline(never)]
+fn reach(caller: &Caller, number: u32, method: u32) {
+    trace(caller, caller.task.by_number(number), number, method);
 }
 
 /// An open file that may be the memory of another process. Only where no other hook sees who is reached
 /// into.
-#[inline(always)]
+#[inline(never)]
 pub fn memory(caller: &Caller, file: File) {
     if caller.tier as u8 == Tier::Tracepoint as u8
         && file.mode() & fmode::WRITE != 0
@@ -316,8 +354,10 @@ fn describe(cred: Cred) -> CredentialBody {
     }
 }
 
+/// `root` is asked for where it is needed: what is carried along on the stack without having been found
+/// is read back all the same, which the verifier of 5.10 refuses.
 #[inline(always)]
-fn namespace(caller: &Caller, call: u32, root: Option<Path>) {
+fn namespace(caller: &Caller, call: u32, root: impl FnOnce() -> Option<Path>) {
     let kind = EventKind::Namespace;
     let Some((record, body)) = Record::start::<NamespaceBody>(kind, caller) else {
         return;
@@ -325,10 +365,10 @@ fn namespace(caller: &Caller, call: u32, root: Option<Path>) {
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
     let body = unsafe { &mut *body };
+    body.call = call;
     caller.task.ids(&mut body.ids);
     caller.task.namespaces(&mut body.ns);
-    body.call = call;
-    let path = record.path(root);
+    let path = record.path(root());
     body.root_len = path.len;
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
     record.finish::<NamespaceBody>(Ring::Life);
@@ -343,21 +383,24 @@ fn trace(caller: &Caller, target: Option<Task>, number: u32, method: u32) {
     if tgid == caller.tgid {
         return;
     }
-    let mut now = Tag::ZERO;
+    let Some((record, body)) = Record::start::<TraceBody>(EventKind::Trace, caller) else {
+        return;
+    };
+    // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
+    // run (see `output::SCRATCH_MAP`).
+    let body = unsafe { &mut *body };
+    body.method = method;
+    body.target_vpid = number;
     if tgid != 0 && tgid != kernel::own_tgid() {
-        let before;
-        (before, now) = guard::by_trace(caller.tag, tgid);
+        let (before, now) = guard::by_trace(caller.tag, tgid);
         if method != trace_method::PTRACE && before == now {
             return;
         }
+        body.target_tag = now;
     }
-    let mut body = TraceBody::ZERO;
     body.target_start_boot_ns = target.map_or(0, Task::start_boot_ns);
-    body.target_tag = now;
     caller.task.ids(&mut body.ids);
     body.target_tgid = tgid;
-    body.target_vpid = number;
     body.pid_ns = caller.task.pid_in_namespace().map_or(0, |(_, ns)| ns);
-    body.method = method;
-    output::send(EventKind::Trace, caller, body);
+    record.finish::<TraceBody>(Ring::Life);
 }

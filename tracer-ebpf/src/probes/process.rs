@@ -12,7 +12,7 @@ use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
 use crate::guard;
-use crate::kernel::{self, Bprm, File, Task};
+use crate::kernel::{self, Bprm, File, Inode, Task};
 use crate::output::{self, Caller, Record, Ring};
 
 #[inline(always)]
@@ -92,26 +92,13 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     let tgid = ctx.tgid();
     let exe = task.exe();
     let inode = exe.and_then(|exe| exe.inode());
-    let key = inode
-        .and_then(|inode| inode.key())
-        .unwrap_or(InodeKey::ZERO);
-    let noted = guard::executed(old_pid);
-    let mut writer = inode.map_or(Writer::ZERO, |inode| guard::writer(&key, inode));
-    if writer.tgid == 0 {
-        writer = noted.unwrap_or(Writer::ZERO);
-    }
-    let mut tag = guard::tag(tgid);
-    if !tag.is_server_lineage() && writer.tgid != 0 && tgid != kernel::own_tgid() {
-        tag = guard::by_file(tgid, &writer);
-    }
-    let tag = guard::execute(tgid, tag, &key);
-    let caller = caller(ctx, task, tag, SLOT_EXEC);
+    // Its tag is found below.
+    let caller = caller(ctx, task, Tag::ZERO, SLOT_EXEC);
     let (record, body) = Record::start::<ExecBody>(EventKind::Exec, &caller)?;
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
     let body = unsafe { &mut *body };
-    body.inode = key.inode;
-    body.dev = key.dev;
+    descend(record, body, inode, tgid, old_pid);
     body.nlink = inode.map_or(1, |inode| inode.nlink());
     body.mode = inode.map_or(0, |inode| inode.mode());
     // SAFETY: takes no argument.
@@ -132,8 +119,6 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     body.pgid = session.pgid;
     body.sid = session.sid;
     body.tty = session.tty;
-    body.writer = writer;
-
     let path = record.path(exe.and_then(|exe| exe.path()));
     body.exe_len = path.len;
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
@@ -143,13 +128,15 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     body.cgroup_len = cgroup(record, task);
     let filename = record.kernel_string::<STRING_BYTES>(bprm.filename());
     body.filename_len = filename.len;
-    if noted.is_none() && !tag.is_server_lineage() && bprm.is_interpreted() {
+    if body.reserved == AWAIT && bprm.is_interpreted() {
         // One that was named by a descriptor has any name.
         let by_descriptor = kernel::begins_with(bprm.filename(), *b"/dev/fd/");
         let known = !filename.truncated && !by_descriptor;
-        let name = record.last(filename.len).hash;
-        guard::await_script(tgid, if known { name } else { 0 });
+        let len = u32::from(filename.len).saturating_sub(1);
+        let end = kernel::end_of(bprm.filename(), len);
+        guard::await_script(tgid, if known { end } else { 0 });
     }
+    body.reserved = 0;
     let interp = record.kernel_string::<STRING_BYTES>(bprm.interp());
     body.interp_len = interp.len;
     record.flag_if(
@@ -165,6 +152,38 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     }
     record.finish::<ExecBody>(Ring::Life);
     Some(())
+}
+
+/// In [`ExecBody::reserved`] until the record is sent: whose script it is shows when it is opened.
+const AWAIT: u32 = 1;
+
+/// Which file runs and who wrote it, and the tag that the process has with it: its own, the writer's
+/// where it has none, and the roles that the file gives. All of it goes into the record at once, and
+/// this is a function of its own, for the verifier's sake: none of the ways through it is left in a
+/// register or on the stack when the walks begin.
+#[inline(never)]
+fn descend(record: Record, body: &mut ExecBody, exe: Option<Inode>, tgid: u32, old_pid: u32) {
+    let noted = guard::executed(old_pid);
+    body.writer = noted.unwrap_or(Writer::ZERO);
+    let mut key = InodeKey::ZERO;
+    if let Some(inode) = exe {
+        key = inode.key().unwrap_or(InodeKey::ZERO);
+        let writer = guard::writer(&key, inode);
+        if writer.tgid != 0 {
+            body.writer = writer;
+        }
+    }
+    body.inode = key.inode;
+    body.dev = key.dev;
+    let mut tag = guard::tag(tgid);
+    if !tag.is_server_lineage() && body.writer.tgid != 0 && tgid != kernel::own_tgid() {
+        tag = guard::by_file(tgid, &body.writer);
+    }
+    let tag = guard::execute(tgid, tag, &key);
+    record.set_tag(tag);
+    if noted.is_none() && !tag.is_server_lineage() {
+        body.reserved = AWAIT;
+    }
 }
 
 /// `security_bprm_check(bprm)` in `search_binary_handler`, fs/exec.c: for each file of a chain of
@@ -195,7 +214,7 @@ pub fn script(caller: &Caller, entry: Tag, fd: u32) -> Tag {
     let file = caller.task.file(fd);
     if let Some(file) = file
         && let Some(writer) = writer_of_program(file)
-        && is_named(caller, file, entry.server)
+        && is_named(file, guard::awaited(entry))
     {
         return guard::by_file(caller.tgid, &writer);
     }
@@ -214,16 +233,18 @@ fn writer_of_program(file: File) -> Option<Writer> {
     if writer.tgid == 0 { None } else { Some(writer) }
 }
 
+/// Whether the name of a file ends as the note says: in its last eight bytes, or all of a shorter one.
 #[inline(always)]
-fn is_named(caller: &Caller, file: File, hash: u32) -> bool {
-    let name = file.path().and_then(|path| path.dentry.name());
-    let (Some(name), Some(record)) = (name, Record::blank(caller)) else {
+fn is_named(file: File, end: u64) -> bool {
+    let Some(dentry) = file.path().map(|path| path.dentry) else {
         return false;
     };
-    match record.name(name) {
-        Some(written) => hash == 0 || record.last(written).hash == hash,
-        None => false,
-    }
+    let (Some(name), Some(len)) = (dentry.name(), dentry.name_len()) else {
+        return false;
+    };
+    let differs = kernel::end_of(name, len) ^ end;
+    let unused = if len < 8 { 64 - 8 * len } else { 0 };
+    end == 0 || differs >> (unused & 63) == 0
 }
 
 /// Takes the argument area: all of it, or its head and its end. Clamped to the area, because the

@@ -475,13 +475,12 @@ fn is_written(caller: &Caller, work: Work) -> bool {
             None => false,
         };
     }
-    let Some(record) = Record::blank(caller) else {
-        return false;
-    };
     let old = work.get(Place::Old);
     let name = if old == 0 { work.get(Place::New) } else { old };
-    let name = record.kernel_string::<STRING_BYTES>(name as *const u8);
-    guard::is_written_name(record.last(name.len).hash)
+    match Record::glance(caller, name as *const u8, false) {
+        Some(base) => guard::is_written_name(base.hash),
+        None => false,
+    }
 }
 
 /// Appends one side of a change: the directory that its name is relative to, and the name; or the path of

@@ -207,6 +207,7 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
         life_ring_bytes: sizes.life_ring_bytes,
         file_ring_bytes: sizes.file_ring_bytes,
         quota_per_second: tracer_common::limits::QUOTA_PER_SECOND,
+        any_writer: false,
     };
     match Sensor::load(&options) {
         Ok(sensor) => {

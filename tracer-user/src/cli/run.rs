@@ -91,6 +91,7 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
             life_ring_bytes: config.life_ring_bytes.unwrap_or(sizes.life_ring_bytes),
             file_ring_bytes: config.file_ring_bytes.unwrap_or(sizes.file_ring_bytes),
             quota_per_second: config.file_quota_per_second,
+            any_writer: config.any_writer,
         },
         emit: config.emit,
         max_processes: config.max_processes,

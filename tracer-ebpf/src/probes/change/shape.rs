@@ -20,7 +20,7 @@ const AT_REMOVEDIR: u16 = 0x200;
 /// Which argument is what. A side without a name is what its descriptor is of.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Shape {
+struct Row {
     /// Flags that the call stands for.
     pub implied: u16,
     /// [`EventKind`]; zero for no call of these.
@@ -54,7 +54,7 @@ pub struct Shape {
     pub reserved: u8,
 }
 
-impl Shape {
+impl Row {
     const EMPTY: Self = Self {
         implied: 0,
         kind: 0,
@@ -122,24 +122,11 @@ impl Shape {
     const fn anyone(self) -> Self {
         Self { anyone: 1, ..self }
     }
-
-    /// The shape of a call.
-    #[inline(always)]
-    pub fn of(code: u8) -> Self {
-        let table = (&raw const SHAPES).cast::<Self>();
-        // SAFETY: a live local; the index is below the table's length. Volatile, so that the compiler does
-        // not make code of the table, and does not leave out the bound because it knows the codes, which
-        // the verifier does not.
-        unsafe {
-            let at = read_volatile(&raw const code) & 63;
-            read_volatile(table.add(at.into()))
-        }
-    }
 }
 
 /// By [`Call::code`].
-static SHAPES: [Shape; 64] = {
-    let mut table = [Shape::EMPTY; 64];
+static SHAPES: [Row; 64] = {
+    let mut table = [Row::EMPTY; 64];
     let mut rest = ROWS;
     while let [(call, shape), more @ ..] = rest {
         table[call.code() as usize] = *shape;
@@ -148,76 +135,117 @@ static SHAPES: [Shape; 64] = {
     table
 };
 
+/// The row of a call, each of whose fields is read when it is asked for: there are more of them than
+/// registers.
+#[derive(Clone, Copy)]
+pub struct Shape(*const Row);
+
+macro_rules! fields {
+    ($( $field:ident: $type:ty; )+) => {
+        impl Shape {
+            /// The shape of a call.
+            #[inline(always)]
+            pub fn of(code: u8) -> Self {
+                let table = (&raw const SHAPES).cast::<Row>();
+                // SAFETY: a live local; the index is below the table's length. Volatile, so that the
+                // compiler does not leave out the bound because it knows the codes, which the verifier
+                // does not.
+                unsafe {
+                    let at = read_volatile(&raw const code) & 63;
+                    Self(table.add(at.into()))
+                }
+            }
+
+            $(
+                #[inline(always)]
+                pub fn $field(self) -> $type {
+                    // SAFETY: points to a row. Volatile, so that the compiler does not make code of the
+                    // table.
+                    unsafe { read_volatile(&raw const (*self.0).$field) }
+                }
+            )+
+        }
+    };
+}
+
+fields! {
+    implied: u16;
+    kind: u8;
+    has_old: u8;
+    old_dir: u8;
+    old: u8;
+    new_dir: u8;
+    new: u8;
+    detail: u8;
+    high: u8;
+    low: u8;
+    unused: u8;
+    mode: u8;
+    flags: u8;
+    anyone: u8;
+}
+
 use EventKind::{
     Chmod, Chown, Link, Mkdir, Mknod, Mount, Rename, Setxattr, Symlink, Truncate, Unlink,
 };
 
 /// As the comments of [`Call`] have the arguments.
-const ROWS: &[(Call, Shape)] = &[
-    (Call::Rename, Shape::two(Rename, HERE, 0, HERE, 1).anyone()),
-    (Call::Renameat, Shape::two(Rename, 0, 1, 2, 3).anyone()),
+const ROWS: &[(Call, Row)] = &[
+    (Call::Rename, Row::two(Rename, HERE, 0, HERE, 1).anyone()),
+    (Call::Renameat, Row::two(Rename, 0, 1, 2, 3).anyone()),
     (
         Call::Renameat2,
-        Shape::two(Rename, 0, 1, 2, 3).flags(4).anyone(),
+        Row::two(Rename, 0, 1, 2, 3).flags(4).anyone(),
     ),
-    (Call::Link, Shape::two(Link, HERE, 0, HERE, 1).anyone()),
-    (Call::Linkat, Shape::two(Link, 0, 1, 2, 3).flags(4).anyone()),
-    (Call::Symlink, Shape::one(Symlink, HERE, 1).detail(0)),
-    (Call::Symlinkat, Shape::one(Symlink, 1, 2).detail(0)),
-    (Call::Unlink, Shape::one(Unlink, HERE, 0)),
+    (Call::Link, Row::two(Link, HERE, 0, HERE, 1).anyone()),
+    (Call::Linkat, Row::two(Link, 0, 1, 2, 3).flags(4).anyone()),
+    (Call::Symlink, Row::one(Symlink, HERE, 1).detail(0)),
+    (Call::Symlinkat, Row::one(Symlink, 1, 2).detail(0)),
+    (Call::Unlink, Row::one(Unlink, HERE, 0)),
     (
         Call::Rmdir,
-        Shape {
+        Row {
             implied: AT_REMOVEDIR,
-            ..Shape::one(Unlink, HERE, 0)
+            ..Row::one(Unlink, HERE, 0)
         },
     ),
-    (Call::Unlinkat, Shape::one(Unlink, 0, 1).flags(2)),
-    (Call::Mkdir, Shape::one(Mkdir, HERE, 0).mode(1)),
-    (Call::Mkdirat, Shape::one(Mkdir, 0, 1).mode(2)),
-    (Call::Mknod, Shape::one(Mknod, HERE, 0).mode(1).number(2)),
-    (Call::Mknodat, Shape::one(Mknod, 0, 1).mode(2).number(3)),
-    (Call::Truncate, Shape::one(Truncate, HERE, 0).number(1)),
-    (Call::Truncate64, Shape::one(Truncate, HERE, 0).halves(2, 1)),
+    (Call::Unlinkat, Row::one(Unlink, 0, 1).flags(2)),
+    (Call::Mkdir, Row::one(Mkdir, HERE, 0).mode(1)),
+    (Call::Mkdirat, Row::one(Mkdir, 0, 1).mode(2)),
+    (Call::Mknod, Row::one(Mknod, HERE, 0).mode(1).number(2)),
+    (Call::Mknodat, Row::one(Mknod, 0, 1).mode(2).number(3)),
+    (Call::Truncate, Row::one(Truncate, HERE, 0).number(1)),
+    (Call::Truncate64, Row::one(Truncate, HERE, 0).halves(2, 1)),
     (
         Call::Truncate64Aligned,
-        Shape::one(Truncate, HERE, 0).halves(3, 2),
+        Row::one(Truncate, HERE, 0).halves(3, 2),
     ),
-    (Call::Ftruncate, Shape::one(Truncate, 0, NONE).number(1)),
-    (
-        Call::Ftruncate64,
-        Shape::one(Truncate, 0, NONE).halves(2, 1),
-    ),
+    (Call::Ftruncate, Row::one(Truncate, 0, NONE).number(1)),
+    (Call::Ftruncate64, Row::one(Truncate, 0, NONE).halves(2, 1)),
     (
         Call::Ftruncate64Aligned,
-        Shape::one(Truncate, 0, NONE).halves(3, 2),
+        Row::one(Truncate, 0, NONE).halves(3, 2),
     ),
-    (Call::Chmod, Shape::one(Chmod, HERE, 0).mode(1).anyone()),
-    (Call::Fchmod, Shape::one(Chmod, 0, NONE).mode(1).anyone()),
-    (Call::Fchmodat, Shape::one(Chmod, 0, 1).mode(2).anyone()),
-    (
-        Call::Chown,
-        Shape::one(Chown, HERE, 0).halves(1, 2).anyone(),
-    ),
+    (Call::Chmod, Row::one(Chmod, HERE, 0).mode(1).anyone()),
+    (Call::Fchmod, Row::one(Chmod, 0, NONE).mode(1).anyone()),
+    (Call::Fchmodat, Row::one(Chmod, 0, 1).mode(2).anyone()),
+    (Call::Chown, Row::one(Chown, HERE, 0).halves(1, 2).anyone()),
     (
         Call::Chown16,
-        Shape::one(Chown, HERE, 0).halves(1, 2).anyone(),
+        Row::one(Chown, HERE, 0).halves(1, 2).anyone(),
     ),
-    (
-        Call::Fchown,
-        Shape::one(Chown, 0, NONE).halves(1, 2).anyone(),
-    ),
+    (Call::Fchown, Row::one(Chown, 0, NONE).halves(1, 2).anyone()),
     (
         Call::Fchown16,
-        Shape::one(Chown, 0, NONE).halves(1, 2).anyone(),
+        Row::one(Chown, 0, NONE).halves(1, 2).anyone(),
     ),
     (
         Call::Fchownat,
-        Shape::one(Chown, 0, 1).halves(2, 3).flags(4).anyone(),
+        Row::one(Chown, 0, 1).halves(2, 3).flags(4).anyone(),
     ),
     (
         Call::Setxattr,
-        Shape::one(Setxattr, HERE, 0)
+        Row::one(Setxattr, HERE, 0)
             .detail(1)
             .number(3)
             .flags(4)
@@ -225,7 +253,7 @@ const ROWS: &[(Call, Shape)] = &[
     ),
     (
         Call::Fsetxattr,
-        Shape::one(Setxattr, 0, NONE)
+        Row::one(Setxattr, 0, NONE)
             .detail(1)
             .number(3)
             .flags(4)
@@ -234,8 +262,8 @@ const ROWS: &[(Call, Shape)] = &[
     // The length of its value is in a structure of the caller.
     (
         Call::Setxattrat,
-        Shape::one(Setxattr, 0, 1).detail(3).flags(2).anyone(),
+        Row::one(Setxattr, 0, 1).detail(3).flags(2).anyone(),
     ),
-    (Call::Mount, Shape::one(Mount, HERE, 1).detail(0).number(3)),
-    (Call::MoveMount, Shape::two(Mount, 0, 1, 2, 3).flags(4)),
+    (Call::Mount, Row::one(Mount, HERE, 1).detail(0).number(3)),
+    (Call::MoveMount, Row::two(Mount, 0, 1, 2, 3).flags(4)),
 ];
