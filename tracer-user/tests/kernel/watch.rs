@@ -67,6 +67,7 @@ impl Watch {
             life_ring_bytes,
             file_ring_bytes,
             quota_per_second,
+            any_writer: false,
         })?;
         let (life, files) = sensor.take_rings()?;
         Ok(Self {
