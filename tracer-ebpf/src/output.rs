@@ -406,10 +406,8 @@ impl Record {
     /// Sends the record.
     #[inline(always)]
     pub fn finish<B: Wire>(self, ring: Ring) {
-        // SAFETY: a slot begins with the header.
-        let slot = unsafe { (*self.0.cast::<EventHeader>()).slot };
         let fixed = size_of::<EventHeader>() + size_of::<B>();
-        hand_over(slot.into(), fixed as u64, ring as u64);
+        hand_over(self.slot(), fixed as u64, ring as u64);
     }
 
     /// Appends a path as components, leaf first.
