@@ -205,14 +205,10 @@ fn the_books_balance_under_fire(stage: &mut Stage) -> Outcome {
     for cpu in sys::cpus() {
         assert!(cpus.contains(&(cpu as u32)), "CPU {cpu} took no part");
     }
-    for reason in LOSSES {
-        assert!(
-            watch.drops(reason) > 0,
-            "there was no fire: {}",
-            reason.name()
-        );
-    }
-    assert!(missing < made, "nothing arrived");
+    assert!(
+        missing > 0 && missing < made,
+        "there was no fire, or only ashes"
+    );
     Ok(())
 }
 
