@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, Author, Directory, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule,
-    Severity, Technique,
+    Alert, Author, Directory, Document, EnrichedEvent, HostFacts, Integrity, LossReport,
+    ProcessView, Rule, Severity, Technique,
 };
 use tracer::event::{
     Change, Comm, Credentials, Event, Exec, ExecFailed, Exit, FileAccess, FileId, Fork, Meta,
@@ -87,6 +87,18 @@ pub(crate) fn all() -> Vec<Sample> {
     .chain(changes())
     .chain(of_processes())
     .collect()
+}
+
+/// Records were lost for two reasons.
+pub(crate) fn loss() -> LossReport {
+    LossReport {
+        id: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        since_boot_ns: 61 * SECOND,
+        until_boot_ns: 62 * SECOND + 20_000_000,
+        boot_wall_ns: BOOT_WALL_NS,
+        lost: vec![("life_ring_full".into(), 12), ("file_quota".into(), 3400)],
+        host: host(),
+    }
 }
 
 /// php-fpm runs `sh -c id` in a container.
@@ -794,16 +806,7 @@ fn document(payload: Payload, mut process: ProcessView, lineage: Vec<ProcessView
             writer: None,
             link: None,
             integrity: Integrity::default(),
-            host: Arc::new(HostFacts {
-                hostname: "web1".to_owned(),
-                machine_id: "b08dfa6083e7567a1921a715000001fb".to_owned(),
-                boot_id: "1e8f9a4c-3b0c-4b0e-9d5f-0c6d2f1f7a10".to_owned(),
-                architecture: "x86_64".to_owned(),
-                kernel: "6.1.0-28-amd64".to_owned(),
-                os_platform: "debian".to_owned(),
-                os_name: "Debian GNU/Linux".to_owned(),
-                os_version: "12".to_owned(),
-            }),
+            host: host(),
         },
         alert: None,
     }
@@ -1052,4 +1055,17 @@ fn four(address: [u8; 4]) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&address);
     bytes
+}
+
+fn host() -> Arc<HostFacts> {
+    Arc::new(HostFacts {
+        hostname: "web1".to_owned(),
+        machine_id: "b08dfa6083e7567a1921a715000001fb".to_owned(),
+        boot_id: "1e8f9a4c-3b0c-4b0e-9d5f-0c6d2f1f7a10".to_owned(),
+        architecture: "x86_64".to_owned(),
+        kernel: "6.1.0-28-amd64".to_owned(),
+        os_platform: "debian".to_owned(),
+        os_name: "Debian GNU/Linux".to_owned(),
+        os_version: "12".to_owned(),
+    })
 }
