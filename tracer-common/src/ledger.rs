@@ -47,10 +47,13 @@ pub const fn column(reason: Drop) -> Option<usize> {
 
 // Slots are masked where the ledger is written, and a column is the place in the list.
 const _: () = assert!(SLOTS.is_power_of_two());
-const _: () = {
-    let mut at = 0;
-    while at < LOSSES.len() {
-        assert!(matches!(column(LOSSES[at]), Some(place) if place == at));
-        at += 1;
+const _: () = assert!(columns_follow(&LOSSES, 0));
+
+const fn columns_follow(reasons: &[Drop], at: usize) -> bool {
+    match reasons {
+        [] => true,
+        [first, rest @ ..] => {
+            matches!(column(*first), Some(place) if place == at) && columns_follow(rest, at + 1)
+        }
     }
-};
+}

@@ -1,13 +1,15 @@
 //! tracer's kernel side, and nothing else: hooks that take facts where the kernel has resolved
 //! them and hand them over as records.
 //!
-//! `kernel` reads kernel structures, `guard` holds the lineage tags, `output` is the only way out and
-//! `quota` what one server may send through it, `probes` has one entry point per hook.
+//! `kernel` reads kernel structures, `guard` holds the lineage tags, `output` is the only way out,
+//! `ledger` the books of what went through it, `quota` what one server may send; `probes` has one entry
+//! point per hook.
 #![no_std]
 #![no_main]
 
 mod guard;
 mod kernel;
+mod ledger;
 mod output;
 mod probes;
 mod quota;

@@ -13,17 +13,17 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use tracer_common::event::{EventHeader, EventKind, VERSION};
-use tracer_common::ledger::{Ledger, Line, column};
 use tracer_common::limits::{
     FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
     STRING_BYTES,
 };
-use tracer_common::probe::{DROPS, Drop, SCRATCHES, SLOTS, Tier};
+use tracer_common::probe::{DROPS, Drop, SCRATCHES, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::Wire;
 
 use crate::guard;
 use crate::kernel::{Dentry, Mount, Path, Task, control};
+use crate::ledger;
 use crate::quota;
 
 #[map]
@@ -34,11 +34,6 @@ static FILES: RingBuf = RingBuf::with_byte_size(FILE_RING_BYTES, 0);
 
 #[map(name = "DROPS")]
 static DROP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROPS, 0);
-
-/// How many records each program has made on each CPU, delivered or not, and how many of them it lost.
-/// One value, so that user space reads it whole.
-#[map(name = "LEDGER")]
-static LEDGER_MAP: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(1, 0);
 
 /// One slot per probe and CPU. Kernels whose tracepoints may be preempted still never run the same
 /// program twice at once on one CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c, counts a miss
@@ -110,7 +105,7 @@ pub fn dropped(reason: Drop) {
 /// Says a loss at once, by the number of its reason, in builds with diagnostics.
 #[cfg(feature = "log")]
 #[inline(never)]
-fn diagnose(reason: u32) {
+pub fn diagnose(reason: u32) {
     aya_log_ebpf::warn!((), "drop {}", reason);
 }
 
@@ -166,45 +161,6 @@ fn header_raw(kind: u16, caller: &Caller) -> EventHeader {
     }
 }
 
-/// The line of a program in this CPU's ledger. A program is not run twice at once on one CPU, so it
-/// has one writer.
-#[inline(always)]
-fn line(slot: u32) -> Option<*mut Line> {
-    let ledger = LEDGER_MAP.get_ptr_mut(0)?;
-    // SAFETY: the pointer is this CPU's own ledger, valid for the program's run, and the masked slot is
-    // one of its lines.
-    Some(unsafe {
-        (&raw mut (*ledger).lines)
-            .cast::<Line>()
-            .add((slot & (SLOTS - 1)) as usize)
-    })
-}
-
-/// The number of a record that is about to be handed over.
-#[inline(always)]
-fn number(slot: u32) -> u64 {
-    let Some(line) = line(slot) else {
-        return 0;
-    };
-    // SAFETY: as `line` says.
-    unsafe {
-        (*line).made += 1;
-        (*line).made
-    }
-}
-
-/// Counts a record that is lost after it got its number, in the column of its reason.
-#[inline(always)]
-fn lost(slot: u32, reason: Drop) {
-    let (Some(line), Some(column)) = (line(slot), column(reason)) else {
-        return;
-    };
-    // SAFETY: as `line` says, and the column is one of the line's.
-    unsafe { *(&raw mut (*line).lost).cast::<u64>().add(column) += 1 };
-    #[cfg(feature = "log")]
-    diagnose(reason as u32);
-}
-
 /// Whether a record wakes the reader: an alert may hang on one of a server lineage; any other only
 /// where much is waiting already (`BPF_RB_*`, include/uapi/linux/bpf.h).
 #[inline(always)]
@@ -229,13 +185,13 @@ pub struct Fixed<B> {
 #[inline(always)]
 pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
     let mut header = header(kind, caller);
-    header.seq = number(caller.slot);
+    header.seq = ledger::made(caller.slot);
     match LIFE.reserve::<Fixed<B>>(0) {
         Some(mut entry) => {
             entry.write(Fixed { header, body });
             entry.submit(wake_up(&LIFE, header.tag));
         }
-        None => lost(caller.slot, Drop::LifeRingFull),
+        None => ledger::lost(caller.slot, Drop::LifeRingFull),
     }
 }
 
@@ -493,34 +449,8 @@ impl Record {
     /// Sends the record.
     #[inline(always)]
     pub fn finish<B: Wire>(self, ring: Ring) {
-        let len = self.len();
         let fixed = size_of::<EventHeader>() + size_of::<B>();
-        if len < fixed || len > SCRATCH_BYTES {
-            return;
-        }
-        let base = self.0.cast::<u8>();
-        let header = base.cast::<EventHeader>();
-        // SAFETY: a slot begins with the header.
-        let (slot, tag, boot_ns) = unsafe {
-            (*header).tail_len = (len - fixed) as u32;
-            let slot = u32::from((*header).slot);
-            (*header).seq = number(slot);
-            (slot, (*header).tag, (*header).boot_ns)
-        };
-        let (map, reason) = match ring {
-            Ring::Life => (&LIFE, Drop::LifeRingFull),
-            Ring::Files => (&FILES, Drop::FileRingFull),
-        };
-        if matches!(ring, Ring::Files) && !self.is_watched() && !quota::allows(tag.server, boot_ns)
-        {
-            lost(slot, Drop::FileQuota);
-            return;
-        }
-        // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
-        let bytes = unsafe { core::slice::from_raw_parts(base, len) };
-        if map.output::<[u8]>(bytes, wake_up(map, tag)).is_err() {
-            lost(slot, reason);
-        }
+        hand_over(self.slot(), fixed as u64, ring as u64);
     }
 
     /// Appends a path as components, leaf first.
@@ -695,6 +625,45 @@ impl Record {
         self.grow(len as usize);
         Some(len as u16)
     }
+}
+
+/// Gives the record in a slot its number, and hands it over or counts it as lost. Its header and body
+/// have `fixed` bytes. A global function as [`walk`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hand_over(slot: u64, fixed: u64, ring: u64) -> u64 {
+    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
+        return 0;
+    };
+    let record = Record(scratch);
+    let len = record.len();
+    if len < fixed as usize || len > SCRATCH_BYTES {
+        return 0;
+    }
+    let slot = slot as u32;
+    let base = scratch.cast::<u8>();
+    let header = base.cast::<EventHeader>();
+    // SAFETY: a slot begins with the header.
+    let (tag, boot_ns) = unsafe {
+        (*header).tail_len = (len - fixed as usize) as u32;
+        (*header).seq = ledger::made(slot);
+        ((*header).tag, (*header).boot_ns)
+    };
+    let files = ring == Ring::Files as u64;
+    if files && !record.is_watched() && !quota::allows(tag.server, boot_ns) {
+        ledger::lost(slot, Drop::FileQuota);
+        return 0;
+    }
+    // SAFETY: `base` is valid for `SCRATCH_BYTES`, and `len` is not larger (checked above).
+    let bytes = unsafe { core::slice::from_raw_parts(base, len) };
+    if files {
+        if FILES.output::<[u8]>(bytes, wake_up(&FILES, tag)).is_err() {
+            ledger::lost(slot, Drop::FileRingFull);
+        }
+    } else if LIFE.output::<[u8]>(bytes, wake_up(&LIFE, tag)).is_err() {
+        ledger::lost(slot, Drop::LifeRingFull);
+    }
+    0
 }
 
 /// The walk of [`Record::path`]. What it found is in the scratch slot: see [`Scratch`].

@@ -483,9 +483,10 @@ impl Agent {
         let mut now: Vec<Lost> = Vec::new();
         for (reason, count) in self.sensor.drops() {
             // Tags that this side could not set, the kernel's map of them being full, too.
-            let count = match reason {
-                Drop::TagMapFull => count + refused,
-                _ => count,
+            let count = if reason == Drop::TagMapFull {
+                count + refused
+            } else {
+                count
             };
             now.push((reason.name(), count, reason.loses_event()));
         }

@@ -69,7 +69,7 @@ pub struct ProcessView {
 /// What was lost in the time that a lineage rests on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integrity {
-    /// Losses by reason since the oldest witnessed ancestor started; empty is complete.
+    /// Losses by reason since the oldest ancestor that started while the agent ran; empty is complete.
     pub lost: Vec<(String, u64)>,
     /// The chain does not reach PID 1 of the host.
     pub lineage_broken: bool,

@@ -576,7 +576,7 @@ impl Pipeline {
         Some((link.via, author))
     }
 
-    /// What was lost since the oldest ancestor that the lineage rests on was seen to begin, up to the
+    /// What was lost from the begin of the oldest ancestor that began while the agent ran, up to the
     /// event.
     fn integrity(
         &self,
@@ -587,7 +587,7 @@ impl Pipeline {
         let since = process.map_or(0, |process| {
             self.store
                 .chain(process.key)
-                .filter(|process| process.origin == Origin::Witnessed)
+                .filter(|process| matches!(process.origin, Origin::Witnessed | Origin::Healed))
                 .map(|process| process.start_boot_ns)
                 .min()
                 .unwrap_or(process.start_boot_ns)

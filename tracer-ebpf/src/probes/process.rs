@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use aya_ebpf::macros::{fexit, raw_tracepoint};
 use aya_ebpf::programs::{FExitContext, RawTracePointContext};
-use tracer_common::event::{EventKind, ExecBody, ExitBody, ForkBody, Ids, flag};
+use tracer_common::event::{EventKind, ExecBody, ExitBody, FdInfo, ForkBody, Ids, flag};
 use tracer_common::limits::{
     ARGS_HEAD_BYTES, ARGS_TAIL_BYTES, CGROUP_BYTES, CGROUP_STEPS, STRING_BYTES,
 };
@@ -109,9 +109,9 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     body.parent_tgid = parent.and_then(Task::tgid).unwrap_or(0);
     body.old_pid = old_pid;
     let [stdin, stdout, stderr] = &mut body.stdio;
-    task.describe_fd(0, stdin);
-    task.describe_fd(1, stdout);
-    task.describe_fd(2, stderr);
+    descriptor(task, 0, stdin);
+    descriptor(task, 1, stdout);
+    descriptor(task, 2, stderr);
     task.ids(&mut body.ids);
     task.namespaces(&mut body.ns);
     (body.cap_effective, body.cap_permitted) = task.capabilities();
@@ -246,6 +246,14 @@ fn is_named(file: File, end: u64) -> bool {
     let differs = kernel::end_of(name, len) ^ end;
     let unused = if len < 8 { 64 - 8 * len } else { 0 };
     end == 0 || differs >> (unused & 63) == 0
+}
+
+/// What a descriptor is. A function of its own, so that its stack is its own: that of the hook and that of
+/// what it calls have to be at most 512 bytes together (`check_max_stack_depth`, kernel/bpf/verifier.c,
+/// which rounds each up to 32).
+#[inline(never)]
+fn descriptor(task: Task, fd: u32, info: &mut FdInfo) {
+    task.describe_fd(fd, info);
 }
 
 /// Takes the argument area: all of it, or its head and its end. Clamped to the area, because the

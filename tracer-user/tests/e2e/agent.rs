@@ -142,6 +142,11 @@ impl Agent {
         }
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many lines came until now: a place to look from.
     pub(crate) fn mark(&self) -> usize {
         self.inbox.lock().lines.len()

@@ -18,6 +18,7 @@ mod agent;
 mod alert;
 mod attacks;
 mod benign;
+mod healing;
 mod host;
 mod http;
 mod latency;
@@ -70,6 +71,14 @@ fn every_short_process_is_told_with_its_creator() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(Skip(reason)) = lineage::every_process_is_told() {
         host::say(&format!("SKIPPED lineage: {reason}"));
+    }
+}
+
+#[test]
+fn process_life_that_was_lost_is_found_again() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = healing::a_lost_worker_is_found() {
+        host::say(&format!("SKIPPED healing: {reason}"));
     }
 }
 

@@ -159,6 +159,37 @@ fn output_is_valid_ecs() {
     }
 }
 
+/// A report of losses: every field is declared, all are there, and those of ECS are right.
+#[test]
+fn losses_are_valid_ecs() {
+    let report = samples::loss();
+    let (mut line, mut text) = (Vec::new(), Vec::new());
+    ecs::loss(&report, &mut line);
+    pretty::loss(&report, false, &mut text);
+    let (line, text) = (
+        String::from_utf8(line).unwrap(),
+        String::from_utf8(text).unwrap(),
+    );
+    compare("testdata/expected/encode/loss.json", &line);
+    compare("testdata/expected/encode/loss.txt", &text);
+    let value: Value = serde_json::from_str(&line).unwrap();
+    let entries = tracer::encode::loss::catalogue();
+    let ecs = schema::Ecs::load();
+    let mut seen = BTreeSet::new();
+    for leaf in leaves(&value) {
+        let entry = entries.iter().find(|entry| entry.name == leaf.name);
+        let entry = entry.unwrap_or_else(|| panic!("{} is not in the list", leaf.name));
+        check_leaf("loss", entry, &leaf);
+        seen.insert(leaf.name);
+    }
+    for entry in &entries {
+        assert!(seen.contains(&entry.name), "{} is not there", entry.name);
+        ecs.check_declaration(entry);
+    }
+    assert!(ecs.allows("kind", &value["event"]["kind"]));
+    assert!(ecs.allows("type", &value["event"]["type"][0]));
+}
+
 /// One document is one line, whatever a process is called; and nothing is lost.
 #[test]
 fn hostile_text_stays_in_its_line_and_survives() {

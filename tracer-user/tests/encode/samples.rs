@@ -4,7 +4,9 @@ mod connections;
 
 use std::sync::Arc;
 
-use tracer::alert::{Alert, Author, Directory, Document, Integrity, Rule, Severity, Technique};
+use tracer::alert::{
+    Alert, Author, Directory, Document, Integrity, LossReport, Rule, Severity, Technique,
+};
 use tracer::event::{
     Change, Comm, Credentials, ExecFailed, Exit, FileAccess, Fork, NamespaceChange, Payload,
     ProcessKey, Trace,
@@ -85,6 +87,18 @@ pub(crate) fn all() -> Vec<Sample> {
     .chain(of_processes())
     .chain(connections::all())
     .collect()
+}
+
+/// Records were lost for two reasons.
+pub(crate) fn loss() -> LossReport {
+    LossReport {
+        id: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        since_boot_ns: 61 * SECOND,
+        until_boot_ns: 62 * SECOND + 20_000_000,
+        boot_wall_ns: BOOT_WALL_NS,
+        lost: vec![("life_ring_full".into(), 12), ("file_quota".into(), 3400)],
+        host: host(),
+    }
 }
 
 /// php-fpm runs `sh -c id` in a container.

@@ -119,6 +119,11 @@ impl Ecs {
         }
     }
 
+    /// Whether `event.FIELD` may have this value.
+    pub(crate) fn allows(&self, field: &str, value: &Value) -> bool {
+        self.allowed(field).contains(value)
+    }
+
     fn allowed(&self, field: &str) -> &Vec<Value> {
         self.0[format!("event.{field}")].as_array().unwrap()
     }

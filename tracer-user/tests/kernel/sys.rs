@@ -345,20 +345,6 @@ pub(crate) fn stay_on(cpu: usize) {
     nothing(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).unwrap();
 }
 
-/// Lets others run.
-pub(crate) fn give_way() {
-    // SAFETY: takes nothing.
-    let _always_zero = unsafe { libc::sched_yield() };
-}
-
-/// Waits for a signal that ends us.
-pub(crate) fn pause() -> ! {
-    loop {
-        // SAFETY: takes nothing.
-        unsafe { libc::pause() };
-    }
-}
-
 /// New namespaces.
 pub(crate) fn unshare(flags: c_int) -> Result<()> {
     // SAFETY: takes numbers only.

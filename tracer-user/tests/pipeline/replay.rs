@@ -8,7 +8,7 @@ use tracer::config::Emit;
 use tracer::source::Input;
 use tracer::source::capture::{CaptureError, Reader, Writer};
 
-use crate::story::{alerts, documents, inputs, json};
+use crate::story::{alerts, documents, inputs, json, written};
 
 /// A web server is attacked: one of each kind of record, input and alert.
 pub(crate) const STORY: &str = "
@@ -46,6 +46,7 @@ pub(crate) const STORY: &str = "
     fork 30>31
     exit 30 0
     lost life_ring_full 2
+    now
     exec 31 :stdin=connected /usr/bin/bash bash -i
     rename 31 :dir=/etc/php/8.2 a.ini conf.d/b.ini
     # Meanwhile an administrator logs in.
@@ -142,5 +143,8 @@ fn golden_story() {
         ]
     );
     golden("captures/story.tracer", &capture(&inputs));
-    golden("expected/story.json", json(&documents).as_bytes());
+    golden(
+        "expected/story.json",
+        written(Emit::All, &inputs).as_bytes(),
+    );
 }

@@ -156,6 +156,22 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
         .collect()
 }
 
+/// What is written of these inputs, reports of losses where they come.
+pub(crate) fn written(emit: Emit, inputs: &[Input]) -> String {
+    let mut pipeline = Pipeline::new(emit, 65_536);
+    let mut out = Vec::new();
+    for input in inputs.iter().chain([&Input::Watermark(u64::MAX)]) {
+        pipeline.input(input.clone());
+        for document in pipeline.take_documents() {
+            ecs::line(&document, &mut out);
+        }
+        for report in pipeline.take_reports() {
+            ecs::loss(&report, &mut out);
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
 /// Documents as they are written.
 pub(crate) fn json(documents: &[Document]) -> String {
     let mut out = Vec::new();
