@@ -94,12 +94,12 @@ pub(super) fn token() -> String {
 }
 
 /// `/init` of a guest, on a disk or not: mounts what a Linux system has mounted, runs the commands one after the other
-/// with both streams on the second serial line, and powers off.
+/// with both streams on the second serial line, `/dev/LINE`, and powers off.
 ///
 /// Applets of busybox are hard links and not symbolic ones, so that a program that starts `/bin/sh`
 /// gets a process whose executable is `/bin/sh`, as on a real host. (A busybox shell that is given a
 /// name without a slash starts itself instead: its child's executable is the shell's.)
-pub(super) fn init_script(token: &str, orders: &[Order]) -> Vec<u8> {
+pub(super) fn init_script(token: &str, line: &str, orders: &[Order]) -> Vec<u8> {
     let mut script = format!(
         r#"#!/bin/busybox sh
 # Written for one boot by `cargo xtask vm`.
@@ -125,8 +125,8 @@ ln -s /proc/self/fd/2 /dev/stderr
 hostname guest
 ip link set lo up
 cd /root
-exec </dev/null >/dev/ttyS1 2>&1
-stty -F /dev/ttyS1 raw -echo
+exec </dev/null >/dev/{line} 2>&1
+stty -F /dev/{line} raw -echo
 run() {{
     printf '\n@{token} begin\n'
     "$@"
@@ -162,7 +162,7 @@ printf '\n@{token} ready %s\n' "$(uname -r)"
     // has sent everything: a poweroff would cut it off.
     script.extend_from_slice(
         format!(
-            "kill -9 -1\nprintf '\\n@{token} done\\n'\nstty -F /dev/ttyS1 raw\n\
+            "kill -9 -1\nprintf '\\n@{token} done\\n'\nstty -F /dev/{line} raw\n\
              exec >/dev/console 2>&1\npoweroff -f\n"
         )
         .as_bytes(),
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn the_script_quotes_every_word() {
         let command = order(&["sh", "-c", "echo 'it'; $HOME `id`", ""]);
-        let script = init_script("T", &[command, Order::Fetch("/a b")]);
+        let script = init_script("T", "ttyS1", &[command, Order::Fetch("/a b")]);
         let script = String::from_utf8(script).unwrap();
         assert!(script.contains("\nfetch '/a b'\n"), "{script}");
         assert!(script.starts_with("#!/bin/busybox sh\n"));
@@ -430,7 +430,7 @@ mod tests {
             order(&["sh", "-c", "echo out; echo err >&2; exit 7"]),
             order(&["sh", "-c", "kill -9 $$"]),
         ];
-        let script = String::from_utf8(init_script("T", &commands)).unwrap();
+        let script = String::from_utf8(init_script("T", "ttyS1", &commands)).unwrap();
         // From the definition of `run` to before the farewell: nothing there touches the system.
         let from = script.find("run() {").unwrap();
         let to = script.find("kill -9 -1").unwrap();

@@ -188,10 +188,31 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
     );
 }
 
+fn planned(args: &VmArgs, chooses_tier: bool) -> anyhow::Result<Vec<Trial>> {
+    let kernels = if args.all {
+        select(&args.kernel, &kernels::ALL)
+    } else {
+        select(&args.kernel, &[kernels::DEFAULT])
+    };
+    plan(args, &kernels, chooses_tier)
+}
+
+#[test]
+fn one_run_is_for_one_processor() {
+    let of = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        arch_of(&select(&names, &[]))
+    };
+    assert_eq!(of(&["all"]).unwrap().name, "x86_64");
+    assert_eq!(of(&["6.12-arm64"]).unwrap().name, "aarch64");
+    let error = of(&["6.1", "6.12-arm64"]).unwrap_err().to_string();
+    assert!(error.contains("6.12-arm64"), "{error}");
+}
+
 #[test]
 fn a_matrix_asks_everything_of_a_plain_kernel_and_of_a_variant_what_it_is_for() {
     let args = parse(&["--all", "--kernel", "5.10", "--kernel", "sid"]).unwrap();
-    let trials = plan(&args, true).unwrap();
+    let trials = planned(&args, true).unwrap();
     let of = |name: &str, kernel: &str| {
         let mine = trials
             .iter()
@@ -220,16 +241,16 @@ fn a_matrix_asks_everything_of_a_plain_kernel_and_of_a_variant_what_it_is_for() 
         );
     }
     assert_eq!(of("stock", "6.1"), []);
-    let whole = plan(&parse(&["--all"]).unwrap(), true).unwrap();
+    let whole = planned(&parse(&["--all"]).unwrap(), true).unwrap();
     assert_eq!(whole.len(), 4 * (4 + 3 * 2 + 1));
-    let untold = plan(&parse(&["--all"]).unwrap(), false).unwrap();
+    let untold = planned(&parse(&["--all"]).unwrap(), false).unwrap();
     assert!(untold.iter().all(|trial| trial.tier.is_none()));
 }
 
 #[test]
 fn a_tier_is_passed_on_only_where_there_is_such_an_option() {
     let tiers_of = |words: &[&str], chooses| {
-        let trials = plan(&parse(words).unwrap(), chooses)?;
+        let trials = planned(&parse(words).unwrap(), chooses)?;
         anyhow::Ok(trials.iter().map(|trial| trial.tier).collect::<Vec<_>>())
     };
     let (lsm, tracepoint) = (Some(Tier::Lsm), Some(Tier::Tracepoint));
