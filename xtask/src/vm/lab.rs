@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -266,7 +267,14 @@ impl Lab {
         };
         let started = Instant::now();
         let mut reader = guest::Reader::new(&token);
-        let ended = machine.run(self.limit, |bytes| reader.feed(bytes, &mut io::stdout()))?;
+        let ended = machine.run(self.limit, |bytes| {
+            reader.feed(bytes, &mut io::stdout())?;
+            Ok(if reader.complete() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
         let transcript = reader
             .finish(&mut io::stdout())
             .context("writing the guest's output")?;
@@ -364,6 +372,7 @@ pub(super) fn problem(ended: &Ended, transcript: &Transcript, limit: Duration) -
         Some(_) => format!("after {} finished commands", transcript.commands.len()),
     };
     match ended {
+        Ended::Done => format!("the guest said good-bye {stage}"),
         Ended::TimedOut => format!("no end within {} s, {stage}", limit.as_secs()),
         Ended::Exited(status) if status.success() => {
             format!("the guest went down {stage}: a panic, or a command that powered it off")

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -110,6 +111,8 @@ impl Root {
 pub(super) enum Ended {
     /// QEMU ended: the guest powered off or asked for a reboot, or QEMU failed.
     Exited(ExitStatus),
+    /// It was ended because nothing more was expected of it.
+    Done,
     /// It was ended because its time was up.
     TimedOut,
 }
@@ -137,11 +140,11 @@ pub(super) fn check_installed(arch: &Arch) -> anyhow::Result<()> {
 
 impl Machine<'_> {
     /// Runs the guest until it ends or `limit` is over, and hands out what its second serial line
-    /// says as it says it.
+    /// says as it says it. The guest is ended as soon as `take` says that this was all.
     pub(super) fn run(
         &self,
         limit: Duration,
-        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+        mut take: impl FnMut(&[u8]) -> io::Result<ControlFlow<()>>,
     ) -> anyhow::Result<Ended> {
         let deadline = Instant::now().checked_add(limit);
         let messages = self.logs.join("qemu.txt");
@@ -177,7 +180,14 @@ impl Machine<'_> {
                 None => limit,
             };
             match receive.recv_timeout(left) {
-                Ok(bytes) => take(&bytes).context("writing the guest's output")?,
+                Ok(bytes) => {
+                    if take(&bytes)
+                        .context("writing the guest's output")?
+                        .is_break()
+                    {
+                        return Ok(Ended::Done);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => return Ok(Ended::TimedOut),
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = guest.0.wait().context("waiting for QEMU")?;
