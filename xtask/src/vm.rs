@@ -120,6 +120,9 @@ pub(crate) fn run(args: VmArgs) -> anyhow::Result<()> {
     for rise in tracked.rises(&figures) {
         eprintln!("warning: {rise}");
     }
+    for probe in report.nowhere() {
+        eprintln!("warning: no kernel has a hook for the probe {probe}: has it another name?");
+    }
     if args.all {
         publish(&lab, &report, args.record.then(|| tracked.updated(figures)))?;
     }

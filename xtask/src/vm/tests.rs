@@ -126,7 +126,8 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         Verdict::of_smoke(Smoke {
             refused: None,
             alerts: vec!["a".to_owned(), "b".to_owned()],
-            probes: 5,
+            attached: vec!["exec".to_owned(), "exit".to_owned()],
+            absent: vec!["old".to_owned()],
             verified: [("exec".to_owned(), count)].into(),
         })
     };
@@ -161,8 +162,8 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         report.to_string(),
         "kernel 6.1, kernel tests: passed, 2 passed, 0 failed, 1 skipped \
          (Linux 6.1.0-test under KVM)\n\
-         kernel 6.1, tier lsm, smoke: passed, 5 probes, alerts a, b (Linux 6.1.0-test under KVM)\n\
-         kernel 6.1, no-btf, tier lsm, smoke: passed, 5 probes, alerts a, b \
+         kernel 6.1, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b (Linux 6.1.0-test under KVM)\n\
+         kernel 6.1, no-btf, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b \
          (Linux 6.1.0-test under KVM)\n\
          kernel 6.1, tier lsm, kernel tests: FAILED\n  FAILED: no end | within 180 s\n  console: x\n\
          4 passed, 1 failed, 1 skipped"
@@ -177,14 +178,40 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         "| kernel | release | variant | tier | what | result | seconds |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n\
          | 6.1 | 6.1.0-test | stock |  | kernel tests | passed: 2 passed, 0 failed, 1 skipped | 9 |\n\
-         | 6.1 | 6.1.0-test | stock | lsm | smoke | passed: 5 probes, alerts a, b | 9 |\n\
-         | 6.1 | 6.1.0-test | no-btf | lsm | smoke | passed: 5 probes, alerts a, b | 9 |\n\
+         | 6.1 | 6.1.0-test | stock | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b | 9 |\n\
+         | 6.1 | 6.1.0-test | no-btf | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b | 9 |\n\
          | 6.1 |  | stock | lsm | kernel tests | **failed**: no end \\| within 180 s |  |\n"
     );
     assert_eq!(
         report.figures().to_string(),
         "program\ttier\tkernel\tinstructions\nexec\tlsm\t6.1\t7\n",
         "figures are of the plain kernel"
+    );
+    assert!(report.nowhere().is_empty(), "one kernel is no proof");
+}
+
+#[test]
+fn a_probe_that_no_kernel_has_is_told() {
+    let smoke = |kernel, attached: &[&str], absent: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let verdict = Verdict {
+            attached: owned(attached),
+            absent: owned(absent),
+            ..Verdict::default()
+        };
+        let mut row = row(Part::Smoke, None, STOCK, verdict);
+        row.trial.kernel = kernel;
+        row
+    };
+    let report = VmReport {
+        rows: vec![
+            smoke(kernels::DEFAULT, &["exec"], &["new", "misnamed"]),
+            smoke(kernels::NEWEST, &["exec", "new"], &["misnamed"]),
+        ],
+    };
+    assert_eq!(
+        report.nowhere().into_iter().collect::<Vec<_>>(),
+        ["misnamed"]
     );
 }
 
