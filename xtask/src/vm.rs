@@ -24,6 +24,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::builder::PossibleValue;
 
 pub(crate) use self::files::File;
 pub(crate) use self::guest::Order;
@@ -282,7 +283,8 @@ fn kernel_names() -> clap::builder::PossibleValuesParser {
 }
 
 fn variant_names() -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(variants::ALL.map(|variant| variant.name))
+    let values = variants::ALL.map(|variant| PossibleValue::new(variant.name).help(variant.about));
+    clap::builder::PossibleValuesParser::new(values)
 }
 
 /// The kernels that were named, oldest first, each once; those of `otherwise` where none was.
