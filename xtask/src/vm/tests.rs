@@ -47,7 +47,7 @@ fn kernels_are_chosen_by_name() {
             .map(|k| k.name)
             .collect();
         assert_eq!(names, expected, "{words:?}");
-        assert_eq!(args.timeout, 300);
+        assert_eq!(args.timeout, 600);
     }
     assert!(parse(&["--kernel", "5.15"]).is_err());
 }
