@@ -266,18 +266,29 @@ impl Lab {
             logs: &dir,
         };
         let started = Instant::now();
-        let mut reader = guest::Reader::new(&token);
-        let ended = machine.run(self.limit, |bytes| {
-            reader.feed(bytes, &mut io::stdout())?;
-            Ok(if reader.complete() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
-        })?;
-        let transcript = reader
-            .finish(&mut io::stdout())
-            .context("writing the guest's output")?;
+        let attempt = || {
+            let mut reader = guest::Reader::new(&token);
+            let ended = machine.run(self.limit, |bytes| {
+                reader.feed(bytes, &mut io::stdout())?;
+                Ok(if reader.complete() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
+            })?;
+            let transcript = reader
+                .finish(&mut io::stdout())
+                .context("writing the guest's output")?;
+            anyhow::Ok((ended, transcript))
+        };
+        let (mut ended, mut transcript) = attempt()?;
+        if accelerator != Accelerator::Kvm && never_up(&ended, &transcript) {
+            eprint!(
+                "warning: the emulated kernel went down before anything of ours ran; once more\n{}",
+                last_words(&dir)
+            );
+            (ended, transcript) = attempt()?;
+        }
         if !self.keep {
             // Large, and made again from the same parts; the texts stay until the boot is judged.
             let root = root.path();
@@ -363,6 +374,14 @@ impl Medium {
             }
         }
     }
+}
+
+/// Whether a guest went down by itself before its userland was up. Emulation that is short of
+/// processor time lets a kernel do that now and then: it patches its code (an `int3` for a moment)
+/// while another processor runs it, and QEMU 7.2 runs the old code too long. Once anything of ours
+/// runs, a panic is taken for our fault.
+pub(super) fn never_up(ended: &Ended, transcript: &Transcript) -> bool {
+    matches!(ended, Ended::Exited(status) if status.success()) && transcript.release.is_none()
 }
 
 /// Why a boot did not go through.

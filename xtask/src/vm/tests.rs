@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use super::files::Content;
 use super::guest::{Outcome, Transcript};
-use super::lab::{Boot, executable, problem, root};
+use super::lab::{Boot, executable, never_up, problem, root};
 use super::qemu::{Accelerator, Ended};
 use super::report::{Row, Verdict};
 use super::smoke::Smoke;
@@ -326,6 +326,11 @@ fn problems_name_the_stage() {
     for (got, expected) in rows {
         assert_eq!(got, expected);
     }
+    // Only what cannot be the fault of anything that we run is tried again.
+    let down = Transcript::default();
+    assert!(never_up(&exited(0), &down));
+    assert!(!never_up(&exited(0), &up) && !never_up(&exited(1), &down));
+    assert!(!never_up(&Ended::TimedOut, &down));
 }
 
 #[test]
