@@ -379,8 +379,7 @@ impl Medium {
 /// Whether a guest went down by itself before its userland was up. Emulation that is short of
 /// processor time lets a kernel do that now and then: it patches its code (an `int3` for a moment)
 /// while another processor runs it, and QEMU 7.2 seems to run the old code too
-/// long. Once anything of ours
-/// runs, a panic is taken for our fault.
+/// long. Once anything of ours runs, a panic is taken for our fault.
 pub(super) fn never_up(ended: &Ended, transcript: &Transcript) -> bool {
     matches!(ended, Ended::Exited(status) if status.success()) && transcript.release.is_none()
 }
