@@ -69,14 +69,28 @@ pub(crate) fn object(kernel_log: bool) -> Result<PathBuf> {
     } else {
         &[]
     };
-    run(bpf_cargo("build", &compiler()?)?.args(features))?;
-    let built = object_target_directory()
-        .join(target())
-        .join("release")
-        .join(OBJECT);
+    let compiler = compiler()?;
+    let mut command = bpf_cargo("build", &compiler, env::consts::ARCH)?;
+    command.arg("--target-dir").arg(object_target_directory());
+    run(command.args(features))?;
     let object = host::repository().join("target/bpf").join(OBJECT);
-    copy_if_changed(&built, &object)?;
+    copy_if_changed(&built(&object_target_directory()), &object)?;
     Ok(object)
+}
+
+/// Builds the eBPF object for kernels of another processor, as Rust calls it, into a file.
+pub(crate) fn object_for(arch: &str, object: &Path) -> Result<()> {
+    // A folder of its own, or the two would be built anew in turns.
+    let folder = object.with_extension("target");
+    let mut command = bpf_cargo("build", &compiler()?, arch)?;
+    run(command.arg("--target-dir").arg(&folder))?;
+    copy_if_changed(&built(&folder), object)?;
+    Ok(())
+}
+
+/// Where cargo puts the object below its folder.
+fn built(folder: &Path) -> PathBuf {
+    folder.join(target()).join("release").join(OBJECT)
 }
 
 /// Builds the agent around the object that is there and returns its path.
@@ -99,7 +113,9 @@ pub(crate) fn clippy() -> Result<Option<()>> {
     if compiler.rustc.is_some() {
         return Ok(None);
     }
-    run(bpf_cargo("clippy", &compiler)?.args(["--", "-D", "warnings"])).map(Some)
+    let mut command = bpf_cargo("clippy", &compiler, env::consts::ARCH)?;
+    command.arg("--target-dir").arg(object_target_directory());
+    run(command.args(["--", "-D", "warnings"])).map(Some)
 }
 
 fn compiler() -> Result<Compiler> {
@@ -109,8 +125,9 @@ fn compiler() -> Result<Compiler> {
     }
 }
 
-/// A cargo command for the kernel side.
-fn bpf_cargo(subcommand: &str, compiler: &Compiler) -> Result<Command> {
+/// A cargo command for the kernel side, of kernels for this processor; who calls it says where the
+/// result goes.
+fn bpf_cargo(subcommand: &str, compiler: &Compiler, arch: &str) -> Result<Command> {
     let Some(linker) = host::program("bpf-linker") else {
         bail!("there is no bpf-linker: run `cargo xtask setup`");
     };
@@ -119,10 +136,7 @@ fn bpf_cargo(subcommand: &str, compiler: &Compiler) -> Result<Command> {
     // `core` is built from source: no toolchain ships it for BPF, and -Z is for nightly unless
     // the compiler is told otherwise.
     command.env("RUSTC_BOOTSTRAP", "1");
-    command.env(
-        "CARGO_ENCODED_RUSTFLAGS",
-        rustflags(&linker, env::consts::ARCH),
-    );
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker, arch));
     command.env_remove("RUSTC_WRAPPER");
     if let Some(rustc) = &compiler.rustc {
         command.env("RUSTC", rustc);
@@ -135,7 +149,6 @@ fn bpf_cargo(subcommand: &str, compiler: &Compiler) -> Result<Command> {
         "--target",
         target(),
     ]);
-    command.arg("--target-dir").arg(object_target_directory());
     Ok(command)
 }
 

@@ -94,7 +94,8 @@ fn skipped_test(line: &str) -> Option<(&str, &str)> {
         Some(begun) => begun.split_once(" ... ")?.1,
         None => line,
     };
-    let (name, reason) = said.strip_prefix("SKIPPED ")?.split_once(':')?;
+    // A test's name may have colons (`module::test`), but none before a blank.
+    let (name, reason) = said.strip_prefix("SKIPPED ")?.split_once(": ")?;
     Some((name, reason.trim()))
 }
 
@@ -158,11 +159,14 @@ mod tests {
     fn a_skip_is_told_with_its_first_reason() {
         let skips = skips(
             "SKIPPED a: no LSM: not on the command line\ntest b ... SKIPPED b: not root\n\
-             SKIPPED a: again\nSKIPPED part of c: not here\nSKIPPED\n",
+             SKIPPED a: again\nSKIPPED part of c: not here\nSKIPPED\n\
+             test m::d ... SKIPPED m::d: no x32\nSKIPPED m::e: no x32: here\n",
         );
         let expected = [
             ("a", "no LSM: not on the command line"),
             ("b", "not root"),
+            ("m::d", "no x32"),
+            ("m::e", "no x32: here"),
             ("part of c", "not here"),
         ];
         assert_eq!(skips, BTreeMap::from(expected));

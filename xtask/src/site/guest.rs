@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn the_script_goes_on_when_the_agent_is_ready() {
-        let agent = "sh -c 'echo hello >&2; echo tracer ready: >&2; trap \"echo bye >&2; exit 0\" TERM; \
-                     while :; do sleep 0.05; done'";
+        let agent = "sh -c 'trap \"echo bye >&2; exit 0\" TERM; echo hello >&2; \
+                     echo tracer ready: >&2; while :; do sleep 0.05; done'";
         let (code, said) = played(agent);
         assert_eq!(said, "hello\ntracer ready:\ngo on\nbye\n");
         assert_eq!(code, Some(0));

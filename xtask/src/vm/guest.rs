@@ -93,13 +93,19 @@ pub(super) fn token() -> String {
     )
 }
 
+/// How long a guest that said good-bye waits to be ended, in seconds.
+const FAREWELL: u32 = 10;
+
 /// `/init` of a guest, on a disk or not: mounts what a Linux system has mounted, runs the commands one after the other
-/// with both streams on the second serial line, and powers off.
+/// with both streams on the second serial line, `/dev/LINE`, and powers off.
 ///
 /// Applets of busybox are hard links and not symbolic ones, so that a program that starts `/bin/sh`
 /// gets a process whose executable is `/bin/sh`, as on a real host. (A busybox shell that is given a
 /// name without a slash starts itself instead: its child's executable is the shell's.)
-pub(super) fn init_script(token: &str, orders: &[Order]) -> Vec<u8> {
+///
+/// Marks are printed by a process of their own: the end of an orphan interrupts what the first
+/// process of a system writes, and the shell does not write it again.
+pub(super) fn init_script(token: &str, line: &str, orders: &[Order]) -> Vec<u8> {
     let mut script = format!(
         r#"#!/bin/busybox sh
 # Written for one boot by `cargo xtask vm`.
@@ -125,22 +131,22 @@ ln -s /proc/self/fd/2 /dev/stderr
 hostname guest
 ip link set lo up
 cd /root
-exec </dev/null >/dev/ttyS1 2>&1
-stty -F /dev/ttyS1 raw -echo
+exec </dev/null >/dev/{line} 2>&1
+stty -F /dev/{line} raw -echo
 run() {{
-    printf '\n@{token} begin\n'
+    env printf '\n@{token} begin\n'
     "$@"
-    printf '\n@{token} end %s\n' "$?"
+    env printf '\n@{token} end %s\n' "$?"
 }}
 quiet() {{
-    printf '\n@{token} begin quiet\n'
+    env printf '\n@{token} begin quiet\n'
     "$@"
-    printf '\n@{token} end %s\n' "$?"
+    env printf '\n@{token} end %s\n' "$?"
 }}
 fetch() {{
-    printf '\n@{token} begin quiet\n'
+    env printf '\n@{token} begin quiet\n'
     {fetch}
-    printf '\n@{token} end %s\n' "$?"
+    env printf '\n@{token} end %s\n' "$?"
 }}
 printf '\n@{token} ready %s\n' "$(uname -r)"
 "#,
@@ -158,12 +164,13 @@ printf '\n@{token} ready %s\n' "$(uname -r)"
         script.extend_from_slice(&quoted(&words));
         script.push(b'\n');
     }
-    // What was left in the background must not talk into the farewell. stty waits until the line
-    // has sent everything: a poweroff would cut it off.
+    // What was left in the background must not talk into the farewell. stty waits until the line has
+    // sent everything. Whoever hears the farewell ends the machine; only if nobody does, it ends
+    // itself.
     script.extend_from_slice(
         format!(
-            "kill -9 -1\nprintf '\\n@{token} done\\n'\nstty -F /dev/ttyS1 raw\n\
-             exec >/dev/console 2>&1\npoweroff -f\n"
+            "stty -F /dev/{line} raw\nkill -9 -1\nenv printf '\\n@{token} done\\n'\n\
+             stty -F /dev/{line} raw\nsleep {FAREWELL}\nexec >/dev/console 2>&1\npoweroff -f\n"
         )
         .as_bytes(),
     );
@@ -239,6 +246,11 @@ impl Reader {
             }
         }
         show.flush()
+    }
+
+    /// The guest said good-bye: nothing of interest follows.
+    pub(super) fn complete(&self) -> bool {
+        self.transcript.complete
     }
 
     /// What came, after the last byte. Output of a command that did not end is shown, not kept.
@@ -412,7 +424,7 @@ mod tests {
     #[test]
     fn the_script_quotes_every_word() {
         let command = order(&["sh", "-c", "echo 'it'; $HOME `id`", ""]);
-        let script = init_script("T", &[command, Order::Fetch("/a b")]);
+        let script = init_script("T", "ttyS1", &[command, Order::Fetch("/a b")]);
         let script = String::from_utf8(script).unwrap();
         assert!(script.contains("\nfetch '/a b'\n"), "{script}");
         assert!(script.starts_with("#!/bin/busybox sh\n"));
@@ -430,10 +442,10 @@ mod tests {
             order(&["sh", "-c", "echo out; echo err >&2; exit 7"]),
             order(&["sh", "-c", "kill -9 $$"]),
         ];
-        let script = String::from_utf8(init_script("T", &commands)).unwrap();
+        let script = String::from_utf8(init_script("T", "ttyS1", &commands)).unwrap();
         // From the definition of `run` to before the farewell: nothing there touches the system.
         let from = script.find("run() {").unwrap();
-        let to = script.find("kill -9 -1").unwrap();
+        let to = script.rfind("stty -F /dev/ttyS1 raw\nkill").unwrap();
         let shell = std::process::Command::new("sh")
             .args(["-c", &format!("exec 2>&1\n{}", &script[from..to])])
             .output()
@@ -448,6 +460,20 @@ mod tests {
         assert_eq!(got, [(0, "no line end"), (7, "out\nerr\n")]);
         assert_eq!(transcript.commands[2].status, 137);
         assert!(transcript.release.is_some());
+    }
+
+    #[test]
+    fn the_farewell_is_understood() {
+        let script = String::from_utf8(init_script("T", "ttyS1", &[])).unwrap();
+        let words = script.lines().find(|line| line.contains(" done")).unwrap();
+        let shell = std::process::Command::new("sh")
+            .args(["-c", words])
+            .output()
+            .unwrap();
+        let mut reader = Reader::new("T");
+        assert!(!reader.complete());
+        reader.feed(&shell.stdout, &mut Vec::new()).unwrap();
+        assert!(reader.complete());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail};
 pub(crate) struct Kernel {
     /// What it is called on the command line.
     pub(crate) name: &'static str,
+    pub(super) arch: &'static Arch,
     suite: Suite,
     /// The list of security modules, where Debian's default leaves `bpf` out.
     pub(super) lsm: Option<&'static str>,
@@ -41,9 +42,15 @@ const BOOKWORM: Suite = Suite {
     archive: Archive::Main,
 };
 
+const TRIXIE: Suite = Suite {
+    name: "trixie",
+    archive: Archive::Main,
+};
+
 /// The kernel of Debian 12: what is tested when nothing else is asked for.
 pub(crate) const DEFAULT: &Kernel = &Kernel {
     name: "6.1",
+    arch: X86_64,
     suite: BOOKWORM,
     lsm: None,
 };
@@ -51,6 +58,7 @@ pub(crate) const DEFAULT: &Kernel = &Kernel {
 /// The kernel of Debian's development suite: what the next release will bring.
 pub(crate) const NEWEST: &Kernel = &Kernel {
     name: "newest",
+    arch: X86_64,
     suite: Suite {
         name: "sid",
         archive: Archive::Main,
@@ -58,10 +66,19 @@ pub(crate) const NEWEST: &Kernel = &Kernel {
     lsm: None,
 };
 
-/// All kernels, oldest first.
+/// Another processor, always emulated: for the kernel tests only, because servers are this host's.
+pub(crate) const ARM64: &Kernel = &Kernel {
+    name: "6.12-arm64",
+    arch: AARCH64,
+    suite: TRIXIE,
+    lsm: None,
+};
+
+/// All kernels for x86_64, oldest first.
 pub(crate) const ALL: [&Kernel; 4] = [
     &Kernel {
         name: "5.10",
+        arch: X86_64,
         suite: Suite {
             // The suite itself is archived; its security updates are still served.
             name: "bullseye-security",
@@ -72,17 +89,62 @@ pub(crate) const ALL: [&Kernel; 4] = [
     DEFAULT,
     &Kernel {
         name: "6.12",
-        suite: Suite {
-            name: "trixie",
-            archive: Archive::Main,
-        },
+        arch: X86_64,
+        suite: TRIXIE,
         lsm: None,
     },
     NEWEST,
 ];
 
-/// Depends on the current cloud kernel of whichever suite it is in.
-const METAPACKAGE: &str = "linux-image-cloud-amd64";
+/// Depends, with an architecture behind it, on the current cloud kernel of whichever suite it is in.
+const METAPACKAGE: &str = "linux-image-cloud";
+
+/// A processor that guests have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Arch {
+    /// As Rust calls it.
+    pub(super) name: &'static str,
+    /// As Debian calls it.
+    debian: &'static str,
+    /// The emulator, and Debian's package of it.
+    pub(super) qemu: (&'static str, &'static str),
+    /// The machine and its processor under emulation.
+    pub(super) machine: (&'static str, &'static str),
+    /// The device of the second serial line, where the machine has none of itself.
+    pub(super) serial: Option<&'static str>,
+    /// What the guest calls its console and its second serial line.
+    pub(super) console: &'static str,
+    pub(super) results: &'static str,
+    /// Rust's target and the flags of statically linked programs.
+    pub(super) target: (&'static str, &'static str),
+}
+
+pub(super) const X86_64: &Arch = &Arch {
+    name: "x86_64",
+    debian: "amd64",
+    qemu: ("qemu-system-x86_64", "qemu-system-x86"),
+    // cmpxchg16b is emulated in a way that makes Linux 6.12 panic now and then; without the flag the
+    // kernel does not use it.
+    machine: ("pc", "max,-cx16"),
+    serial: None,
+    console: "ttyS0",
+    results: "ttyS1",
+    // Naming the target, though it is the host's own, keeps the flags away from procedural macros,
+    // which cannot be linked statically.
+    target: ("x86_64-unknown-linux-gnu", "-Ctarget-feature=+crt-static"),
+};
+
+pub(super) const AARCH64: &Arch = &Arch {
+    name: "aarch64",
+    debian: "arm64",
+    qemu: ("qemu-system-aarch64", "qemu-system-arm"),
+    machine: ("virt", "cortex-a72"),
+    serial: Some("pci-serial"),
+    console: "ttyAMA0",
+    results: "ttyS0",
+    // Rust's musl target brings everything along, so that no C compiler for it is needed.
+    target: ("aarch64-unknown-linux-musl", "-Clinker=rust-lld"),
+};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -95,7 +157,7 @@ pub(super) fn image(vm_dir: &Path, kernel: &Kernel) -> anyhow::Result<PathBuf> {
             "vm: fetching the kernel of Debian {} ({})",
             kernel.suite.name, kernel.name
         );
-        let apt = Apt::open(vm_dir, kernel.suite)?;
+        let apt = Apt::open(vm_dir, kernel.suite, kernel.arch)?;
         let package = apt.kernel_package()?;
         apt.unpack(&package, &home, "vmlinuz", find_vmlinuz)
             .with_context(|| format!("unpacking Debian's {package}"))
@@ -104,12 +166,16 @@ pub(super) fn image(vm_dir: &Path, kernel: &Kernel) -> anyhow::Result<PathBuf> {
 }
 
 /// A statically linked busybox, fetched on first use into `vm_dir`.
-pub(super) fn busybox(vm_dir: &Path) -> anyhow::Result<PathBuf> {
-    let home = vm_dir.join("busybox");
+pub(super) fn busybox(vm_dir: &Path, arch: &Arch) -> anyhow::Result<PathBuf> {
+    let home = vm_dir.join(if arch == X86_64 {
+        "busybox".to_owned()
+    } else {
+        format!("busybox-{}", arch.debian)
+    });
     let binary = home.join("busybox");
     fetched(&binary, || {
         eprintln!("vm: fetching busybox of Debian {}", BOOKWORM.name);
-        let apt = Apt::open(vm_dir, BOOKWORM)?;
+        let apt = Apt::open(vm_dir, BOOKWORM, arch)?;
         apt.unpack("busybox-static", &home, "busybox", |root| {
             Ok(root.join("bin/busybox"))
         })
@@ -128,15 +194,17 @@ fn fetched(file: &Path, fetch: impl FnOnce() -> anyhow::Result<()>) -> anyhow::R
 struct Apt {
     dir: PathBuf,
     config: PathBuf,
+    arch: &'static str,
 }
 
 impl Apt {
-    /// An apt that knows one suite, with fresh lists.
-    fn open(vm_dir: &Path, suite: Suite) -> anyhow::Result<Self> {
+    /// An apt that knows one suite for one architecture, with fresh lists.
+    fn open(vm_dir: &Path, suite: Suite, arch: &Arch) -> anyhow::Result<Self> {
         if !Path::new(KEYRING).is_file() {
             bail!("{KEYRING} is missing: install the package debian-archive-keyring");
         }
-        let dir = vm_dir.join("apt").join(suite.name);
+        let arch = arch.debian;
+        let dir = vm_dir.join("apt").join(format!("{}-{arch}", suite.name));
         for part in ["lists/partial", "archives/partial"] {
             let part = dir.join(part);
             fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
@@ -146,11 +214,15 @@ impl Apt {
             fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
         };
         write("status", "")?;
-        write("sources.list", &sources(suite, &mirror(suite.archive)?))?;
-        write("apt.conf", &configuration(&dir)?)?;
+        write(
+            "sources.list",
+            &sources(suite, arch, &mirror(suite.archive)?),
+        )?;
+        write("apt.conf", &configuration(&dir, arch)?)?;
         let apt = Self {
             config: dir.join("apt.conf"),
             dir,
+            arch,
         };
         run(apt.command("apt-get").args(["--quiet", "update"]))?;
         Ok(apt)
@@ -167,11 +239,12 @@ impl Apt {
     /// The package that holds the suite's current cloud kernel. Newer suites split the image off
     /// into a package that the old name depends on.
     fn kernel_package(&self) -> anyhow::Result<String> {
+        let metapackage = format!("{METAPACKAGE}-{}", self.arch);
         let image = self
-            .dependencies(METAPACKAGE)?
+            .dependencies(&metapackage)?
             .into_iter()
             .find(|name| is_versioned(name, "linux-image-"))
-            .with_context(|| format!("{METAPACKAGE} depends on no kernel image"))?;
+            .with_context(|| format!("{metapackage} depends on no kernel image"))?;
         let split = self
             .dependencies(&image)?
             .into_iter()
@@ -259,25 +332,25 @@ fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// `sources.list` with one suite.
-fn sources(suite: Suite, mirror: &str) -> String {
+fn sources(suite: Suite, arch: &str, mirror: &str) -> String {
     format!(
-        "deb [arch=amd64 target=Packages lang=none signed-by={KEYRING}] {mirror} {} main\n",
+        "deb [arch={arch} target=Packages lang=none signed-by={KEYRING}] {mirror} {} main\n",
         suite.name
     )
 }
 
 /// apt's configuration: state and cache of its own, none of the host's sources and pins, and none of
 /// the host's hooks. Proxies and the like stay as the host has them.
-fn configuration(dir: &Path) -> anyhow::Result<String> {
+fn configuration(dir: &Path, arch: &str) -> anyhow::Result<String> {
     let Some(dir) = dir.to_str().filter(|dir| !dir.contains(['"', '\n'])) else {
         bail!("apt cannot work in {}: rename the folder", dir.display());
     };
     Ok(format!(
         r#"#clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
-APT::Architecture "amd64";
+APT::Architecture "{arch}";
 #clear APT::Architectures;
-APT::Architectures {{ "amd64"; }};
+APT::Architectures {{ "{arch}"; }};
 APT::Sandbox::User "";
 Dir::State "{dir}";
 Dir::State::lists "{dir}/lists";
@@ -374,7 +447,8 @@ mod tests {
         assert_eq!(names, ["5.10", "6.1", "6.12", "newest"]);
         names.dedup();
         assert_eq!(names.len(), ALL.len());
-        assert!(ALL.contains(&DEFAULT));
+        assert!(ALL.contains(&DEFAULT) && !ALL.contains(&ARM64));
+        assert!(ALL.iter().all(|kernel| kernel.arch == X86_64));
         for kernel in ALL {
             let security = kernel.suite.name.ends_with("-security");
             assert_eq!(
@@ -434,12 +508,16 @@ mod tests {
     #[test]
     fn apt_is_told_about_one_suite_and_no_file_of_the_host() {
         assert_eq!(
-            sources(BOOKWORM, "http://mirror.example/debian"),
+            sources(BOOKWORM, "amd64", "http://mirror.example/debian"),
             "deb [arch=amd64 target=Packages lang=none \
              signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
              http://mirror.example/debian bookworm main\n"
         );
-        let text = configuration(Path::new("/t")).unwrap();
+        let text = configuration(Path::new("/t"), "arm64").unwrap();
+        assert!(
+            text.contains("APT::Architectures { \"arm64\"; };"),
+            "{text}"
+        );
         for line in text.lines().filter(|line| line.starts_with("Dir::")) {
             let value = line.split('"').nth(1).unwrap();
             assert!(
@@ -447,7 +525,7 @@ mod tests {
                 "{line}"
             );
         }
-        assert!(configuration(Path::new("/a\"b")).is_err());
+        assert!(configuration(Path::new("/a\"b"), "amd64").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,10 +21,11 @@ use super::disk;
 use super::files::{Content, File};
 use super::guest::{self, Order, Outcome, Transcript};
 use super::initramfs::Image;
-use super::kernels::{self, Kernel};
+use super::kernels::{self, Arch, Kernel, X86_64};
 use super::qemu::{self, Accelerator, Ended, Machine, Root};
 use super::trial::{Part, Tier};
 use super::variants::{STOCK, Variant};
+use crate::ebpf;
 use crate::host;
 use crate::site::guest::GuestSite;
 
@@ -63,7 +65,6 @@ impl fmt::Display for Boot {
 pub(crate) struct Lab {
     /// `target/vm`.
     dir: PathBuf,
-    accelerator: Accelerator,
     limit: Duration,
     keep: bool,
     /// Guests that were started.
@@ -76,10 +77,8 @@ impl Lab {
         if !cfg!(target_arch = "x86_64") {
             bail!("guests run programs of this host, and their kernels are for x86_64 only");
         }
-        qemu::check_installed()?;
         Ok(Self {
             dir: host::target_directory().join("vm"),
-            accelerator: Accelerator::detect(),
             limit,
             keep,
             boots: Cell::new(0),
@@ -93,15 +92,20 @@ impl Lab {
 
     /// Builds the agent statically; it runs on this host as well.
     pub(crate) fn agent(&self) -> anyhow::Result<PathBuf> {
-        executable(&self.build(&["build", "--bin", "tracer"])?, "bin", "tracer")
+        self.agent_for(X86_64)
+    }
+
+    fn agent_for(&self, arch: &Arch) -> anyhow::Result<PathBuf> {
+        let built = self.build(arch, &["build", "--bin", "tracer"])?;
+        executable(&built, "bin", "tracer")
     }
 
     /// Builds what trials run in their guests.
-    pub(super) fn programs(&self, parts: &[Part]) -> anyhow::Result<Programs> {
+    pub(super) fn programs(&self, arch: &Arch, parts: &[Part]) -> anyhow::Result<Programs> {
         let built = if parts.contains(&Part::Tests) {
-            self.build(&["test", "--test", "kernel", "--no-run"])?
+            self.build(arch, &["test", "--test", "kernel", "--no-run"])?
         } else {
-            self.build(&["build", "--bin", "tracer"])?
+            self.build(arch, &["build", "--bin", "tracer"])?
         };
         let agent = executable(&built, "bin", "tracer")?;
         let tests = if parts.contains(&Part::Tests) {
@@ -115,8 +119,10 @@ impl Lab {
         } else {
             None
         };
+        // A program of another processor cannot be asked here; the guest tells.
+        let foreign = arch.name != std::env::consts::ARCH;
         Ok(Programs {
-            chooses_tier: chooses_tier(&agent)?,
+            chooses_tier: foreign || chooses_tier(&agent)?,
             agent: agent_file(&agent)?,
             tests,
             site,
@@ -128,6 +134,7 @@ impl Lab {
     /// The kernel tests are told the tier; whoever types another command can say so himself.
     pub(super) fn prepare(
         &self,
+        arch: &Arch,
         mut command: Vec<OsString>,
         tier: Option<Tier>,
     ) -> anyhow::Result<(Vec<File>, Vec<OsString>)> {
@@ -135,7 +142,7 @@ impl Lab {
             return Ok((Vec::new(), command));
         };
         if first == OsStr::new("tests") {
-            let programs = self.programs(&[Part::Tests])?;
+            let programs = self.programs(arch, &[Part::Tests])?;
             let mut words: Vec<OsString> = match tier {
                 Some(tier) => vec!["env".into(), format!("TRACER_TIER={}", tier.name()).into()],
                 None => Vec::new(),
@@ -149,7 +156,7 @@ impl Lab {
             bail!("--tier is for the tests: give the command its own (`-- tracer run --tier ...`)");
         }
         if first == OsStr::new("tracer") {
-            return Ok((vec![agent_file(&self.agent()?)?], command));
+            return Ok((vec![agent_file(&self.agent_for(arch)?)?], command));
         }
         if !first.as_bytes().contains(&b'/') {
             return Ok((Vec::new(), command));
@@ -165,17 +172,24 @@ impl Lab {
     }
 
     /// Compiles parts of the agent for a guest; gives cargo's messages.
-    fn build(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    fn build(&self, arch: &Arch, arguments: &[&str]) -> anyhow::Result<String> {
+        qemu::check_installed(arch)?;
+        let (target, flags) = arch.target;
+        let mut command = host::cargo();
+        if arch.name != std::env::consts::ARCH {
+            // The helpers of the kernel side know the registers of one processor.
+            let object = self.dir.join("bpf").join(arch.name).join("tracer-ebpf");
+            ebpf::object_for(arch.name, &object)?;
+            command.env("TRACER_EBPF_OBJECT", object);
+        }
         eprintln!("vm: building statically linked programs");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .current_dir(host::repository())
+        let output = command
             .args(arguments)
-            .args(["--package", "tracer-user", "--target", TARGET])
+            .args(["--package", "tracer-user", "--target", target])
             .arg("--message-format=json-render-diagnostics")
             .arg("--target-dir")
             .arg(self.dir.join("static"))
-            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags)
             // The guest holds the programs in memory, and nobody debugs them there.
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .stdin(Stdio::null())
@@ -183,7 +197,11 @@ impl Lab {
             .output()
             .context("starting cargo")?;
         if !output.status.success() {
-            bail!("cargo {}: {}", arguments.join(" "), output.status);
+            bail!(
+                "cargo {}: {} (`rustup target add {target}` brings the target)",
+                arguments.join(" "),
+                output.status
+            );
         }
         String::from_utf8(output.stdout).context("cargo's messages")
     }
@@ -208,8 +226,13 @@ impl Lab {
         files: impl IntoIterator<Item = &'a File>,
         orders: &[Order],
     ) -> anyhow::Result<Boot> {
+        qemu::check_installed(kernel.arch)?;
+        let accelerator = Accelerator::detect(kernel.arch);
         let image = kernels::image(&self.dir, kernel)?;
-        let busybox = File::program(&kernels::busybox(&self.dir)?, "/bin/busybox".into())?;
+        let busybox = File::program(
+            &kernels::busybox(&self.dir, kernel.arch)?,
+            "/bin/busybox".into(),
+        )?;
         let count = self.boots.get();
         self.boots.set(count.saturating_add(1));
         // The files of a boot that failed stay, whatever is booted next.
@@ -221,29 +244,51 @@ impl Lab {
         for file in files {
             all.push(file);
         }
-        let root = root(&guest::init_script(&token, orders), all)?;
+        let root = root(
+            &guest::init_script(&token, kernel.arch.results, orders),
+            all,
+        )?;
         let root = medium.write(&root, &dir)?;
 
         eprintln!(
             "vm: booting kernel {}{} under {}",
             kernel.name,
             variant.label(),
-            self.accelerator.name()
+            accelerator.name()
         );
         let machine = Machine {
+            arch: kernel.arch,
             kernel: &image,
             root: &root,
             lsm: variant.lsm.or(kernel.lsm),
             parameters: variant.parameters,
-            accelerator: self.accelerator,
+            accelerator,
             logs: &dir,
         };
         let started = Instant::now();
-        let mut reader = guest::Reader::new(&token);
-        let ended = machine.run(self.limit, |bytes| reader.feed(bytes, &mut io::stdout()))?;
-        let transcript = reader
-            .finish(&mut io::stdout())
-            .context("writing the guest's output")?;
+        let attempt = || {
+            let mut reader = guest::Reader::new(&token);
+            let ended = machine.run(self.limit, |bytes| {
+                reader.feed(bytes, &mut io::stdout())?;
+                Ok(if reader.complete() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
+            })?;
+            let transcript = reader
+                .finish(&mut io::stdout())
+                .context("writing the guest's output")?;
+            anyhow::Ok((ended, transcript))
+        };
+        let (mut ended, mut transcript) = attempt()?;
+        if accelerator != Accelerator::Kvm && never_up(&ended, &transcript) {
+            eprint!(
+                "warning: the emulated kernel went down before anything of ours ran; once more\n{}",
+                last_words(&dir)
+            );
+            (ended, transcript) = attempt()?;
+        }
         if !self.keep {
             // Large, and made again from the same parts; the texts stay until the boot is judged.
             let root = root.path();
@@ -265,7 +310,7 @@ impl Lab {
             fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
         }
         Ok(Boot {
-            accelerator: self.accelerator,
+            accelerator,
             transcript,
             took: started.elapsed(),
         })
@@ -285,10 +330,6 @@ pub(crate) fn quoted(words: &[OsString]) -> String {
 pub(crate) fn agent_file(host: &Path) -> anyhow::Result<File> {
     File::program(host, AGENT.into())
 }
-
-/// The target of static programs. Naming it, though it is the host's own, keeps the flags away from
-/// procedural macros, which cannot be linked statically.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What trials run in their guests.
 pub(super) struct Programs {
@@ -335,6 +376,14 @@ impl Medium {
     }
 }
 
+/// Whether a guest went down by itself before its userland was up. Emulation that is short of
+/// processor time lets a kernel do that now and then: it patches its code (an `int3` for a moment)
+/// while another processor runs it, and QEMU 7.2 seems to run the old code too
+/// long. Once anything of ours runs, a panic is taken for our fault.
+pub(super) fn never_up(ended: &Ended, transcript: &Transcript) -> bool {
+    matches!(ended, Ended::Exited(status) if status.success()) && transcript.release.is_none()
+}
+
 /// Why a boot did not go through.
 pub(super) fn problem(ended: &Ended, transcript: &Transcript, limit: Duration) -> String {
     let stage = match &transcript.release {
@@ -342,6 +391,7 @@ pub(super) fn problem(ended: &Ended, transcript: &Transcript, limit: Duration) -
         Some(_) => format!("after {} finished commands", transcript.commands.len()),
     };
     match ended {
+        Ended::Done => format!("the guest said good-bye {stage}"),
         Ended::TimedOut => format!("no end within {} s, {stage}", limit.as_secs()),
         Ended::Exited(status) if status.success() => {
             format!("the guest went down {stage}: a panic, or a command that powered it off")

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-const PROGRAM: &str = "qemu-system-x86_64";
+use super::kernels::Arch;
 
 /// How the guest's instructions are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,11 @@ pub(super) enum Accelerator {
 }
 
 impl Accelerator {
-    /// The best that this host has.
-    pub(super) fn detect() -> Self {
+    /// The best that this host has for guests with this processor.
+    pub(super) fn detect(arch: &Arch) -> Self {
+        if arch.name != std::env::consts::ARCH {
+            return Self::Emulation { tsc_khz: None };
+        }
         // A host can have the device without the processor's support (a cloud machine that emulates
         // it); guests die there at the first instruction the emulation lacks.
         let cpu_can = fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| can_virtualise(&text));
@@ -68,6 +72,8 @@ fn can_virtualise(cpuinfo: &str) -> bool {
 
 /// A guest to start.
 pub(super) struct Machine<'a> {
+    /// Its processor.
+    pub(super) arch: &'a Arch,
     /// `vmlinuz`.
     pub(super) kernel: &'a Path,
     /// What it starts from.
@@ -105,49 +111,53 @@ impl Root {
 pub(super) enum Ended {
     /// QEMU ended: the guest powered off or asked for a reboot, or QEMU failed.
     Exited(ExitStatus),
+    /// It was ended because nothing more was expected of it.
+    Done,
     /// It was ended because its time was up.
     TimedOut,
 }
 
 /// Says clearly that QEMU is missing, before anybody waits for a download or a build.
-pub(super) fn check_installed() -> anyhow::Result<()> {
-    let answer = Command::new(PROGRAM)
+pub(super) fn check_installed(arch: &Arch) -> anyhow::Result<()> {
+    let (program, package) = arch.qemu;
+    let answer = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
         .output();
     match answer {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => bail!(
-            "{PROGRAM} --version: {}\n{}",
+            "{program} --version: {}\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr).trim_end()
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-            "{PROGRAM} is not installed: run `cargo xtask setup` (Debian package qemu-system-x86)"
+            "{program} is not installed: run `cargo xtask setup`, or install Debian's package {package}"
         ),
-        Err(error) => Err(error).with_context(|| format!("starting {PROGRAM}")),
+        Err(error) => Err(error).with_context(|| format!("starting {program}")),
     }
 }
 
 impl Machine<'_> {
     /// Runs the guest until it ends or `limit` is over, and hands out what its second serial line
-    /// says as it says it.
+    /// says as it says it. The guest is ended as soon as `take` says that this was all.
     pub(super) fn run(
         &self,
         limit: Duration,
-        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+        mut take: impl FnMut(&[u8]) -> io::Result<ControlFlow<()>>,
     ) -> anyhow::Result<Ended> {
         let deadline = Instant::now().checked_add(limit);
         let messages = self.logs.join("qemu.txt");
         let messages =
             File::create(&messages).with_context(|| format!("creating {}", messages.display()))?;
-        let child = Command::new(PROGRAM)
+        let (program, _) = self.arch.qemu;
+        let child = Command::new(program)
             .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(messages)
             .spawn()
-            .with_context(|| format!("starting {PROGRAM}"))?;
+            .with_context(|| format!("starting {program}"))?;
         let mut guest = Guest(child);
         let mut line = guest.0.stdout.take().context("QEMU's output is a pipe")?;
 
@@ -170,7 +180,14 @@ impl Machine<'_> {
                 None => limit,
             };
             match receive.recv_timeout(left) {
-                Ok(bytes) => take(&bytes).context("writing the guest's output")?,
+                Ok(bytes) => {
+                    if take(&bytes)
+                        .context("writing the guest's output")?
+                        .is_break()
+                    {
+                        return Ok(Ended::Done);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => return Ok(Ended::TimedOut),
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = guest.0.wait().context("waiting for QEMU")?;
@@ -186,24 +203,29 @@ impl Machine<'_> {
             arguments.extend(words.iter().map(|word| OsString::from(*word)));
         };
         let word = OsStr::new;
+        let (machine, emulated) = self.arch.machine;
         let (accelerator, processor) = match self.accelerator {
             Accelerator::Kvm => ("kvm", "host"),
-            // cmpxchg16b is emulated in a way that makes Linux 6.12 panic now and then; without the
-            // flag the kernel does not use it.
-            Accelerator::Emulation { .. } => ("tcg", "max,-cx16"),
+            Accelerator::Emulation { .. } => ("tcg", emulated),
         };
         add(&[word("-accel"), word(accelerator)]);
         add(&[word("-cpu"), word(processor)]);
         // Two processors, because per-CPU state of the eBPF side must not look right by chance.
         add(&[word("-smp"), word("2"), word("-m"), word("1024")]);
-        add(&[word("-machine"), word("pc"), word("-nodefaults")]);
+        add(&[word("-machine"), word(machine), word("-nodefaults")]);
         add(&[word("-display"), word("none"), word("-no-reboot")]);
         let mut console = OsString::from("file,id=console,path=");
         console.push(escaped(&self.logs.join("console.txt")));
         add(&[word("-chardev"), &console]);
         add(&[word("-serial"), word("chardev:console")]);
         add(&[word("-chardev"), word("stdio,id=results,signal=off")]);
-        add(&[word("-serial"), word("chardev:results")]);
+        match self.arch.serial {
+            None => add(&[word("-serial"), word("chardev:results")]),
+            Some(device) => {
+                let device = format!("{device},chardev=results");
+                add(&[word("-device"), word(&device)]);
+            }
+        }
         add(&[word("-kernel"), self.kernel.as_os_str()]);
         match self.root {
             Root::Initramfs(path) => add(&[word("-initrd"), path.as_os_str()]),
@@ -222,7 +244,10 @@ impl Machine<'_> {
     /// `panic=-1` with `-no-reboot`: a guest that panics ends QEMU at once. An oops is one, because
     /// a kernel that our programs confused shall not pass.
     fn kernel_command_line(&self) -> String {
-        let mut line = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic".to_owned();
+        let mut line = format!(
+            "console={} quiet loglevel=4 panic=-1 oops=panic",
+            self.arch.console
+        );
         if let Accelerator::Emulation {
             tsc_khz: Some(frequency),
         } = self.accelerator
@@ -303,10 +328,12 @@ fn stamp() -> Option<(Instant, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernels::{AARCH64, X86_64};
     use super::*;
 
     fn machine<'a>(accelerator: Accelerator, lsm: Option<&'a str>, root: &'a Root) -> Machine<'a> {
         Machine {
+            arch: X86_64,
             kernel: Path::new("/k/vmlinuz"),
             root,
             lsm,
@@ -377,6 +404,21 @@ mod tests {
             ),
             "{arguments:?}"
         );
+    }
+
+    #[test]
+    fn command_line_of_another_processor() {
+        let root = Root::Initramfs("/r/initramfs.cpio".into());
+        let machine = Machine {
+            arch: AARCH64,
+            ..machine(Accelerator::Emulation { tsc_khz: None }, None, &root)
+        };
+        let arguments = machine.arguments();
+        assert_eq!(value(&arguments, "-machine"), "virt");
+        assert_eq!(value(&arguments, "-cpu"), "cortex-a72");
+        assert_eq!(value(&arguments, "-serial"), "chardev:console");
+        assert_eq!(value(&arguments, "-device"), "pci-serial,chardev=results");
+        assert!(value(&arguments, "-append").starts_with("console=ttyAMA0 "));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What trials brought: as lines for people, as a table for documents, as figures to compare.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ pub(super) struct Verdict {
     pub(super) failure: Option<String>,
     /// Instructions that the verifier looked at, by program.
     pub(super) verified: BTreeMap<String, u64>,
+    /// Probes that are attached, and those whose hook the kernel does not have.
+    pub(super) attached: Vec<String>,
+    pub(super) absent: Vec<String>,
 }
 
 impl Verdict {
@@ -50,7 +53,8 @@ impl Verdict {
         let Smoke {
             refused,
             alerts,
-            probes,
+            attached,
+            absent,
             verified,
         } = smoke;
         let mut parts = Vec::new();
@@ -60,7 +64,11 @@ impl Verdict {
             parts.push(format!("refused: {reason}"));
         }
         if !alerts.is_empty() {
-            parts.push(format!("{probes} probes, alerts {}", alerts.join(", ")));
+            parts.push(format!("{} probes", attached.len()));
+            if !absent.is_empty() {
+                parts.push(format!("no hook for {}", absent.join(", ")));
+            }
+            parts.push(format!("alerts {}", alerts.join(", ")));
         }
         Self {
             counts: Counts {
@@ -70,6 +78,8 @@ impl Verdict {
             note: parts.join("; "),
             failure: None,
             verified,
+            attached,
+            absent,
         }
     }
 }
@@ -115,6 +125,25 @@ impl VmReport {
             }
         }
         figures
+    }
+
+    /// Probes that were attached on no kernel, though several were asked: their hooks may be misnamed.
+    pub(super) fn nowhere(&self) -> BTreeSet<&str> {
+        let smokes = || {
+            self.rows
+                .iter()
+                .filter(|row| !row.verdict.attached.is_empty())
+        };
+        let kernels: BTreeSet<_> = smokes().map(|row| row.trial.kernel.name).collect();
+        if kernels.len() < 2 {
+            return BTreeSet::new();
+        }
+        let attached: BTreeSet<_> = smokes().flat_map(|row| &row.verdict.attached).collect();
+        smokes()
+            .flat_map(|row| &row.verdict.absent)
+            .filter(|probe| !attached.contains(probe))
+            .map(String::as_str)
+            .collect()
     }
 
     /// The table, in Markdown.

@@ -38,7 +38,9 @@ pub(super) struct Smoke {
     /// Alerts that came, by rule.
     pub(super) alerts: Vec<String>,
     /// Probes that are attached.
-    pub(super) probes: usize,
+    pub(super) attached: Vec<String>,
+    /// Probes whose hook this kernel does not have.
+    pub(super) absent: Vec<String>,
     /// Instructions that the verifier looked at, by program; where the kernel tells.
     pub(super) verified: BTreeMap<String, u64>,
 }
@@ -123,8 +125,9 @@ pub(super) fn judge(variant: &Variant, tier: Option<Tier>, outcomes: &[Outcome])
     }
     if variant.works_with.is_some() {
         let probes = probes(next()?)?;
-        smoke.probes = probes.len();
-        smoke.verified = verified(probes);
+        smoke.attached = probes.attached;
+        smoke.absent = probes.absent;
+        smoke.verified = probes.verified;
         let scene = next()?;
         if scene.status != 0 {
             bail!("the scene ended with status {}", scene.status);
@@ -156,15 +159,20 @@ fn refused(refusal: &Refusal, run: &Outcome) -> Result<String> {
     Ok(said.to_owned())
 }
 
-/// A probe as the doctor tells of it.
-#[derive(Debug, PartialEq, Eq)]
-struct Probe {
-    name: String,
-    verified: Option<u64>,
+/// The probes that the doctor tells of.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Probes {
+    attached: Vec<String>,
+    absent: Vec<String>,
+    verified: BTreeMap<String, u64>,
 }
 
-/// The probes of the doctor's document, none of which may have failed.
-fn probes(doctor: &Outcome) -> Result<Vec<Probe>> {
+/// How the doctor begins the reason of a probe that has nothing to be attached to. Such a probe was
+/// not refused: hooks come and go between kernels.
+const ABSENT: &str = "the kernel has no ";
+
+/// The probes of the doctor's document, none of which may have been refused.
+fn probes(doctor: &Outcome) -> Result<Probes> {
     // What the agent says on standard error comes over the same line.
     let document = doctor.output.lines().find(|line| line.starts_with('{'));
     let document: Value = document
@@ -177,41 +185,36 @@ fn probes(doctor: &Outcome) -> Result<Vec<Probe>> {
             )
         })?;
     let checks = document.pointer("/checks").and_then(Value::as_array);
-    let mut probes = Vec::new();
-    let mut failed = Vec::new();
+    let mut probes = Probes::default();
+    let mut refused = Vec::new();
     for check in checks.into_iter().flatten() {
         let text = |field| check.get(field).and_then(Value::as_str).unwrap_or_default();
-        let (name, state) = (text("check"), text("state"));
-        let probe = name.strip_prefix("probe ");
-        match (state, probe) {
-            // The tier, or the programs as a whole.
-            ("FAIL", _) if probe.is_some() || name == "eBPF programs" => {
-                failed.push(format!("{name}: {}", text("found")));
+        let (name, state, found) = (text("check"), text("state"), text("found"));
+        match name.strip_prefix("probe ") {
+            Some(probe) if state == "ok" => {
+                if let Some(count) = check.get("verified_insns").and_then(Value::as_u64) {
+                    probes.verified.insert(probe.to_owned(), count);
+                }
+                probes.attached.push(probe.to_owned());
             }
-            ("ok", Some(probe)) => probes.push(Probe {
-                name: probe.to_owned(),
-                verified: check.get("verified_insns").and_then(Value::as_u64),
-            }),
-            _ => {}
+            Some(probe) if found.starts_with(ABSENT) => probes.absent.push(probe.to_owned()),
+            Some(_) => refused.push(format!("{name}: {found}")),
+            None if name == "eBPF programs" && state != "ok" => {
+                refused.push(format!("{name}: {found}"));
+            }
+            None => {}
         }
     }
-    if !failed.is_empty() {
-        bail!("`tracer doctor` says: {}", failed.join("; "));
+    if !refused.is_empty() {
+        bail!("`tracer doctor` says: {}", refused.join("; "));
     }
-    if probes.is_empty() {
-        bail!("`tracer doctor` names no probe");
+    if probes.attached.is_empty() {
+        bail!("`tracer doctor` names no probe that is attached");
     }
     if doctor.status > 1 {
         bail!("`tracer doctor` ended with status {}", doctor.status);
     }
     Ok(probes)
-}
-
-fn verified(probes: Vec<Probe>) -> BTreeMap<String, u64> {
-    let figures = probes
-        .into_iter()
-        .filter_map(|Probe { name, verified }| Some((name, verified?)));
-    figures.collect()
 }
 
 /// The rules of the alerts, which have to be the expected ones and to come from this tier.
@@ -320,10 +323,12 @@ mod tests {
 
     #[test]
     fn every_probe_has_to_be_attached() {
-        let found = probes(&doctor(&[LOCKDOWN, FORK, EXIT].join(","))).unwrap();
-        assert_eq!(found.len(), 2);
+        let absent = r#"{"check":"probe new","state":"FAIL","found":"the kernel has no new"}"#;
+        let found = probes(&doctor(&[LOCKDOWN, FORK, EXIT, absent].join(","))).unwrap();
+        assert_eq!(found.attached, ["sched_process_fork", "sys_exit"]);
+        assert_eq!(found.absent, ["new"]);
         assert_eq!(
-            verified(found),
+            found.verified,
             BTreeMap::from([("sched_process_fork".to_owned(), 812)]),
             "a figure that the doctor leaves out is none"
         );
@@ -333,6 +338,11 @@ mod tests {
         let rows = [
             (doctor(&[FORK, &refused].join(",")), "probe sys_exit: EPERM"),
             (doctor(LOCKDOWN), "no probe"),
+            (doctor(absent), "no probe"),
+            (
+                doctor(&EXIT.replace("\"ok\"", "\"note\"")),
+                "probe sys_exit: attached",
+            ),
             (outcome(3, "tracer: no BTF\n"), "no document (status 3)"),
             (
                 Outcome {

@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use super::files::Content;
 use super::guest::{Outcome, Transcript};
-use super::lab::{Boot, executable, problem, root};
+use super::lab::{Boot, executable, never_up, problem, root};
 use super::qemu::{Accelerator, Ended};
 use super::report::{Row, Verdict};
 use super::smoke::Smoke;
@@ -47,7 +47,7 @@ fn kernels_are_chosen_by_name() {
             .map(|k| k.name)
             .collect();
         assert_eq!(names, expected, "{words:?}");
-        assert_eq!(args.timeout, 300);
+        assert_eq!(args.timeout, 600);
     }
     assert!(parse(&["--kernel", "5.15"]).is_err());
 }
@@ -126,7 +126,8 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         Verdict::of_smoke(Smoke {
             refused: None,
             alerts: vec!["a".to_owned(), "b".to_owned()],
-            probes: 5,
+            attached: vec!["exec".to_owned(), "exit".to_owned()],
+            absent: vec!["old".to_owned()],
             verified: [("exec".to_owned(), count)].into(),
         })
     };
@@ -161,8 +162,8 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         report.to_string(),
         "kernel 6.1, kernel tests: passed, 2 passed, 0 failed, 1 skipped \
          (Linux 6.1.0-test under KVM)\n\
-         kernel 6.1, tier lsm, smoke: passed, 5 probes, alerts a, b (Linux 6.1.0-test under KVM)\n\
-         kernel 6.1, no-btf, tier lsm, smoke: passed, 5 probes, alerts a, b \
+         kernel 6.1, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b (Linux 6.1.0-test under KVM)\n\
+         kernel 6.1, no-btf, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b \
          (Linux 6.1.0-test under KVM)\n\
          kernel 6.1, tier lsm, kernel tests: FAILED\n  FAILED: no end | within 180 s\n  console: x\n\
          4 passed, 1 failed, 1 skipped"
@@ -177,8 +178,8 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         "| kernel | release | variant | tier | what | result | seconds |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n\
          | 6.1 | 6.1.0-test | stock |  | kernel tests | passed: 2 passed, 0 failed, 1 skipped | 9 |\n\
-         | 6.1 | 6.1.0-test | stock | lsm | smoke | passed: 5 probes, alerts a, b | 9 |\n\
-         | 6.1 | 6.1.0-test | no-btf | lsm | smoke | passed: 5 probes, alerts a, b | 9 |\n\
+         | 6.1 | 6.1.0-test | stock | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b | 9 |\n\
+         | 6.1 | 6.1.0-test | no-btf | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b | 9 |\n\
          | 6.1 |  | stock | lsm | kernel tests | **failed**: no end \\| within 180 s |  |\n"
     );
     assert_eq!(
@@ -186,12 +187,59 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         "program\ttier\tkernel\tinstructions\nexec\tlsm\t6.1\t7\n",
         "figures are of the plain kernel"
     );
+    assert!(report.nowhere().is_empty(), "one kernel is no proof");
+}
+
+#[test]
+fn a_probe_that_no_kernel_has_is_told() {
+    let smoke = |kernel, attached: &[&str], absent: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let verdict = Verdict {
+            attached: owned(attached),
+            absent: owned(absent),
+            ..Verdict::default()
+        };
+        let mut row = row(Part::Smoke, None, STOCK, verdict);
+        row.trial.kernel = kernel;
+        row
+    };
+    let report = VmReport {
+        rows: vec![
+            smoke(kernels::DEFAULT, &["exec"], &["new", "misnamed"]),
+            smoke(kernels::NEWEST, &["exec", "new"], &["misnamed"]),
+        ],
+    };
+    assert_eq!(
+        report.nowhere().into_iter().collect::<Vec<_>>(),
+        ["misnamed"]
+    );
+}
+
+fn planned(args: &VmArgs, chooses_tier: bool) -> anyhow::Result<Vec<Trial>> {
+    let kernels = if args.all {
+        select(&args.kernel, &kernels::ALL)
+    } else {
+        select(&args.kernel, &[kernels::DEFAULT])
+    };
+    plan(args, &kernels, chooses_tier)
+}
+
+#[test]
+fn one_run_is_for_one_processor() {
+    let of = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        arch_of(&select(&names, &[]))
+    };
+    assert_eq!(of(&["all"]).unwrap().name, "x86_64");
+    assert_eq!(of(&["6.12-arm64"]).unwrap().name, "aarch64");
+    let error = of(&["6.1", "6.12-arm64"]).unwrap_err().to_string();
+    assert!(error.contains("6.12-arm64"), "{error}");
 }
 
 #[test]
 fn a_matrix_asks_everything_of_a_plain_kernel_and_of_a_variant_what_it_is_for() {
     let args = parse(&["--all", "--kernel", "5.10", "--kernel", "sid"]).unwrap();
-    let trials = plan(&args, true).unwrap();
+    let trials = planned(&args, true).unwrap();
     let of = |name: &str, kernel: &str| {
         let mine = trials
             .iter()
@@ -220,16 +268,16 @@ fn a_matrix_asks_everything_of_a_plain_kernel_and_of_a_variant_what_it_is_for() 
         );
     }
     assert_eq!(of("stock", "6.1"), []);
-    let whole = plan(&parse(&["--all"]).unwrap(), true).unwrap();
+    let whole = planned(&parse(&["--all"]).unwrap(), true).unwrap();
     assert_eq!(whole.len(), 4 * (4 + 3 * 2 + 1));
-    let untold = plan(&parse(&["--all"]).unwrap(), false).unwrap();
+    let untold = planned(&parse(&["--all"]).unwrap(), false).unwrap();
     assert!(untold.iter().all(|trial| trial.tier.is_none()));
 }
 
 #[test]
 fn a_tier_is_passed_on_only_where_there_is_such_an_option() {
     let tiers_of = |words: &[&str], chooses| {
-        let trials = plan(&parse(words).unwrap(), chooses)?;
+        let trials = planned(&parse(words).unwrap(), chooses)?;
         anyhow::Ok(trials.iter().map(|trial| trial.tier).collect::<Vec<_>>())
     };
     let (lsm, tracepoint) = (Some(Tier::Lsm), Some(Tier::Tracepoint));
@@ -278,6 +326,11 @@ fn problems_name_the_stage() {
     for (got, expected) in rows {
         assert_eq!(got, expected);
     }
+    // Only what cannot be the fault of anything that we run is tried again.
+    let down = Transcript::default();
+    assert!(never_up(&exited(0), &down));
+    assert!(!never_up(&exited(0), &up) && !never_up(&exited(1), &down));
+    assert!(!never_up(&Ended::TimedOut, &down));
 }
 
 #[test]
