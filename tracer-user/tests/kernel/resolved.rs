@@ -106,6 +106,8 @@ fn every_fact_of_a_rename(stage: &mut Stage) -> Outcome {
         number: 0,
         mode: 0o104_640,
         new_mode: 0,
+        uid: 33,
+        gid: 44,
         flags: 0,
         ids: facts::ids(child.pid),
         mnt_ns: facts::namespace(child.pid, "mnt"),
