@@ -192,6 +192,7 @@ macro_rules! pointers {
 
             /// As a number, for a function that takes no pointers.
             #[inline(always)]
+            #[allow(dead_code, reason = "not every kind of pointer is passed on as a number")]
             pub fn number(self) -> u64 {
                 self.ptr() as u64
             }

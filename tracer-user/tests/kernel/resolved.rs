@@ -105,6 +105,8 @@ fn every_fact_of_a_rename(stage: &mut Stage) -> Outcome {
         writer: Some(writer),
         number: 0,
         mode: 0o104_640,
+        uid: 33,
+        gid: 44,
         new_mode: 0,
         uid: 33,
         gid: 44,
