@@ -108,8 +108,6 @@ fn every_fact_of_a_rename(stage: &mut Stage) -> Outcome {
         uid: 33,
         gid: 44,
         new_mode: 0,
-        uid: 33,
-        gid: 44,
         flags: 0,
         ids: facts::ids(child.pid),
         mnt_ns: facts::namespace(child.pid, "mnt"),
