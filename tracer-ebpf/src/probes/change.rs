@@ -88,21 +88,31 @@ pub fn is_change(code: u8) -> bool {
 #[inline(always)]
 pub fn begins(caller: &Caller, call: &Syscall) {
     let shape = Shape::of(call.code);
-    if shape.new() == NONE {
+    if shape.new_name() == NONE {
         return;
     }
-    guard::begin(caller, call.arg_at(shape.old()), call.arg_at(shape.new()));
+    guard::begin(
+        caller,
+        call.arg_at(shape.old_name()),
+        call.arg_at(shape.new_name()),
+    );
 }
 
 /// A call that failed changed nothing.
 #[inline(always)]
 pub fn failed(caller: &Caller) {
-    guard::end(caller);
+    if caller.tag.is_server_lineage() {
+        guard::end(caller);
+    }
 }
 
 /// The call has succeeded.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
+    let is_of_anyone = control!(any_writer) != 0 || Shape::of(call.code).anyone() != 0;
+    if !is_of_anyone && !caller.tag.is_server_lineage() {
+        return;
+    }
     let Some(work) = Working::begin(caller, call) else {
         return;
     };
@@ -139,7 +149,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
     work.set(Place::Magic, 0);
     work.set(Place::Resolved, 1);
     if shape.has_old() != 0 {
-        work.ask(shape.old_dir(), shape.old());
+        work.ask(shape.old_dir(), shape.old_name());
         if shape.kind() == EventKind::Link.raw() as u8 && body.call_flags & AT_SYMLINK_FOLLOW != 0 {
             descriptor(record, work);
         }
@@ -154,7 +164,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
         }
     }
     record.watch(true);
-    work.ask(shape.new_dir(), shape.new());
+    work.ask(shape.new_dir(), shape.new_name());
     side(caller.slot.into(), caller.task.number());
     body.new_dir_len = work.get(Place::DirectoryLen) as u16;
     body.new_len = work.get(Place::NameLen) as u16;
@@ -259,9 +269,9 @@ fn early(caller: &Caller, work: Working, record: Record, body: &mut ChangeBody) 
 #[inline(always)]
 fn written(caller: &Caller, work: Working, shape: Shape) {
     if shape.has_old() != 0 {
-        work.ask(shape.old_dir(), shape.old());
+        work.ask(shape.old_dir(), shape.old_name());
     } else {
-        work.ask(shape.new_dir(), shape.new());
+        work.ask(shape.new_dir(), shape.new_name());
     }
     let name = work.get(Place::Name) as *const u8;
     let is_written = if name.is_null() || kernel::user_byte(name) == Some(0) {

@@ -33,13 +33,14 @@ pub fn is_use(call: &Syscall) -> bool {
 /// nothing or the other file is seen, and the former is counted.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) {
-    let mut protection = call.arg::<2>();
-    let mut flags = call.arg::<3>();
+    let (mut protection, mut flags) = (0, 0);
     let fd = if call.is(Call::Open) {
         call.result as u32
     } else if call.is(Call::WriteThird) {
         call.arg::<2>() as u32
     } else if call.is(Call::Mmap) {
+        protection = call.arg::<2>();
+        flags = call.arg::<3>();
         call.arg::<4>() as u32
     } else if call.is(Call::OldMmap) {
         // `struct mmap_arg_struct32`, arch/x86/kernel/sys_ia32.c: address, length, then these.
@@ -161,9 +162,7 @@ fn mapping(caller: &Caller, file: File, protection: u64, flags: u64) -> Option<U
     if !writes && !executes {
         return None;
     }
-    let Some(known) = known(file) else {
-        return None;
-    };
+    let known = known(file)?;
     let mut access = 0;
     if writes && known.writer.tgid == 0 {
         access |= access::WRITE;
@@ -204,10 +203,10 @@ impl Use {
 
 #[inline(always)]
 fn say(caller: &Caller, file: File, told: Option<Use>) {
-    if let Some(told) = told {
-        if tell(caller, told, file).is_none() {
-            output::dropped(Drop::FileFault);
-        }
+    if let Some(told) = told
+        && tell(caller, told, file).is_none()
+    {
+        output::dropped(Drop::FileFault);
     }
 }
 

@@ -324,7 +324,7 @@ fn listen(ctx: &RawTracePointContext) -> Option<()> {
 /// Whether a thread's listen(2) was told without a port.
 #[inline(always)]
 fn was_portless(caller: &Caller) -> bool {
-    PORTLESS_MAP.remove(&caller.tid).is_ok()
+    PORTLESS_MAP.remove(caller.tid).is_ok()
 }
 
 /// Notes that a socket of the caller became a standard descriptor.

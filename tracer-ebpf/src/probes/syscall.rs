@@ -94,9 +94,8 @@ fn call(ctx: &RawTracePointContext, sockets: &mut bool) {
     let tgid = ctx.tgid();
     let entry = guard::entry(tgid);
     let is_noted = entry != Tag::ZERO;
-    if !is_noted && !(of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number)))
-        || tgid == kernel::own_tgid()
-    {
+    let may_be_told = is_noted || of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number));
+    if !may_be_told || tgid == kernel::own_tgid() {
         return;
     }
     let Some(task) = Task::current() else {

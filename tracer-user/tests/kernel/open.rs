@@ -348,6 +348,8 @@ fn the_path_is_the_files_own(stage: &mut Stage) -> Outcome {
     symlink("real/file", folder.join("innocent.txt")).unwrap();
     let file = real.join("file");
     fs::write(&file, "x").unwrap();
+    // Not opened by the child, which would be told: it reads what it wrote.
+    let read = File::open(&file).unwrap();
     let mut child = server(stage, |talk| {
         let open = |path: &Path| sys::open(&sys::c(path), O_WRONLY, 0);
         tell(talk, open(&folder.join("link/file")));
@@ -358,7 +360,6 @@ fn the_path_is_the_files_own(stage: &mut Stage) -> Outcome {
             open(Path::new(&format!("/proc/self/root{}", file.display()))),
         );
         // A descriptor for reading becomes one for writing.
-        let read = File::open(&file).unwrap();
         tell(
             talk,
             open(Path::new(&format!("/proc/self/fd/{}", read.as_raw_fd()))),

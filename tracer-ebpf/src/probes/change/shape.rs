@@ -30,11 +30,11 @@ struct Row {
     /// Directory of the old side.
     pub old_dir: u8,
     /// Name of the old side.
-    pub old: u8,
+    pub old_name: u8,
     /// Directory of the new side.
     pub new_dir: u8,
     /// Name of the new side.
-    pub new: u8,
+    pub new_name: u8,
     /// A string that is no name of a file to change.
     pub detail: u8,
     /// Upper half of the number.
@@ -60,9 +60,9 @@ impl Row {
         kind: 0,
         has_old: 0,
         old_dir: NONE,
-        old: NONE,
+        old_name: NONE,
         new_dir: NONE,
-        new: NONE,
+        new_name: NONE,
         detail: NONE,
         high: NONE,
         low: NONE,
@@ -74,22 +74,22 @@ impl Row {
     };
 
     /// One name, or a descriptor in its place.
-    const fn one(kind: EventKind, new_dir: u8, new: u8) -> Self {
+    const fn one(kind: EventKind, new_dir: u8, new_name: u8) -> Self {
         Self {
             kind: kind.raw() as u8,
             new_dir,
-            new,
+            new_name,
             ..Self::EMPTY
         }
     }
 
     /// An old name and a new one.
-    const fn two(kind: EventKind, old_dir: u8, old: u8, new_dir: u8, new: u8) -> Self {
+    const fn two(kind: EventKind, old_dir: u8, old_name: u8, new_dir: u8, new_name: u8) -> Self {
         Self {
             has_old: 1,
             old_dir,
-            old,
-            ..Self::one(kind, new_dir, new)
+            old_name,
+            ..Self::one(kind, new_dir, new_name)
         }
     }
 
@@ -173,9 +173,9 @@ fields! {
     kind: u8;
     has_old: u8;
     old_dir: u8;
-    old: u8;
+    old_name: u8;
     new_dir: u8;
-    new: u8;
+    new_name: u8;
     detail: u8;
     high: u8;
     low: u8;
