@@ -107,12 +107,26 @@ calls! {
     Accept = 43;
     /// Sends through its first argument: sendto
     Sendto = 44;
-    /// The same: sendmsg, sendmmsg
+    /// The same: sendmsg
     Sendmsg = 45;
-    /// Gives a descriptor that may be 0, 1 or 2: dup, dup2, dup3, fcntl, socket
+    /// The same, of several messages: sendmmsg
+    Sendmmsg = 70;
+    /// Gives a descriptor that may be 0, 1 or 2: dup, dup2, dup3, socket
     Descriptor = 46;
     /// socketcall(call, arguments) of 32-bit x86
     Socketcall = 47;
+    /// send(descriptor, buffer, length, flags) of 32-bit ARM
+    Send = 48;
+    /// fcntl(descriptor, command, argument), fcntl64: gives a descriptor with `F_DUPFD`
+    Fcntl = 49;
+    /// May give descriptors that another process sent: recvmsg
+    Recvmsg = 71;
+    /// sendmsg of x32, whose structures are those of 32 bits
+    SendmsgX32 = 72;
+    /// sendmmsg, the same way
+    SendmmsgX32 = 73;
+    /// recvmsg, the same way
+    RecvmsgX32 = 74;
     /// execve(name, arguments, environment)
     Execve = 50;
     /// execveat(dir, name, arguments, environment, flags)
@@ -140,6 +154,47 @@ impl Call {
         self as u8
     }
 }
+
+macro_rules! functions {
+    ($( $name:ident = $index:literal, $text:literal, $dentry:literal; )+) => {
+        /// A kernel function whose arguments differ between kernels, and with them the place of its
+        /// result. The discriminant is its index in [`Control::arguments`] and [`Control::dentries`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Function { $( #[doc = concat!("`", $text, "`")] $name = $index, )+ }
+
+        impl Function {
+            /// Every one, in the order of [`Control::arguments`].
+            pub const ALL: &[Self] = &[ $( Self::$name, )+ ];
+
+            /// Its name in the kernel.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$name => $text, )+ }
+            }
+
+            /// The name of the argument that is the dentry that it is about.
+            #[must_use]
+            pub const fn dentry(self) -> &'static str {
+                match self { $( Self::$name => $dentry, )+ }
+            }
+        }
+    };
+}
+
+functions! {
+    Rename = 0, "vfs_rename", "new_dentry";
+    Link = 1, "vfs_link", "new_dentry";
+    Unlink = 2, "vfs_unlink", "dentry";
+    Mkdir = 3, "vfs_mkdir", "dentry";
+    Mknod = 4, "vfs_mknod", "dentry";
+    Create = 5, "vfs_create", "dentry";
+    Symlink = 6, "vfs_symlink", "dentry";
+    NotifyChange = 7, "notify_change", "dentry";
+}
+
+/// How many [`Function`]s there are.
+pub const FUNCTIONS: usize = Function::ALL.len();
 
 wire! {
     /// Where one system call convention keeps its arguments.
@@ -169,8 +224,11 @@ wire! {
         pub quota_per_second: u32,
         /// Not zero: what any process writes in watched directories is told, not only servers' work.
         pub any_writer: u32,
-        /// Which argument of `notify_change` the dentry is: 0, or 1 where an idmap comes first.
-        pub notify_dentry: u32,
+        /// How many arguments each [`Function`] takes; [`ABSENT`] where the kernel lacks it.
+        pub arguments: [u32; FUNCTIONS],
+        /// Which of them is the dentry that it is about, as a map of ids comes first on newer kernels;
+        /// [`ABSENT`] where none is.
+        pub dentries: [u32; FUNCTIONS],
         /// Which argument of the tracepoint of a submitted io_uring request is the request.
         pub uring_submit_request: u32,
         /// Which argument of `io_uring_complete` is the request; [`ABSENT`] where none is.

@@ -489,7 +489,10 @@ wire! {
         /// Network namespace of the thread.
         pub net_ns: u32,
         /// `SOCK_STREAM` 1, `SOCK_DGRAM` 2, … (include/linux/net.h); zero where unknown.
-        pub socket_type: u16,
+        pub socket_type: u8,
+        /// `IPPROTO_TCP` 6, `IPPROTO_UDP` 17, … (include/uapi/linux/in.h); zero where unknown. Of
+        /// `IPPROTO_MPTCP`, 262, the lower byte, which is TCP, as what it sends is.
+        pub protocol: u8,
         /// Bytes of the name.
         pub name_len: u16,
         /// Name of a unix socket, of the peer for connect and send, else its own; an abstract one

@@ -58,6 +58,9 @@ pub const DIRECTORIES: u32 = 16_384;
 /// Threads that are inside a call whose names or paths were noted at its begin.
 pub const CALLS: u32 = 4096;
 
+/// Mounts of one file system that are looked at for the thread's own.
+pub const MOUNTS: usize = 16;
+
 /// Files that an interpreter opens before its script, at most: PHP with every extension there is opens
 /// some two hundred.
 pub const SCRIPT_OPENS: u16 = 512;

@@ -107,6 +107,11 @@ kernel_offsets! {
     required mount_parent: "mount.mnt_parent";
     required mount_mountpoint: "mount.mnt_mountpoint";
     optional mount_ns: "mount.mnt_ns";
+    optional mount_instance: "mount.mnt_instance";
+    optional mount_next_of_sb: "mount.mnt_next_for_sb";
+    optional vfsmount_flags: "vfsmount.mnt_flags";
+    optional rename_old_dentry: "renamedata.old_dentry";
+    optional rename_new_dentry: "renamedata.new_dentry";
 
     required inode_ino: "inode.i_ino";
     required inode_mode: "inode.i_mode";
@@ -119,6 +124,9 @@ kernel_offsets! {
     optional inode_size: "inode.i_size";
     required sb_dev: "super_block.s_dev";
     optional sb_magic: "super_block.s_magic";
+    optional sb_root: "super_block.s_root";
+    // A list of mounts through mnt_instance, from 6.18 on the first of them.
+    optional sb_mounts: "super_block.s_mounts";
     optional proc_inode_pid: "proc_inode.pid";
     optional proc_inode_inode: "proc_inode.vfs_inode";
     optional iattr_valid: "iattr.ia_valid";
@@ -191,6 +199,7 @@ kernel_offsets! {
 
     optional socket_sk: "socket.sk";
     optional socket_state: "socket.state";
+    optional socket_file: "socket.file";
     optional sk_family: "sock_common.skc_family";
     optional sk_state: "sock_common.skc_state";
     optional sk_rport: "sock_common.skc_dport";
@@ -201,6 +210,15 @@ kernel_offsets! {
     optional sk_laddr6: "sock_common.skc_v6_rcv_saddr";
     optional sk_peer_pid: "sock.sk_peer_pid";
     optional sk_type: "sock.sk_type";
+    optional sk_protocol: "sock.sk_protocol";
+    optional sk_socket: "sock.sk_socket";
+    optional unix_addr: "unix_sock.addr";
+    optional unix_peer: "unix_sock.peer";
+    optional unix_address_len: "unix_address.len";
+    optional unix_address_name: "unix_address.name";
+    optional msg_name: "msghdr.msg_name";
+    optional msg_namelen: "msghdr.msg_namelen";
+    optional msg_flags: "msghdr.msg_flags";
 
     optional kiocb_file: "io_kiocb.file";
     optional kiocb_opcode: "io_kiocb.opcode";

@@ -143,35 +143,37 @@ probes! {
         "files mapped for writing or execution", "mmap_file_missed";
     SLOT_PATH_RENAME = 40, "path_rename", lsm, Fentry ["security_path_rename"], required,
         "files renamed by servers", "path_rename_missed";
-    SLOT_INODE_RENAME = 4, "inode_rename", lsm, Fexit ["security_inode_rename"], required,
-        "files renamed by servers", "inode_rename_missed";
+    SLOT_VFS_RENAME = 4, "vfs_rename", lsm, Fexit ["vfs_rename"], required,
+        "files renamed by servers", "vfs_rename_missed";
     SLOT_PATH_LINK = 41, "path_link", lsm, Fentry ["security_path_link"], optional,
         "hard links", "path_link_missed";
-    SLOT_INODE_LINK = 5, "inode_link", lsm, Fexit ["security_inode_link"], optional,
-        "hard links", "inode_link_missed";
+    SLOT_VFS_LINK = 5, "vfs_link", lsm, Fexit ["vfs_link"], optional,
+        "hard links", "vfs_link_missed";
     SLOT_PATH_UNLINK = 42, "path_unlink", lsm, Fentry ["security_path_unlink"], optional,
         "removed names", "path_unlink_missed";
-    SLOT_INODE_UNLINK = 6, "inode_unlink", lsm, Fexit ["security_inode_unlink"], optional,
-        "removed names", "inode_unlink_missed";
+    SLOT_VFS_UNLINK = 6, "vfs_unlink", lsm, Fexit ["vfs_unlink"], optional,
+        "removed names", "vfs_unlink_missed";
     SLOT_PATH_RMDIR = 43, "path_rmdir", lsm, Fentry ["security_path_rmdir"], optional,
         "removed directories", "path_rmdir_missed";
-    SLOT_INODE_RMDIR = 7, "inode_rmdir", lsm, Fexit ["security_inode_rmdir"], optional,
-        "removed directories", "inode_rmdir_missed";
+    SLOT_D_DELETE = 7, "d_delete", lsm, Fentry ["d_delete"], optional,
+        "removed directories", "d_delete_missed";
     SLOT_PATH_MKDIR = 44, "path_mkdir", lsm, Fentry ["security_path_mkdir"], optional,
         "new directories", "path_mkdir_missed";
-    SLOT_INODE_MKDIR = 8, "inode_mkdir", lsm, Fexit ["security_inode_mkdir"], optional,
-        "new directories", "inode_mkdir_missed";
+    SLOT_VFS_MKDIR = 8, "vfs_mkdir", lsm, Fexit ["vfs_mkdir"], optional,
+        "new directories", "vfs_mkdir_missed";
     SLOT_PATH_MKNOD = 45, "path_mknod", lsm, Fentry ["security_path_mknod"], optional,
         "special files", "path_mknod_missed";
-    SLOT_INODE_MKNOD = 9, "inode_mknod", lsm, Fexit ["security_inode_mknod"], optional,
-        "special files", "inode_mknod_missed";
+    SLOT_VFS_MKNOD = 9, "vfs_mknod", lsm, Fexit ["vfs_mknod"], optional,
+        "special files", "vfs_mknod_missed";
+    SLOT_VFS_CREATE = 23, "vfs_create", lsm, Fexit ["vfs_create"], optional,
+        "regular files made by mknod(2)", "vfs_create_missed";
     SLOT_PATH_SYMLINK = 46, "path_symlink", lsm, Fentry ["security_path_symlink"], optional,
         "symbolic links", "path_symlink_missed";
-    SLOT_INODE_SYMLINK = 10, "inode_symlink", lsm, Fexit ["security_inode_symlink"], optional,
-        "symbolic links", "inode_symlink_missed";
+    SLOT_VFS_SYMLINK = 10, "vfs_symlink", lsm, Fexit ["vfs_symlink"], optional,
+        "symbolic links", "vfs_symlink_missed";
     SLOT_PATH_CHMOD = 47, "path_chmod", lsm, Fentry ["security_path_chmod"], optional,
         "changed modes", "path_chmod_missed";
-    SLOT_PATH_CHOWN = 48, "path_chown", lsm, Fentry ["security_path_chown"], optional,
+    SLOT_PATH_CHOWN = 48, "path_chown", lsm, Fentry ["security_path_chown" | "chown_common"], optional,
         "changed owners", "path_chown_missed";
     SLOT_PATH_TRUNCATE = 49, "path_truncate", lsm, Fentry ["security_path_truncate"], optional,
         "files cut by name", "path_truncate_missed";
@@ -181,8 +183,8 @@ probes! {
         "changed modes and owners, files cut", "notify_change_missed";
     SLOT_SETXATTR = 12, "inode_post_setxattr", lsm, Fexit ["security_inode_post_setxattr"], optional,
         "extended attributes, file capabilities among them", "setxattr_missed";
-    SLOT_SB_MOUNT = 13, "sb_mount", lsm, Fexit ["security_sb_mount"], optional,
-        "mounts", "sb_mount_missed";
+    SLOT_PATH_MOUNT = 13, "path_mount", lsm, Fexit ["path_mount"], optional,
+        "mounts", "path_mount_missed";
     SLOT_MOVE_MOUNT = 14, "move_mount", lsm, Fexit ["security_move_mount"], optional,
         "mounts by move_mount(2)", "move_mount_missed";
     SLOT_SET_FS_ROOT = 15, "set_fs_root", lsm, Fexit ["set_fs_root"], optional,

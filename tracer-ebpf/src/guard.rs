@@ -266,6 +266,12 @@ pub fn writer(file: &InodeKey, inode: Inode) -> Writer {
     }
 }
 
+/// Whether a tagged lineage wrote a file.
+#[inline(always)]
+pub fn is_written(inode: Inode) -> bool {
+    inode.key().is_some_and(|key| writer(&key, inode).tgid != 0)
+}
+
 /// Notes the name of a file that a tagged process wrote, by the hash of its last component.
 #[inline(always)]
 pub fn named(hash: u32) {

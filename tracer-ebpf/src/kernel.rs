@@ -69,6 +69,7 @@ mod task;
 mod uring;
 
 pub use file::Path;
+pub use socket::{AF_UNIX, Address, Endpoint, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
 
 #[inline(always)]
 fn read_at<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
@@ -90,6 +91,21 @@ fn read<T: Copy>(at: *const u8) -> Option<T> {
     };
     if failed == 0 {
         // SAFETY: the helper filled it; `T` is an integer, an array of them or a pointer here.
+        Some(unsafe { value.assume_init() })
+    } else {
+        None
+    }
+}
+
+/// Reads a value of the current process; `None` where its page is not there.
+#[inline(always)]
+pub fn user<T: Copy>(at: *const u8) -> Option<T> {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: as in `read`.
+    let failed =
+        unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, at.cast()) };
+    if failed == 0 {
+        // SAFETY: as in `read`.
         Some(unsafe { value.assume_init() })
     } else {
         None
@@ -176,6 +192,7 @@ macro_rules! pointers {
 
             /// As a number, for a function that takes no pointers.
             #[inline(always)]
+            #[allow(dead_code, reason = "not every kind of pointer is passed on as a number")]
             pub fn number(self) -> u64 {
                 self.ptr() as u64
             }
@@ -205,8 +222,16 @@ pointers! {
     Cgroup;
     /// `struct kernfs_node`
     Kernfs;
-    /// `struct sock`
+    /// `struct socket`: what a descriptor holds
+    Socket;
+    /// `struct sock`: what the protocol holds
     Sock;
+    /// `struct msghdr`, the kernel's own
+    Message;
+    /// `struct iattr`
+    Iattr;
+    /// `struct renamedata`
+    Renamedata;
     /// `struct io_kiocb`
     Request;
     /// `struct io_ring_ctx`
@@ -215,6 +240,52 @@ pointers! {
     Cred;
     /// `struct pid`
     Pid;
+}
+
+impl Iattr {
+    /// `ia_valid`
+    #[inline(always)]
+    pub fn valid(self) -> u32 {
+        member!(self.ptr(), iattr_valid).unwrap_or(0)
+    }
+
+    /// `ia_mode`
+    #[inline(always)]
+    pub fn mode(self) -> u16 {
+        member!(self.ptr(), iattr_mode).unwrap_or(0)
+    }
+
+    /// `ia_uid`
+    #[inline(always)]
+    pub fn uid(self) -> u32 {
+        member!(self.ptr(), iattr_uid).unwrap_or(u32::MAX)
+    }
+
+    /// `ia_gid`
+    #[inline(always)]
+    pub fn gid(self) -> u32 {
+        member!(self.ptr(), iattr_gid).unwrap_or(u32::MAX)
+    }
+
+    /// `ia_size`
+    #[inline(always)]
+    pub fn size(self) -> u64 {
+        member!(self.ptr(), iattr_size).unwrap_or(0)
+    }
+}
+
+impl Renamedata {
+    /// `old_dentry`
+    #[inline(always)]
+    pub fn old(self) -> u64 {
+        member!(self.ptr(), rename_old_dentry).unwrap_or(0)
+    }
+
+    /// `new_dentry`
+    #[inline(always)]
+    pub fn new_name(self) -> u64 {
+        member!(self.ptr(), rename_new_dentry).unwrap_or(0)
+    }
 }
 
 /// `pid_nr()`: the number of a `struct pid` in the initial namespace.

@@ -90,7 +90,7 @@ pub struct Base {
 pub enum Ring {
     /// Fork, exec, exit, listen.
     Life,
-    /// Open, rename.
+    /// Files and connections.
     Files,
 }
 
@@ -143,6 +143,11 @@ pub fn now() -> u64 {
 /// A header for an event of the caller, now.
 #[inline(always)]
 pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
+    header_raw(kind.raw(), caller)
+}
+
+#[inline(always)]
+fn header_raw(kind: u16, caller: &Caller) -> EventHeader {
     EventHeader {
         boot_ns: now(),
         start_boot_ns: caller.task.start_boot_ns(),
@@ -153,7 +158,7 @@ pub fn header(kind: EventKind, caller: &Caller) -> EventHeader {
         tail_len: 0,
         // SAFETY: takes no argument.
         cpu: unsafe { bpf_get_smp_processor_id() } as u32,
-        kind: kind.raw(),
+        kind,
         flags: caller.flags,
         tier: caller.tier as u8,
         version: VERSION,
@@ -234,6 +239,79 @@ pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
     }
 }
 
+/// Sends a record of fixed size that is filled where it will be read, so that a large body is not on
+/// the stack. The body that `fill` is given is zero; the kind is its wire number,
+/// and the flags are added to the caller's.
+#[inline(always)]
+pub fn send_filled<B: Wire>(
+    ring: Ring,
+    kind: u16,
+    flags: u16,
+    caller: &Caller,
+    fill: impl FnOnce(&mut B),
+) {
+    let (map, reason) = match ring {
+        Ring::Life => (&LIFE, Drop::LifeRingFull),
+        Ring::Files => (&FILES, Drop::FileRingFull),
+    };
+    let mut header = header_raw(kind, caller);
+    header.flags |= flags;
+    header.seq = number(caller.slot);
+    if matches!(ring, Ring::Files) && !quota::allows(header.tag.server, header.boot_ns) {
+        lost(caller.slot, Drop::FileQuota);
+        return;
+    }
+    match map.reserve::<Fixed<B>>(0) {
+        Some(mut entry) => {
+            let at = entry.as_mut_ptr();
+            // SAFETY: the entry is ours until it is submitted, and large enough; a body of zeroes is
+            // valid, as it is for every bit pattern (`Wire`).
+            unsafe {
+                (&raw mut (*at).header).write(header);
+                zero(&raw mut (*at).body);
+                fill(&mut (*at).body);
+            }
+            entry.submit(wake_up(map, header.tag));
+        }
+        None => lost(caller.slot, reason),
+    }
+}
+
+/// Zeroes a value word by word. What the compiler makes of a large `write_bytes` is a loop over bytes,
+/// which costs a thousand instructions of the verifier each time it comes by.
+///
+/// # Safety
+///
+/// As for [`core::ptr::write_bytes`] of one `T`, at an address that is a multiple of eight.
+#[inline(always)]
+pub unsafe fn zero<T>(at: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>())) };
+    for word in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: a word of the value. Volatile, so that it is not made a loop over bytes again.
+        unsafe { write_volatile(at.cast::<u64>().add(word), 0) };
+    }
+}
+
+/// Copies a value word by word, for the same reason.
+///
+/// # Safety
+///
+/// As for [`core::ptr::copy_nonoverlapping`] of one `T`, between addresses that are multiples of
+/// eight.
+#[inline(always)]
+pub unsafe fn copy<T>(from: *const T, to: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>())) };
+    for word in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: a word of each value, volatile as in `zero`.
+        unsafe {
+            write_volatile(
+                to.cast::<u64>().add(word),
+                read_volatile(from.cast::<u64>().add(word)),
+            );
+        }
+    }
+}
+
 /// A record under construction, in a scratch slot: header, body, then sections.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -251,6 +329,12 @@ impl Record {
     /// Starts a record with body `B`, all zero, in the scratch space of the caller's program.
     #[inline(always)]
     pub fn start<B: Wire>(kind: EventKind, caller: &Caller) -> Option<(Self, *mut B)> {
+        Self::start_raw(kind.raw(), caller)
+    }
+
+    /// The same, for a kind that is known as a number only.
+    #[inline(always)]
+    pub fn start_raw<B: Wire>(kind: u16, caller: &Caller) -> Option<(Self, *mut B)> {
         let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
@@ -265,9 +349,9 @@ impl Record {
         // it, as the header's size is a multiple of eight. It is written by nobody else during this
         // run (see `SCRATCH_MAP`).
         let body = unsafe {
-            at.write(header(kind, caller));
+            at.write(header_raw(kind, caller));
             let body = at.add(1).cast::<B>();
-            body.write_bytes(0, 1);
+            zero(body);
             body
         };
         Some((record, body))
@@ -382,11 +466,14 @@ impl Record {
     #[inline(always)]
     fn room(self, bytes: usize) -> Option<(usize, *mut c_void)> {
         let at = self.len();
-        if at > SCRATCH_BYTES - bytes {
+        // Read once more for the address: what is needed for long is kept on the stack, and the verifier
+        // of 5.10 forgets there what it knew of it.
+        let place = self.len();
+        if place > SCRATCH_BYTES - bytes {
             return None;
         }
-        // SAFETY: `at + bytes` lies in the slot, as just checked.
-        Some((at, unsafe { self.0.cast::<u8>().add(at) }.cast()))
+        // SAFETY: `place + bytes` lies in the slot, as just checked.
+        Some((at, unsafe { self.0.cast::<u8>().add(place) }.cast()))
     }
 
     /// What was written to the room belongs to the record.

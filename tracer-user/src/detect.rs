@@ -248,6 +248,7 @@ impl Detector {
             let by = By {
                 writer,
                 server,
+                uid: user(store, writer.process),
                 mnt_ns: change.mnt_ns,
                 container: None,
             };
@@ -307,9 +308,15 @@ fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
             tag: event.meta.tag,
         },
         server: nearest.server,
+        uid: event.payload.ids().map(|ids| ids.euid),
         mnt_ns,
         container: image.and_then(|image| container_id(&image.exec.cgroup)),
     })
+}
+
+/// The effective user of a process, as last told.
+fn user(store: &Store, key: ProcessKey) -> Option<u32> {
+    Some(store.get(key)?.ids?.euid)
 }
 
 /// Whether a file may have other content after it was used so.

@@ -390,7 +390,9 @@ pub struct Socket {
     /// Name of a unix socket: of the peer for connect and send, else its own.
     pub name: Vec<u8>,
     /// `SOCK_STREAM` 1, `SOCK_DGRAM` 2, …; zero where unknown.
-    pub socket_type: u16,
+    pub socket_type: u8,
+    /// `IPPROTO_TCP` 6, `IPPROTO_UDP` 17, …; zero where unknown, as it is for unix sockets.
+    pub protocol: u8,
     /// For a redirect the descriptor that the socket became.
     pub fd: Option<u32>,
     /// Result of the call: zero or a negative error.
@@ -602,6 +604,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 socket: body.socket,
                 name: name.ok_or(DecodeError::Short)?.to_vec(),
                 socket_type: body.socket_type,
+                protocol: body.protocol,
                 fd: set(body.fd),
                 result: body.result.cast_signed(),
                 // What the snapshot tells has none.

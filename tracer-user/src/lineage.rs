@@ -15,7 +15,7 @@ use tracer_common::tag::Tag;
 
 use self::process::{Ended, Image, Origin, Process};
 use crate::detect::roles;
-use crate::event::{Event, Exec, Fork, Meta, Payload, ProcessKey};
+use crate::event::{Event, Exec, Fork, Meta, Payload, ProcessKey, is_inet};
 
 /// How long an ended process without living descendants is kept: long enough for file and network
 /// records of its last moments, whose ring is another.
@@ -140,7 +140,8 @@ impl Store {
             }
             Payload::Socket(socket) => {
                 self.used(meta, socket.ids);
-                if socket.kind == EventKind::Listen {
+                // A unix socket has no port and serves nobody from afar.
+                if socket.kind == EventKind::Listen && is_inet(&socket.socket) {
                     self.listen(meta, socket.socket.local_port, retag);
                 }
             }
@@ -340,7 +341,9 @@ impl Store {
         let Some(process) = self.get_mut(meta.subject) else {
             return;
         };
-        if !process.ports.contains(&port) && process.ports.len() < PORTS {
+        // Zero is a port that the kernel has not chosen yet: another record tells it.
+        let is_new = port != 0 && !process.ports.contains(&port);
+        if is_new && process.ports.len() < PORTS {
             process.ports.push(port);
         }
         let Some(image) = process.images.last_mut() else {

@@ -5,7 +5,7 @@ use core::ptr::read_volatile;
 use tracer_common::event::{FdInfo, fd_kind};
 use tracer_common::tag::InodeKey;
 
-use super::{ABSENT, Dentry, File, Inode, Mount, OFFSETS, Sock, non_null};
+use super::{ABSENT, Dentry, File, Inode, Mount, OFFSETS, Socket, non_null};
 
 /// Where a name is: `struct path`.
 #[derive(Clone, Copy)]
@@ -37,6 +37,18 @@ impl Dentry {
     #[inline(always)]
     pub fn inode(self) -> Option<Inode> {
         Inode::new(member!(self.ptr(), dentry_inode)?)
+    }
+
+    /// `d_sb`
+    #[inline(always)]
+    pub fn file_system(self) -> u64 {
+        member!(self.ptr(), dentry_sb).unwrap_or(0)
+    }
+
+    /// `s_root` of a file system.
+    #[inline(always)]
+    pub fn root_of(file_system: u64) -> Option<Self> {
+        Self::new(member!(file_system as *const u8, sb_root)?)
     }
 
     /// `d_name.name`
@@ -78,6 +90,57 @@ impl Mount {
         Self::new(member!(self.ptr(), mount_parent)?)
     }
 
+    /// Whether it is a file system's own view of another one, as overlayfs has of its layers
+    /// (`clone_private_mount`, fs/namespace.c): in no namespace, as the mounts that the kernel makes
+    /// for itself, but without their flag. Nobody can name what lies there.
+    #[inline(always)]
+    pub fn is_private(self) -> bool {
+        /// `MNT_NS_INTERNAL`, fs/mount.h: `ERR_PTR(-EINVAL)`
+        const INTERNAL: i64 = -22;
+        /// `MNT_INTERNAL`, include/linux/mount.h
+        const KERNEL: u32 = 0x4000;
+        let ns: Option<i64> = member!(self.ptr(), mount_ns);
+        let flags: Option<u32> =
+            address!(self.ptr(), mount_mnt).and_then(|mount| member!(mount, vfsmount_flags));
+        ns == Some(INTERNAL) && flags.unwrap_or(KERNEL) & KERNEL == 0
+    }
+
+    /// The namespace it is in.
+    #[inline(always)]
+    pub fn namespace(self) -> u64 {
+        member!(self.ptr(), mount_ns).unwrap_or(0)
+    }
+
+    /// The first mount of a file system.
+    #[inline(always)]
+    pub fn first_of(file_system: u64) -> Option<Self> {
+        Self::listed(member!(file_system as *const u8, sb_mounts)?)
+    }
+
+    /// The next mount of the same file system. At a list's end that is no mount, but its head: whatever
+    /// is read there is nobody's.
+    #[inline(always)]
+    pub fn next_of_file_system(self) -> Option<Self> {
+        let next: Option<u64> = member!(self.ptr(), mount_instance);
+        match next {
+            Some(next) => Self::listed(next),
+            None => Self::listed(member!(self.ptr(), mount_next_of_sb)?),
+        }
+    }
+
+    /// From what a file system or a mount has of the next one: a link of a list, or its address.
+    #[inline(always)]
+    fn listed(link: u64) -> Option<Self> {
+        // SAFETY: as in `member!`.
+        let offset = unsafe { read_volatile(&raw const OFFSETS.mount_instance) };
+        let address = link as *const u8;
+        if offset == ABSENT || address.is_null() {
+            Self::new(address)
+        } else {
+            Self::new(address.wrapping_sub(offset as usize))
+        }
+    }
+
     /// `mnt_ns`: the mount namespace that it is in.
     #[inline(always)]
     pub fn ns(self) -> Option<*const u8> {
@@ -101,6 +164,12 @@ impl Inode {
             dev: member!(sb, sb_dev)?,
             reserved: 0,
         })
+    }
+
+    /// `i_ino`
+    #[inline(always)]
+    pub fn ino(self) -> u64 {
+        member!(self.ptr(), inode_ino).unwrap_or(0)
     }
 
     /// `i_mode`
@@ -201,10 +270,14 @@ impl File {
         member!(self.ptr(), file_mode).unwrap_or(0)
     }
 
-    /// `f_flags`
+    /// `f_flags`, without those of the open alone: `do_dentry_open` (fs/open.c) takes them away at its
+    /// end, which one tier sees and the other does not.
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        member!(self.ptr(), file_flags).unwrap_or(0)
+        /// `O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC`, include/uapi/asm-generic/fcntl.h
+        const OF_THE_OPEN: u32 = 0o1700;
+        let flags: u32 = member!(self.ptr(), file_flags).unwrap_or(0);
+        flags & !OF_THE_OPEN
     }
 
     /// Whether it is a regular file.
@@ -216,11 +289,21 @@ impl File {
         }
     }
 
+    /// The socket that it is, if it is one. A file of type socket may have none: the name of a unix
+    /// socket, opened with `O_PATH`.
+    #[inline(always)]
+    pub fn socket(self) -> Option<Socket> {
+        if self.inode()?.mode() & S_IFMT != S_IFSOCK {
+            return None;
+        }
+        Socket::new(member!(self.ptr(), file_private_data)?)
+    }
+
     /// Writes what the descriptor is into `info`, which must be zero.
     #[inline(always)]
     pub(super) fn describe(self, info: &mut FdInfo) {
         let Some(inode) = self.inode() else { return };
-        info.inode = member!(inode.ptr(), inode_ino).unwrap_or(0);
+        info.inode = inode.ino();
         match inode.mode() & S_IFMT {
             S_IFREG => info.kind = fd_kind::FILE,
             S_IFIFO => info.kind = fd_kind::PIPE,
@@ -236,12 +319,10 @@ impl File {
             }
             S_IFSOCK => {
                 info.kind = fd_kind::SOCKET;
-                let socket: Option<*const u8> = member!(self.ptr(), file_private_data);
-                if let Some(sock) = socket
-                    .and_then(non_null)
-                    .and_then(|socket| member!(socket, socket_sk))
-                    .and_then(Sock::new)
-                {
+                let socket = Socket::new(
+                    member!(self.ptr(), file_private_data).unwrap_or(core::ptr::null()),
+                );
+                if let Some(sock) = socket.and_then(|socket| socket.sock()) {
                     sock.describe(info);
                 }
             }

@@ -222,6 +222,14 @@ impl Task {
         )
     }
 
+    /// Where the mount namespace is.
+    #[inline(always)]
+    pub fn mnt_namespace(self) -> u64 {
+        self.nsproxy()
+            .and_then(|proxy| member!(proxy, nsproxy_mnt))
+            .unwrap_or(0)
+    }
+
     /// Inode number of the mount namespace.
     #[inline(always)]
     pub fn mnt_ns(self) -> u32 {

@@ -212,7 +212,7 @@ fn say(caller: &Caller, file: File, told: Option<Use>) {
 }
 
 /// Tells of a file, and remembers who wrote it. What is done by no server's lineage is told only in
-/// watched directories.
+/// watched directories, and of what such a lineage wrote.
 #[inline(always)]
 fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     let inode = file.inode()?;
@@ -243,7 +243,7 @@ fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     body.directory = record.directory();
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
     if !caller.tag.is_server_lineage() {
-        if body.directory == InodeKey::ZERO {
+        if body.directory == InodeKey::ZERO && body.writer.tgid == 0 {
             return Some(());
         }
     } else if f_mode & (fmode::WRITE | fmode::CREATED) != 0 && !inode.is_pseudo() {

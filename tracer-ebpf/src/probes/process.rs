@@ -11,6 +11,7 @@ use tracer_common::limits::{
 use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
+use super::lsm;
 use crate::guard;
 use crate::kernel::{self, Bprm, File, Inode, Task};
 use crate::output::{self, Caller, Record, Ring};
@@ -309,18 +310,24 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exit(ctx: &RawTracePointContext) -> Option<()> {
+    lsm::forget(ctx);
     let task = Task::new(ctx.arg(0))?;
+    let tgid = ctx.tgid();
+    let tag = guard::tag(tgid);
+    let caller = caller(ctx, task, tag, SLOT_EXIT);
+    if tag.is_server_lineage() {
+        // A thread that the kernel ended inside a call did not come to the call's end.
+        guard::end(&caller);
+    }
     if !task.is_last_thread() {
         return Some(());
     }
-    let tgid = ctx.tgid();
-    let tag = guard::tag(tgid);
     if guard::entry(tgid) != Tag::ZERO {
         guard::clear(tgid);
     }
     output::send(
         EventKind::Exit,
-        &caller(ctx, task, tag, SLOT_EXIT),
+        &caller,
         ExitBody {
             status: task.exit_status(),
             reserved: 0,

@@ -13,6 +13,7 @@ use tracer_common::limits::CALL_NUMBERS;
 use tracer_common::probe::{SLOT_SYS_ENTER, SLOT_SYS_EXIT, Tier};
 use tracer_common::tag::Tag;
 
+use super::network::call as network;
 use super::{change, file, privilege, process};
 use crate::guard;
 use crate::kernel::{self, Registers, Task, control};
@@ -71,12 +72,24 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_exit")]
 #[inline(always)]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
+    let mut sockets = false;
+    call(&ctx, &mut sockets);
+    if sockets {
+        network::tell(SLOT_SYS_EXIT);
+    }
+    0
+}
+
+/// All but the telling of sockets, which has its own functions and needs the stack that this one gives
+/// back. `sockets` is whether they have something to tell.
+#[inline(never)]
+fn call(ctx: &RawTracePointContext, sockets: &mut bool) {
     let registers = Registers::new(ctx.arg(0));
     let Some(number) = registers.number() else {
-        return 0;
+        return;
     };
     if !of_interest(number) {
-        return 0;
+        return;
     }
     let tgid = ctx.tgid();
     let entry = guard::entry(tgid);
@@ -84,10 +97,10 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     if !is_noted && !(of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number)))
         || tgid == kernel::own_tgid()
     {
-        return 0;
+        return;
     }
     let Some(task) = Task::current() else {
-        return 0;
+        return;
     };
     let abi = Abi::of(task);
     let call = Syscall {
@@ -100,14 +113,18 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     if entry.is_server_lineage() {
         tag = entry;
     } else if is_noted && call.is(Call::Open) && !call.failed() {
-        let caller = caller(&ctx, task, tag, abi, SLOT_SYS_EXIT);
+        let caller = caller(ctx, task, tag, abi, SLOT_SYS_EXIT);
         tag = process::script(&caller, entry, call.result as u32);
     }
     if tag.is_server_lineage() || of_anyone(call.code) {
-        let caller = caller(&ctx, task, tag, abi, SLOT_SYS_EXIT);
-        dispatch(&caller, &call);
+        let caller = caller(ctx, task, tag, abi, SLOT_SYS_EXIT);
+        if network::is_network(&call) {
+            // A connection that has begun is an error too.
+            *sockets = network::done(&caller, &call);
+        } else {
+            dispatch(&caller, &call);
+        }
     }
-    0
 }
 
 #[inline(always)]

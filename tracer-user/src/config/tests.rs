@@ -33,7 +33,7 @@ fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nprocesses: {max: 2048}\norder_window_ms: 0\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\nexclude_default_directories: true\n";
+        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -56,6 +56,7 @@ fn every_key_arrives() {
             directory("/opt/x/modules", Kind::Component, 16),
             directory("/srv/cgi", Kind::Cgi, 18),
         ],
+        any_writer: true,
         exclude_default_directories: true,
     };
     assert_eq!(parsed(text), Ok(expected.clone()));

@@ -7,7 +7,7 @@ use super::expected::{self, Dropped, absolute, is_own_program, is_sendmail};
 use super::nearest::{Nearest, Place, nearest, server_of};
 use super::roles::{self, Program};
 use super::written::By;
-use super::{Detector, Found, rules};
+use super::{Detector, Found, rules, user};
 use crate::alert::{Rule, Severity};
 use crate::enrich::docroot::Kind;
 use crate::event::{Event, Exec, FileAccess, Writer, is_inet};
@@ -55,10 +55,13 @@ impl Detector {
         let privileged = dropped.as_ref().is_some_and(|dropped| {
             dropped.identity && (exec.mode & SET_ID != 0 || self.written.is_privileged(exec.file))
         });
-        let named = dropped.as_ref().is_some_and(|dropped| !dropped.direct);
+        // Maintenance that an application does by itself: as the same user, by its interpreter.
+        let may_be_its_own = dropped
+            .as_ref()
+            .is_some_and(|dropped| !dropped.direct && dropped.by.uid == Some(exec.ids.euid));
         let severity = if remote || nameless || privileged {
             Severity::Critical
-        } else if outsider && named {
+        } else if outsider && may_be_its_own {
             Severity::Medium
         } else {
             Severity::High
@@ -119,8 +122,18 @@ impl Detector {
         if !by_this || !interprets {
             return None;
         }
+        let rule = &rules::DROPPED_EXEC;
+        if process.alerted.iter().any(|(known, _)| *known == rule.id) {
+            return None; // told by the name that the interpreter was given
+        }
+        let by = self.written.by(Some(file.file), &file.path);
+        let wrote = by.map_or_else(|| user(store, writer.process), |by| by.uid);
+        let severity = if wrote == Some(file.ids.euid) {
+            Severity::Medium
+        } else {
+            Severity::High
+        };
         let nearest = nearest(store, event, false, counts)?;
-        let (rule, severity) = (&rules::DROPPED_EXEC, Severity::High);
         let reason = outside(&nearest, Via::File, true, "", &file.path);
         let matched = Matched {
             rule,
@@ -178,6 +191,7 @@ impl Detector {
                 by: By {
                     writer,
                     server,
+                    uid: user(store, writer.process),
                     mnt_ns: exec.ns.mnt,
                     container: None,
                 },

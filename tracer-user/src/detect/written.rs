@@ -28,6 +28,8 @@ pub(super) struct By {
     pub(super) writer: Writer,
     /// The server that it descends from.
     pub(super) server: Server,
+    /// Its effective user, where known.
+    pub(super) uid: Option<u32>,
     /// Its mount namespace, inode number; zero where unknown.
     pub(super) mnt_ns: u32,
     /// The container it was in.
@@ -250,6 +252,7 @@ mod tests {
                 name: "nginx",
                 role: Role::Web,
             },
+            uid: Some(33),
             mnt_ns: 1,
             container: None,
         }

@@ -1,6 +1,7 @@
 //! Facts that the field list shows, derived from a document.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use tracer_common::event::{EventKind, FdInfo, Namespaces, access, fd_kind, flag};
 use tracer_common::tag::{Role, Tag};
@@ -9,7 +10,9 @@ use super::scope::Scope;
 use super::summary::sentence;
 use super::text::visible_prose;
 use super::value::{Value, list, number, strings};
-use super::words::{Status, address, args_truncated, directory, family, file_type, is_memfd};
+use super::words::{
+    Status, address, args_truncated, directory, family, file_type, is_memfd, socket_name,
+};
 use crate::alert::{Alert, HostFacts, Technique};
 use crate::event::{
     Change, Comm, Credentials, Exec, ExecFailed, FileAccess, FileId, NamespaceChange, Payload,
@@ -174,9 +177,103 @@ pub(super) fn socket_use(scope: Scope<'_>) -> Option<&Socket> {
     Some(socket)
 }
 
-pub(super) fn listening(scope: Scope<'_>) -> Option<&FdInfo> {
+/// An end of a connection.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    pub(super) ip: IpAddr,
+    /// Zero where it has none, or the kernel has not chosen it yet.
+    pub(super) port: u16,
+}
+
+fn local_end(info: &FdInfo) -> Option<End> {
+    let ip = address(info.family, info.local_addr)?;
+    let port = info.local_port;
+    Some(End { ip, port })
+}
+
+fn remote_end(info: &FdInfo) -> Option<End> {
+    let ip = address(info.family, info.remote_addr)?;
+    let port = info.remote_port;
+    (!ip.is_unspecified() || port != 0).then_some(End { ip, port })
+}
+
+/// Who began the connection, or sent the datagram. The own address of what is not connected is not
+/// known: any.
+pub(super) fn client(scope: Scope<'_>) -> Option<End> {
     let socket = socket_use(scope)?;
-    (socket.kind == EventKind::Listen).then_some(&socket.socket)
+    if socket.kind == EventKind::Accept {
+        return remote_end(&socket.socket);
+    }
+    let begins = [EventKind::Connect, EventKind::Send].contains(&socket.kind);
+    let own = local_end(&socket.socket).filter(|end| !end.ip.is_unspecified());
+    own.filter(|_| begins)
+}
+
+/// To whom.
+pub(super) fn contacted(scope: Scope<'_>) -> Option<End> {
+    let socket = socket_use(scope)?;
+    if socket.kind == EventKind::Accept {
+        return local_end(&socket.socket);
+    }
+    let begins = [EventKind::Connect, EventKind::Send].contains(&socket.kind);
+    remote_end(&socket.socket).filter(|_| begins)
+}
+
+/// The server: who is contacted, or listens.
+pub(super) fn server_end(scope: Scope<'_>) -> Option<End> {
+    let socket = socket_use(scope)?;
+    if socket.kind == EventKind::Listen {
+        return local_end(&socket.socket);
+    }
+    contacted(scope)
+}
+
+/// From the host's point of view, as ECS has it for what a host tells of itself.
+pub(super) fn direction(scope: Scope<'_>) -> Option<&'static str> {
+    let socket = socket_use(scope)?;
+    local_end(&socket.socket)?;
+    if socket.kind == EventKind::Accept {
+        return Some("ingress");
+    }
+    let begins = [EventKind::Connect, EventKind::Send].contains(&socket.kind);
+    begins.then_some("egress")
+}
+
+/// The version of the protocol that goes over the wire: one end of an IPv6 socket may be an IPv4
+/// address.
+pub(super) fn network_type(scope: Scope<'_>) -> Option<&'static str> {
+    let socket = &socket_use(scope)?.socket;
+    let end = remote_end(socket).or_else(|| local_end(socket))?;
+    Some(if end.ip.is_ipv4() { "ipv4" } else { "ipv6" })
+}
+
+/// Number of the protocol of an internet socket.
+pub(super) fn protocol(scope: Scope<'_>) -> Option<u8> {
+    let socket = socket_use(scope)?;
+    local_end(&socket.socket)?;
+    (socket.protocol != 0).then_some(socket.protocol)
+}
+
+/// Name of a unix socket: of the peer for a connection and a datagram, else its own.
+pub(super) fn unix_name(scope: Scope<'_>) -> Option<Value<'_>> {
+    let name = &socket_use(scope)?.name;
+    (!name.is_empty()).then(|| Value::Bytes(Cow::Owned(socket_name(name))))
+}
+
+/// Which standard descriptor the socket became.
+pub(super) fn redirected(scope: Scope<'_>) -> Option<&'static str> {
+    match socket_use(scope)?.fd? {
+        0 => Some("stdin"),
+        1 => Some("stdout"),
+        2 => Some("stderr"),
+        _ => None,
+    }
+}
+
+/// The error of a connection that goes on all the same.
+pub(super) fn socket_error(scope: Scope<'_>) -> Option<u32> {
+    let result = socket_use(scope)?.result;
+    (result < 0).then(|| result.unsigned_abs())
 }
 
 pub(super) fn executed(scope: Scope<'_>) -> Option<&Exec> {
@@ -251,9 +348,13 @@ fn class(scope: Scope<'_>) -> Class {
             ("file", kind, change.kind.name(), outcome_of(scope))
         }
         Payload::Socket(socket) => {
-            let kind = match socket.kind {
-                EventKind::Listen | EventKind::Connect | EventKind::Accept => "start",
-                _ => "info",
+            let begins = [EventKind::Listen, EventKind::Connect, EventKind::Accept];
+            let kind = if begins.contains(&socket.kind) {
+                "start"
+            } else if socket.kind == EventKind::Send {
+                "connection"
+            } else {
+                "info"
             };
             ("network", kind, socket.kind.name(), outcome_of(scope))
         }
@@ -297,6 +398,11 @@ pub(super) fn categories(scope: Scope<'_>) -> Vec<&'static str> {
 
 pub(super) fn types(scope: Scope<'_>) -> Vec<&'static str> {
     let mut types = vec![class(scope).kind];
+    if socket_use(scope)
+        .is_some_and(|socket| socket.kind == EventKind::Connect || socket.kind == EventKind::Accept)
+    {
+        types.push("connection");
+    }
     if alert(scope).is_some() && !types.contains(&"info") {
         types.push("info");
     }
@@ -439,9 +545,17 @@ pub(super) fn related_ips(scope: Scope<'_>) -> Vec<String> {
             let local = socket(fd).and_then(|(fd, _)| address(fd.family, fd.local_addr));
             [local.map(|ip| ip.to_string()), peer(fd)]
         });
-    let listens = listening(scope)
-        .and_then(|socket| Some(address(socket.family, socket.local_addr)?.to_string()));
-    distinct(descriptors.flatten().chain(listens))
+    let ends = socket_use(scope).into_iter().flat_map(|socket| {
+        let ends = [local_end(&socket.socket), remote_end(&socket.socket)];
+        let listens = socket.kind == EventKind::Listen;
+        let ends = ends.into_iter().flatten();
+        ends.filter(move |end| listens || !end.ip.is_unspecified())
+    });
+    distinct(
+        descriptors
+            .flatten()
+            .chain(ends.map(|end| end.ip.to_string())),
+    )
 }
 
 /// The descriptor of the scope where it is a socket, and the word for its family.

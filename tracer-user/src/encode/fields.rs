@@ -11,11 +11,13 @@ use tracer_common::event::{EventKind, flag};
 
 use super::facts::{
     action, alert, arguments, arguments_count, attack, capability_masks, categories, change_of,
-    changed, comm, command_line, credentials, dataset, ended_by, exec_failed, executed, file_id,
-    file_kind, file_owner, has_flag, host, id, integrity, interactive, listening, message,
-    mount_namespace, names, namespace, namespaces, network_namespace, new_mode, new_owner, opened,
-    original, os_full, outcome, parent_directory, peer, related_ips, related_users, role_names,
-    roles, socket, subtechniques, tactics, technique_id, techniques, traced, types, user_namespace,
+    changed, client, comm, command_line, contacted, credentials, dataset, direction, ended_by,
+    exec_failed, executed, file_id, file_kind, file_owner, has_flag, host, id, integrity,
+    interactive, message, mount_namespace, names, namespace, namespaces, network_namespace,
+    network_type, new_mode, new_owner, opened, original, os_full, outcome, parent_directory, peer,
+    protocol, redirected, related_ips, related_users, role_names, roles, server_end, socket,
+    socket_error, socket_use, subtechniques, tactics, technique_id, techniques, traced, types,
+    unix_name, user_namespace,
 };
 use super::scope::{BESIDE, Scope};
 use super::value::{
@@ -23,8 +25,8 @@ use super::value::{
 };
 use super::words::{
     Status, address, args_truncated, base_name, capabilities, change_flags, device, error,
-    extension, family, is_memfd, mapping, mode, namespace_call, open_flags, signal, socket_state,
-    trace_method, ways,
+    extension, is_memfd, mapping, mode, namespace_call, open_flags, signal, socket_state,
+    socket_type, trace_method, transport, ways,
 };
 use crate::alert::Document;
 use crate::event::{fd_type, missing, text as ended_by_nul};
@@ -100,6 +102,13 @@ impl Docs {
     const TRACE: Self = Self::of(EventKind::Trace);
     const COMM: Self = Self::of(EventKind::Comm);
     const LISTEN: Self = Self::of(EventKind::Listen);
+    const CONTACT: Self = Self::of(EventKind::Connect)
+        .or(Self::of(EventKind::Accept))
+        .or(Self::of(EventKind::Send));
+    const NETWORK: Self = Self::CONTACT
+        .or(Self::LISTEN)
+        .or(Self::of(EventKind::Bind))
+        .or(Self::of(EventKind::Redirect));
     const OBSERVED: Self = Self::of(EventKind::Observed);
     const ALERT: Self = Self(1 << 0);
     const ALL: Self = Self(u64::MAX);
@@ -350,7 +359,27 @@ const NAMESPACES: Docs = Docs::IMAGE.or(Docs::NAMESPACE);
 const FILE: Docs = Docs::FILE;
 const OPEN: Docs = Docs::OPEN;
 const CHANGE: Docs = Docs::CHANGE;
-const LISTEN: Docs = Docs::LISTEN;
+const NETWORK: Docs = Docs::NETWORK;
+const CONTACT: Docs = Docs::CONTACT;
+const SERVER: Docs = Docs::CONTACT.or(Docs::LISTEN);
+
+/// A listener's port is a fact where the kernel has not chosen it yet, too.
+fn server_port(scope: Scope<'_>) -> Option<Value<'_>> {
+    let port = server_end(scope)?.port;
+    if Docs::LISTEN.cover(scope.document) {
+        number(port)
+    } else {
+        nonzero(port)
+    }
+}
+
+fn internet_state(scope: Scope<'_>) -> Option<Value<'_>> {
+    let (fd, word) = socket(scope)?;
+    if word == "unix" {
+        return None;
+    }
+    text(socket_state(fd.state)?)
+}
 
 /// The document.
 #[rustfmt::skip]
@@ -419,9 +448,18 @@ pub(super) static FIELDS: &[Field] = &[
 
     one("error.code", Keyword, Docs::EXEC_FAILED, "Why it failed: `ENOENT`, `EACCES`, ...", |s| owned(error(exec_failed(s)?.error))),
 
-    one("server.ip", Ip, LISTEN, "Address that the process listens on.", |s| { let l = listening(s)?; owned(address(l.family, l.local_addr)?.to_string()) }),
-    one("server.port", Long, LISTEN, "Port that the process listens on.", |s| number(listening(s)?.local_port)),
-    one("network.type", Keyword, LISTEN, "`ipv4` or `ipv6`.", |s| text(family(listening(s)?.family)?)),
+    one("source.ip", Ip, CONTACT, "Who began the connection or sent the datagram, where its address is known.", |s| owned(client(s)?.ip.to_string())),
+    one("source.port", Long, CONTACT, "Its port.", |s| nonzero(client(s)?.port)),
+    one("destination.ip", Ip, CONTACT, "To whom.", |s| owned(contacted(s)?.ip.to_string())),
+    one("destination.port", Long, CONTACT, "Its port.", |s| nonzero(contacted(s)?.port)),
+    one("client.ip", Ip, CONTACT, "The same as `source.ip`.", |s| owned(client(s)?.ip.to_string())),
+    one("client.port", Long, CONTACT, "The same as `source.port`.", |s| nonzero(client(s)?.port)),
+    one("server.ip", Ip, SERVER, "Address that the process listens on; else the same as `destination.ip`.", |s| owned(server_end(s)?.ip.to_string())),
+    one("server.port", Long, SERVER, "Port that the process listens on; else the same as `destination.port`.", |s| server_port(s)),
+    one("network.direction", Keyword, CONTACT, "`ingress` for a connection that was taken, else `egress`.", |s| text(direction(s)?)),
+    one("network.iana_number", Keyword, NETWORK, "Number of the protocol.", |s| decimal(protocol(s)?)),
+    one("network.transport", Keyword, NETWORK, "`tcp`, `udp`, ...", |s| text(transport(protocol(s)?)?)),
+    one("network.type", Keyword, NETWORK, "`ipv4` or `ipv6`.", |s| text(network_type(s)?)),
 
     one("container.id", Keyword, ALL, "Container of the process, from its cgroup.", |s| text(s.process.container_id.as_deref()?)),
 
@@ -442,7 +480,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("agent.version", Keyword, ALL, "Version of the agent.", |_| text(env!("CARGO_PKG_VERSION"))),
 
     list("related.user", Keyword, ALL, "Users of the process and its parent, by name where known, else by id.", |s| strings(related_users(s))),
-    list("related.ip", Ip, IMAGE.or(LISTEN), "Every address in the document.", |s| strings(related_ips(s))),
+    list("related.ip", Ip, IMAGE.or(NETWORK), "Every address in the document.", |s| strings(related_ips(s))),
     list("related.hosts", Keyword, ALL, "The host.", |s| strings(Some(host(s).hostname.clone()).filter(|name| !name.is_empty()))),
 
     one("tracer.severity", Keyword, ALERT, "`event.severity` as a word.", |s| text(alert(s)?.severity.name())),
@@ -478,13 +516,14 @@ pub(super) static FIELDS: &[Field] = &[
     group("tracer.stdin", IMAGE, STDIO, |s| s.stdio(0)),
     group("tracer.stdout", IMAGE, STDIO, |s| s.stdio(1)),
     group("tracer.stderr", IMAGE, STDIO, |s| s.stdio(2)),
+    group("tracer.socket", NETWORK, SOCKET, |s| s.event_socket()),
     one("tracer.login.user.id", Keyword, IMAGE, "The user who logged in (audit); stays through sudo and su.", |s| decimal(executed(s)?.loginuid?)),
     one("tracer.login.session", Keyword, IMAGE, "Audit session.", |s| decimal(executed(s)?.sessionid?)),
     one("tracer.cgroup.path", Keyword, IMAGE, "Cgroup of the process.", |s| bytes(&executed(s)?.cgroup)),
     one("tracer.cgroup.id", Keyword, IMAGE, "Its id.", |s| decimal(Some(executed(s)?.cgroup_id).filter(|id| *id != 0)?)),
     one("tracer.namespaces.mnt", Long, NAMESPACES.or(FILE), "Mount namespace, inode number.", |s| nonzero(mount_namespace(s)?)),
     one("tracer.namespaces.pid", Long, NAMESPACES, "PID namespace.", |s| nonzero(namespaces(s)?.pid)),
-    one("tracer.namespaces.net", Long, NAMESPACES.or(LISTEN), "Network namespace.", |s| nonzero(network_namespace(s)?)),
+    one("tracer.namespaces.net", Long, NAMESPACES.or(NETWORK), "Network namespace.", |s| nonzero(network_namespace(s)?)),
     one("tracer.namespaces.user", Long, NAMESPACES.or(Docs::CREDENTIALS), "User namespace.", |s| nonzero(user_namespace(s)?)),
     one("tracer.namespaces.uts", Long, NAMESPACES, "UTS namespace.", |s| nonzero(namespaces(s)?.uts)),
     one("tracer.namespaces.ipc", Long, NAMESPACES, "IPC namespace.", |s| nonzero(namespaces(s)?.ipc)),
@@ -623,13 +662,30 @@ static LINEAGE: &[Field] = &[
     rows("previous", ALL, PREVIOUS, |s| s.previous().collect()),
 ];
 
+/// `tracer.socket`: the socket of a network event.
+#[rustfmt::skip]
+static SOCKET: &[Field] = &[
+    one("type", Keyword, ALL, "`stream`, `datagram`, `raw` or `seqpacket`.", |s| text(socket_type(socket_use(s)?.socket_type)?)),
+    one("inode", Keyword, ALL, "Inode number: the same for every descriptor of the socket.", |s| decimal(Some(s.fd()?.inode).filter(|inode| *inode != 0)?)),
+    one("family", Keyword, ALL, "`ipv4`, `ipv6` or `unix`.", |s| text(socket(s)?.1)),
+    one("state", Keyword, ALL, "Of an internet socket: `established`, `syn_sent`, `close` (not connected), …", |s| internet_state(s)),
+    one("local.ip", Ip, ALL, "Address of this end; an unspecified one where it is not chosen.", |s| { let (fd, _) = socket(s)?; owned(address(fd.family, fd.local_addr)?.to_string()) }),
+    one("local.port", Long, ALL, "Port of this end.", |s| nonzero(socket(s)?.0.local_port)),
+    one("peer.ip", Ip, ALL, "Address of the other end.", |s| owned(peer(s)?)),
+    one("peer.port", Long, ALL, "Port of the other end.", |s| nonzero(socket(s)?.0.remote_port)),
+    one("peer.pid", Long, ALL, "Process at the other end of a unix socket when it was connected; of a listener the one that listens.", |s| nonzero(socket(s)?.0.peer_tgid)),
+    one("name", Keyword, ALL, "Name of a unix socket: of the peer for a connection and a datagram, else its own. `@` begins an abstract one.", |s| unix_name(s)),
+    one("descriptor", Keyword, ALL, "What it was made: `stdin`, `stdout` or `stderr`.", |s| text(redirected(s)?)),
+    one("error", Keyword, ALL, "Error of a connection that goes on all the same: `EINPROGRESS` or, where a signal ended the waiting, another.", |s| owned(error(socket_error(s)?))),
+];
+
 /// `tracer.stdin`, `tracer.stdout` and `tracer.stderr`: descriptors when the program was executed.
 #[rustfmt::skip]
 static STDIO: &[Field] = &[
     one("type", Keyword, ALL, "`file`, `pipe`, `tty`, `null`, `socket` or `other`.", |s| text(fd_type(s.fd()?)?)),
     one("inode", Keyword, ALL, "Inode number: equal at both ends of a pipe.", |s| decimal(Some(s.fd()?.inode).filter(|inode| *inode != 0)?)),
     one("family", Keyword, ALL, "Of a socket: `ipv4`, `ipv6` or `unix`.", |s| text(socket(s)?.1)),
-    one("state", Keyword, ALL, "Of an internet socket: `established`, `listen`, …", |s| { let (fd, word) = socket(s)?; if word == "unix" { None } else { text(socket_state(fd.state)?) } }),
+    one("state", Keyword, ALL, "Of an internet socket: `established`, `listen`, …", |s| internet_state(s)),
     one("local.ip", Ip, ALL, "Address of this end.", |s| { let (fd, _) = socket(s)?; owned(address(fd.family, fd.local_addr)?.to_string()) }),
     one("local.port", Long, ALL, "Port of this end.", |s| nonzero(socket(s)?.0.local_port)),
     one("peer.ip", Ip, ALL, "Address of the other end.", |s| owned(peer(s)?)),

@@ -142,6 +142,17 @@ impl<'a> Scope<'a> {
         })
     }
 
+    /// The socket of the event itself.
+    pub(super) fn event_socket(self) -> Option<Self> {
+        let Payload::Socket(socket) = self.payload() else {
+            return None;
+        };
+        Some(Self {
+            fd: Some(&socket.socket),
+            ..self
+        })
+    }
+
     /// The descriptor this scope is about.
     pub(super) const fn fd(self) -> Option<&'a FdInfo> {
         self.fd

@@ -1,11 +1,15 @@
 //! Sentences about documents, safe to show.
 
-use tracer_common::event::{EventKind, FdInfo, access};
+use std::net::{IpAddr, SocketAddr};
+
+use tracer_common::event::{EventKind, access, flag};
 
 use super::scope::Scope;
 use super::text::{quoted, visible};
-use super::words::{Status, address, error, mode, namespace_call, signal, trace_method};
-use crate::event::{Change, Credentials, Exec, FileAccess, Payload, text};
+use super::words::{
+    AF_UNIX, Status, address, error, mode, namespace_call, signal, socket_name, trace_method,
+};
+use crate::event::{Change, Credentials, Exec, FileAccess, Payload, Socket, text};
 
 /// `php-fpm8.2(815)`
 pub(super) fn label(scope: Scope<'_>) -> String {
@@ -59,20 +63,8 @@ pub(super) fn sentence(scope: Scope<'_>) -> String {
         Payload::File(file) => format!("{who} {} {}", file_verb(file), path(&file.path)),
         Payload::Change(change) => format!("{who} {}", change_phrase(change)),
         Payload::Socket(socket) => {
-            let FdInfo {
-                family,
-                local_addr,
-                local_port,
-                ..
-            } = socket.socket;
-            let verb = match socket.kind {
-                EventKind::Listen => "listens on",
-                kind => kind.name(),
-            };
-            match address(family, local_addr) {
-                Some(ip) => format!("{who} {verb} {}", std::net::SocketAddr::new(ip, local_port)),
-                None => format!("{who} {verb} port {local_port}"),
-            }
+            let early = scope.document.event.event.meta.flags & flag::ATTEMPT != 0;
+            format!("{who} {}", socket_phrase(socket, early))
         }
         Payload::ExecFailed(failed) => {
             let (file, why) = (path(&failed.filename), error(failed.error));
@@ -106,6 +98,52 @@ pub(super) fn sentence(scope: Scope<'_>) -> String {
             let (old, new) = (path(text(&comm.old)), path(text(&comm.new)));
             format!("{who} renamed its thread from {old} to {new}")
         }
+    }
+}
+
+/// What was done with a socket. `early` is for what may still fail.
+fn socket_phrase(socket: &Socket, early: bool) -> String {
+    let info = &socket.socket;
+    let end = |address: Option<IpAddr>, port| match address {
+        Some(ip) if port == 0 => ip.to_string(),
+        Some(ip) => SocketAddr::new(ip, port).to_string(),
+        None if socket.name.is_empty() => "a socket without a name".to_owned(),
+        None => path(&socket_name(&socket.name)),
+    };
+    let local = end(address(info.family, info.local_addr), info.local_port);
+    let remote = end(address(info.family, info.remote_addr), info.remote_port);
+    let is = |kind| socket.kind == kind;
+    if is(EventKind::Connect) {
+        let verb = if early {
+            "began to connect"
+        } else {
+            "connected"
+        };
+        format!("{verb} to {remote}")
+    } else if is(EventKind::Send) {
+        format!("sent a datagram to {remote}")
+    } else if is(EventKind::Accept) && info.family == AF_UNIX {
+        format!("accepted a connection to {local}")
+    } else if is(EventKind::Accept) {
+        format!("accepted a connection from {remote} to {local}")
+    } else if is(EventKind::Bind) {
+        let verb = if early { "began to bind" } else { "bound" };
+        format!("{verb} a socket to {local}")
+    } else if is(EventKind::Redirect) {
+        let which = match socket.fd {
+            Some(0) => "standard input",
+            Some(1) => "standard output",
+            Some(2) => "standard error",
+            _ => "descriptor",
+        };
+        let what = if info.remote_port == 0 {
+            "a socket".to_owned()
+        } else {
+            format!("a connection with {remote}")
+        };
+        format!("made {what} its {which}")
+    } else {
+        format!("listens on {local}")
     }
 }
 

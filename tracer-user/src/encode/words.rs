@@ -169,6 +169,40 @@ pub(super) const fn family(family: u16) -> Option<&'static str> {
     }
 }
 
+/// `network.transport` of a protocol number (include/uapi/linux/in.h), in IANA's words as ECS asks for.
+pub(super) const fn transport(protocol: u8) -> Option<&'static str> {
+    match protocol {
+        1 => Some("icmp"),
+        6 => Some("tcp"),
+        17 => Some("udp"),
+        33 => Some("dccp"),
+        58 => Some("ipv6-icmp"),
+        132 => Some("sctp"),
+        136 => Some("udplite"),
+        _ => None,
+    }
+}
+
+/// `SOCK_STREAM` … (include/linux/net.h) as a word.
+pub(super) const fn socket_type(number: u8) -> Option<&'static str> {
+    match number {
+        1 => Some("stream"),
+        2 => Some("datagram"),
+        3 => Some("raw"),
+        5 => Some("seqpacket"),
+        _ => None,
+    }
+}
+
+/// The name of a unix socket as people write it: an abstract one begins with `@`, as in
+/// `/proc/net/unix`.
+pub(super) fn socket_name(name: &[u8]) -> Vec<u8> {
+    match name.split_first() {
+        Some((0, rest)) => [b"@", rest].concat(),
+        _ => name.to_vec(),
+    }
+}
+
 /// An address as the kernel keeps it. An IPv4 address that came through an IPv6 socket is shown as
 /// what it is.
 pub(super) fn address(family: u16, bytes: [u8; 16]) -> Option<IpAddr> {
@@ -287,8 +321,9 @@ pub(super) const fn trace_method(method: u32) -> Option<&'static str> {
     }
 }
 
-/// Errors that execve(2) gives, by name (asm-generic/errno-base.h, asm-generic/errno.h: equal on
-/// every architecture with BPF).
+/// Errors that execve(2) gives, and a connect(2) that goes on, by name (asm-generic/errno-base.h,
+/// asm-generic/errno.h: equal on every architecture with BPF; linux/errno.h for what the kernel keeps
+/// to itself).
 const ERRORS: &[(u32, &str)] = &[
     (1, "EPERM"),
     (2, "ENOENT"),
@@ -313,7 +348,9 @@ const ERRORS: &[(u32, &str)] = &[
     (36, "ENAMETOOLONG"),
     (40, "ELOOP"),
     (80, "ELIBBAD"),
+    (115, "EINPROGRESS"),
     (116, "ESTALE"),
+    (512, "ERESTARTSYS"),
 ];
 
 /// The name of an error, or its number.

@@ -145,7 +145,8 @@ fn attach_tier(
     Ok(reports)
 }
 
-/// Loads and attaches one probe to the first of its hooks that the kernel has.
+/// Loads and attaches one probe to the first of its hooks that the kernel has and gives. Where there is
+/// none, the reason is that of the first that it has.
 fn attach_probe(
     ebpf: &mut Ebpf,
     probe: &Probe,
@@ -154,38 +155,66 @@ fn attach_probe(
     let program = ebpf
         .program_mut(probe.name)
         .ok_or(ProgramError::UnexpectedProgramType)?;
-    let mut absent = Fault {
-        text: format!("the kernel has no {}", probe.hooks.join(" or ")),
-        refused: false,
-    };
+    let mut fault = None;
     for hook in probe.hooks {
-        match (probe.attach, &mut *program) {
-            (Attach::RawTracepoint, Program::RawTracePoint(program)) => {
-                match program.load() {
-                    Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                match program.attach(hook) {
-                    Ok(_) => return Ok(hook),
-                    Err(error) => absent = error.into(),
-                }
-            }
-            (Attach::Fentry, Program::FEntry(program)) => {
-                if found(program.load(hook, functions.ok_or(ProgramError::NotLoaded)?))? {
-                    program.attach()?;
-                    return Ok(hook);
-                }
-            }
-            (Attach::Fexit, Program::FExit(program)) => {
-                if found(program.load(hook, functions.ok_or(ProgramError::NotLoaded)?))? {
-                    program.attach()?;
-                    return Ok(hook);
-                }
-            }
-            _ => return Err(ProgramError::UnexpectedProgramType.into()),
+        match attach_hook(program, probe.attach, hook, functions) {
+            Ok(true) => return Ok(hook),
+            Ok(false) => {}
+            Err(error) => fault = fault.or(Some(error)),
         }
     }
-    Err(absent)
+    Err(fault.map_or_else(
+        || Fault {
+            text: format!("the kernel has no {}", probe.hooks.join(" or ")),
+            refused: false,
+        },
+        Fault::from,
+    ))
+}
+
+/// Loads and attaches a program; `false` where the kernel has no such hook.
+fn attach_hook(
+    program: &mut Program,
+    attach: Attach,
+    hook: &str,
+    functions: Option<&aya::Btf>,
+) -> Result<bool, ProgramError> {
+    match (attach, program, functions) {
+        (Attach::RawTracepoint, Program::RawTracePoint(program), _) => {
+            match program.load() {
+                Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+                Err(error) => return Err(error),
+            }
+            match program.attach(hook) {
+                Ok(_) => Ok(true),
+                Err(error) if is_absent(&error) => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
+        (Attach::Fentry, Program::FEntry(program), Some(functions)) => {
+            if !found(program.load(hook, functions))? {
+                return Ok(false);
+            }
+            let attached = program.attach();
+            if attached.is_err() {
+                // So that it can be loaded for another hook.
+                program.unload()?;
+            }
+            attached.map(|_| true)
+        }
+        (Attach::Fexit, Program::FExit(program), Some(functions)) => {
+            if !found(program.load(hook, functions))? {
+                return Ok(false);
+            }
+            let attached = program.attach();
+            if attached.is_err() {
+                // So that it can be loaded for another hook.
+                program.unload()?;
+            }
+            attached.map(|_| true)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 /// Whether a program was loaded; not where the kernel has no such function.
@@ -266,6 +295,18 @@ pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return error.kind() == io::ErrorKind::PermissionDenied;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Whether the kernel said ENOENT: it has no such tracepoint.
+fn is_absent(error: &ProgramError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::NotFound;
         }
         next = error.source();
     }

@@ -360,19 +360,27 @@ impl Btf {
     /// lacks the function or it has no such argument.
     #[must_use]
     pub fn parameter(&self, function: &str, name: &str) -> Option<u32> {
+        let is_name = |entry: &[u8]| {
+            word(entry, 0).and_then(|name| self.string(name)) == Some(name.as_bytes())
+        };
+        let proto = self.prototype(function)?;
+        let at = proto.body.chunks_exact(8).position(is_name)?;
+        u32::try_from(at).ok()
+    }
+
+    /// How many arguments a kernel function takes; `None` where the kernel lacks it.
+    #[must_use]
+    pub fn arguments(&self, function: &str) -> Option<u32> {
+        Some(self.prototype(function)?.len())
+    }
+
+    fn prototype(&self, function: &str) -> Option<Type<'_>> {
         // Functions are not in the index: they would double it for a handful of questions.
         let (_, found) = self.types().find(|(_, ty)| {
             ty.kind() == kind::FUNC && self.string(ty.name) == Some(function.as_bytes())
         })?;
-        let proto = self.get(found.size_or_type)?;
-        if proto.kind() != kind::FUNC_PROTO {
-            return None;
-        }
-        let is_name = |entry: &[u8]| {
-            word(entry, 0).and_then(|name| self.string(name)) == Some(name.as_bytes())
-        };
-        let at = proto.body.chunks_exact(8).position(is_name)?;
-        u32::try_from(at).ok()
+        self.get(found.size_or_type)
+            .filter(|proto| proto.kind() == kind::FUNC_PROTO)
     }
 
     /// The bytes that it was read from.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use tracer_common::control::{ABSENT, Control, SyscallAbi};
+use tracer_common::control::{ABSENT, Control, FUNCTIONS, Function, SyscallAbi};
 use tracer_common::limits::QUOTA_PER_SECOND;
 use tracer_common::offsets::{KernelOffsets, Member};
 
@@ -139,10 +139,21 @@ fn uring(btf: &Btf) -> Control {
 /// Where the architecture is not supported, or its registers are not in the BTF.
 pub fn control(btf: &Btf, arch: &str, own_tgid: u32) -> Result<Control, OffsetsError> {
     let at = |name: &'static str| btf.lookup(name).ok_or(OffsetsError::Syscall(name));
+    let (mut arguments, mut dentries) = ([ABSENT; FUNCTIONS], [ABSENT; FUNCTIONS]);
+    for (function, (arguments, dentry)) in Function::ALL
+        .iter()
+        .zip(arguments.iter_mut().zip(&mut dentries))
+    {
+        *arguments = btf.arguments(function.name()).unwrap_or(ABSENT);
+        *dentry = btf
+            .parameter(function.name(), function.dentry())
+            .unwrap_or(ABSENT);
+    }
     let base = Control {
         own_tgid,
+        arguments,
+        dentries,
         quota_per_second: QUOTA_PER_SECOND,
-        notify_dentry: btf.parameter("notify_change", "dentry").unwrap_or(ABSENT),
         ..uring(btf)
     };
     match arch {

@@ -28,7 +28,9 @@ use crate::event::{TICK_NS, components};
 
 /// `TCP_LISTEN` (include/net/tcp_states.h) and `SOCK_STREAM` (include/linux/net.h).
 const TCP_LISTEN: u8 = 10;
-const SOCK_STREAM: u16 = 1;
+const SOCK_STREAM: u8 = 1;
+/// `IPPROTO_TCP`, include/uapi/linux/in.h
+const IPPROTO_TCP: u8 = 6;
 
 /// Most bytes read of any one file: a command line may have megabytes.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -412,6 +414,7 @@ fn listener(line: &str, family: u16) -> Option<(u64, SocketBody)> {
             ..FdInfo::ZERO
         },
         socket_type: SOCK_STREAM,
+        protocol: IPPROTO_TCP,
         fd: u32::MAX,
         ..SocketBody::ZERO
     };

@@ -22,6 +22,7 @@ mod host;
 mod http;
 mod latency;
 mod lineage;
+mod reach;
 mod scene;
 mod server;
 
@@ -44,6 +45,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
     let only = std::env::var("TRACER_E2E").unwrap_or_default();
     let failed: Vec<String> = attacks::stories()
         .into_iter()
+        .chain(reach::stories())
         .chain(benign::stories())
         .chain(latency::story())
         .filter(|story| story.name.contains(&only))

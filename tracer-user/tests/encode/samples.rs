@@ -1,5 +1,7 @@
 //! Documents of every kind, as the pipeline would make them.
 
+mod connections;
+
 use std::sync::Arc;
 
 use tracer::alert::{
@@ -86,6 +88,7 @@ pub(crate) fn all() -> Vec<Sample> {
     .chain(file_uses())
     .chain(changes())
     .chain(of_processes())
+    .chain(connections::all())
     .collect()
 }
 
@@ -997,6 +1000,7 @@ fn listening(family: u16, addr: [u8; 16], port: u16) -> Socket {
         },
         name: Vec::new(),
         socket_type: 1,
+        protocol: 6,
         fd: None,
         result: 0,
         ids: None,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 
 use tracer::event::Socket;
+use tracer_common::event::flag;
 use tracer_common::tag::Tag;
 
 use crate::child::Child;
@@ -47,7 +48,13 @@ fn check(stage: &mut Stage, address: IpAddr, family: u16, octets: [u8; 16]) -> O
         Err(error) => return Err(Skip(format!("no TCP on {address}: {error}"))),
     };
     let (meta, listen) = stage.watch.listen(sys::pid());
-    span.check(&meta, facts::key(sys::pid()), sys::tid(), Tag::ZERO, 0);
+    span.check(
+        &meta,
+        facts::key(sys::pid()),
+        sys::tid(),
+        Tag::ZERO,
+        flag::RESOLVED,
+    );
     let expected = Listening {
         port: listener.local_addr().unwrap().port(),
         family,
@@ -128,7 +135,7 @@ fn a_server_lineage(stage: &mut Stage) -> Outcome {
     });
     let tid = child.hear_pid();
     let (meta, _) = stage.watch.listen(child.pid);
-    span.check(&meta, facts::key(child.pid), tid, TAG, 0);
+    span.check(&meta, facts::key(child.pid), tid, TAG, flag::RESOLVED);
     child.go();
     child.end_well();
     Ok(())

@@ -21,7 +21,9 @@
     reason = "these are tests: a panic is how they fail"
 )]
 
+mod anyone;
 mod arguments;
+mod change;
 mod child;
 mod directory;
 mod exec;
@@ -34,9 +36,13 @@ mod image;
 mod ledger;
 mod listen;
 mod loss;
+mod net;
+mod network;
 mod open;
 mod privilege;
+mod race;
 mod rename;
+mod resolved;
 mod runner;
 mod stage;
 mod stdio;
@@ -45,6 +51,7 @@ mod sys;
 mod trace;
 mod uring;
 mod uring_ring;
+mod use_of_files;
 mod watch;
 mod written;
 
@@ -56,7 +63,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 17] = [
+    let tests: [&[Test]; 23] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -64,9 +71,15 @@ fn main() -> ExitCode {
         exit::TESTS,
         open::TESTS,
         rename::TESTS,
+        resolved::TESTS,
+        change::TESTS,
+        use_of_files::TESTS,
+        anyone::TESTS,
+        race::TESTS,
         directory::TESTS,
         uring::TESTS,
         listen::TESTS,
+        network::TESTS,
         loss::TESTS,
         ledger::TESTS,
         failed::TESTS,

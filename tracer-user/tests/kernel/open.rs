@@ -1,4 +1,4 @@
-//! `sys_exit` of the open family: files that a server lineage opens for writing or creates.
+//! Files that a server lineage opens for writing or creates, in whatever tier.
 //!
 //! Children do the opening and say what they hold then: what `fstat` and `F_GETFL` tell of the
 //! descriptor is what the record must tell, and the path is the one that the file has.
@@ -13,7 +13,7 @@ use libc::{
     AT_FDCWD, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC,
     O_WRONLY,
 };
-use tracer::event::{FileAccess, FileId, Meta};
+use tracer::event::{FileAccess, FileId, Meta, Payload};
 use tracer_common::event::{EventKind, Ids, flag};
 use tracer_common::limits::PATH_STEPS;
 use tracer_common::tag::Tag;
@@ -88,12 +88,14 @@ fn expect(stage: &mut Stage, child: &mut Child, path: impl AsRef<Path>, created:
     meta
 }
 
-/// Ends a child that told of all that it did, and nothing else is known of it.
+/// Ends a child that told of all the files that it opened, and of no other use of a file is known.
 fn nothing_else(stage: &mut Stage, mut child: Child) {
     child.go();
     child.end_well();
     stage.watch.exit(child.pid);
-    assert_eq!(stage.watch.rest(child.pid), []);
+    let mut rest = stage.watch.rest(child.pid);
+    rest.retain(|event| matches!(event.payload, Payload::File(_)));
+    assert_eq!(rest, []);
 }
 
 /// A child of a server lineage that does `body`, and stays for questions.
@@ -211,11 +213,16 @@ fn every_kind_of_writing(stage: &mut Stage) -> Outcome {
     expect(stage, &mut child, &new, true);
     expect(stage, &mut child, &empty, true);
     expect(stage, &mut child, &empty, false);
+    let mut sizes = Vec::new();
     for _ in 0..2 {
         let (told, (_, open)) = (told(&mut child, &old, false), stage.watch.open(child.pid));
-        assert_eq!(open, told);
-        assert_eq!(open.size, 0, "truncated already");
+        assert_eq!(told.size, 0, "truncated");
+        // One tier sees the file when it is permitted to open it, before it is cut.
+        let size = open.size;
+        assert_eq!(open, FileAccess { size, ..told });
+        sizes.push(size);
     }
+    assert_eq!(sizes, if stage.is_lsm() { [10, 0] } else { [0, 0] });
     nothing_else(stage, child);
     Ok(())
 }
@@ -276,7 +283,7 @@ fn only_server_lineages(stage: &mut Stage) -> Outcome {
         talk.wait();
         tell(talk, sys::creat(&sys::c(&after), 0o600));
         talk.wait();
-        sys::creat(&sys::c(&after), 0o600).unwrap();
+        sys::creat(&sys::c(folder.join("later")), 0o600).unwrap();
         0
     });
     child.go();
@@ -306,7 +313,7 @@ fn the_agent_itself_is_left_out(stage: &mut Stage) -> Outcome {
     let opens = stage.watch.rest(sys::pid());
     let opens = opens
         .iter()
-        .filter(|event| matches!(event.payload, tracer::event::Payload::File(_)));
+        .filter(|event| matches!(event.payload, Payload::File(_)));
     assert_eq!(opens.count(), 0);
     nothing_else(stage, child);
     Ok(())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tracer::event::{Exec, Meta, ProcessKey};
 use tracer::sensor::{KERNEL_BTF, SensorError};
-use tracer_common::probe::Tier;
+use tracer_common::probe::{PROBES, Probe, Tier};
 use tracer_common::tag::{Role, Tag};
 
 use crate::child::{Child, Image, Talk};
@@ -92,6 +92,20 @@ impl Stage {
             home,
             folders: 0,
         })
+    }
+
+    /// Whether the kernel's own functions tell, not the calls' tracepoints.
+    pub(crate) fn is_lsm(&self) -> bool {
+        self.watch.sensor.tier() == Tier::Lsm
+    }
+
+    /// For tests of what that tier alone can do.
+    pub(crate) fn needs_lsm(&self) -> Outcome {
+        if self.is_lsm() {
+            return Ok(());
+        }
+        let why = self.watch.sensor.refusal().unwrap_or("not asked for");
+        Err(Skip(format!("the tier lsm is not in use: {why}")))
     }
 
     /// A new empty folder, by its true path.
@@ -198,13 +212,19 @@ impl Span {
             start_boot_ns: meta.start_boot_ns,
             tid,
             tag,
-            tier: Tier::Tracepoint,
+            tier: meta.tier,
             flags,
             cpu: meta.cpu,
             slot: meta.slot,
             seq: meta.seq,
         };
         assert_eq!(*meta, expected);
+        // The programs of every tier are raw tracepoints.
+        let made_it = |probe: &Probe| {
+            u16::try_from(probe.slot) == Ok(meta.slot)
+                && probe.tier.unwrap_or(Tier::Tracepoint) == meta.tier
+        };
+        assert!(PROBES.iter().any(made_it), "{meta:?}");
         assert_eq!(ProcessKey::new(subject.tgid, meta.start_boot_ns), subject);
         let now = sys::boot_ns();
         assert!(

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use libc::{c_char, c_int, c_long, c_void};
 
+pub(crate) mod files;
+
 type Result<T> = io::Result<T>;
 
 /// A path or word as the kernel takes it.
@@ -370,9 +372,54 @@ pub(crate) fn bind_mount(from: &CStr, to: &CStr) -> Result<()> {
     mount(from, to, libc::MS_BIND)
 }
 
-fn mount(from: &CStr, to: &CStr, flags: libc::c_ulong) -> Result<()> {
+/// Mounts something for this process and its children only.
+pub(crate) fn own_mount(from: &CStr, to: &CStr, kind: &CStr, options: &CStr) -> Result<()> {
+    unshare(libc::CLONE_NEWNS)?;
+    mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE)?;
+    let (kind, options) = (kind.as_ptr(), options.as_ptr().cast::<c_void>());
+    // SAFETY: strings that live through the call.
+    nothing(unsafe { libc::mount(from.as_ptr(), to.as_ptr(), kind, 0, options) })
+}
+
+pub(crate) fn mount(from: &CStr, to: &CStr, flags: libc::c_ulong) -> Result<()> {
     // SAFETY: strings that live through the call; no options.
     nothing(unsafe { libc::mount(from.as_ptr(), to.as_ptr(), ptr::null(), flags, ptr::null()) })
+}
+
+/// move_mount(2) of one mount to another place.
+pub(crate) fn move_mount(from: &CStr, to: &CStr) -> Result<()> {
+    let (here, flags) = (libc::AT_FDCWD, 0);
+    // SAFETY: strings that live through the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            here,
+            from.as_ptr(),
+            here,
+            to.as_ptr(),
+            flags,
+        )
+    };
+    number(result).map(|_: u32| ())
+}
+
+/// truncate(2)
+pub(crate) fn truncate(path: &CStr, size: i64) -> Result<()> {
+    // SAFETY: the path outlives the call.
+    nothing(unsafe { libc::truncate(path.as_ptr(), size) })
+}
+
+/// mknod(2)
+pub(crate) fn mknod(path: &CStr, mode: u32, device: u64) -> Result<()> {
+    // SAFETY: the path outlives the call.
+    nothing(unsafe { libc::mknod(path.as_ptr(), mode, device) })
+}
+
+/// setxattr(2)
+pub(crate) fn setxattr(path: &CStr, name: &CStr, value: &[u8]) -> Result<()> {
+    let (value, len) = (value.as_ptr().cast::<c_void>(), value.len());
+    // SAFETY: both strings and the value outlive the call.
+    nothing(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value, len, 0) })
 }
 
 /// The clock that kernel times are in: nanoseconds since boot.
@@ -572,6 +619,28 @@ pub(crate) mod compat {
                 in("rdx") u64::from(c),
                 in("rsi") u64::from(d),
                 in("rdi") u64::from(e),
+                out("r8") _,
+                out("r9") _,
+                out("r10") _,
+                out("r11") _,
+            );
+        }
+        let result = result as u32 as c_int;
+        u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+    }
+
+    /// `int 0x80` with two arguments, the first of which has more bits than the convention.
+    pub(crate) fn call_wide(number: u32, first: u64, second: u32) -> Result<u32> {
+        let result: u64;
+        // SAFETY: as in `call`.
+        unsafe {
+            std::arch::asm!(
+                "xchg {a}, rbx",
+                "int 0x80",
+                "xchg {a}, rbx",
+                a = inout(reg) first => _,
+                inlateout("rax") u64::from(number) => result,
+                in("rcx") u64::from(second),
                 out("r8") _,
                 out("r9") _,
                 out("r10") _,

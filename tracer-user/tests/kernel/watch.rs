@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use tracer::event::{Change, Event, Exec, Exit, FileAccess, Fork, Meta, Payload, Socket, decode};
 use tracer::sensor::{Sensor, SensorError, SensorOptions, TierChoice};
-use tracer_common::event::{EventHeader, EventKind};
+use tracer_common::event::{EventHeader, EventKind, flag};
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES};
-use tracer_common::probe::Drop as Lost;
+use tracer_common::probe::{Drop as Lost, Tier};
 use tracer_common::wire::split;
 
 use crate::sys;
@@ -61,13 +61,30 @@ impl Watch {
         file_ring_bytes: u32,
         quota_per_second: u32,
     ) -> Result<Self, SensorError> {
-        let mut sensor = Sensor::load(&SensorOptions {
+        Self::with(&SensorOptions {
             btf: None,
             tier: tier(),
             life_ring_bytes,
             file_ring_bytes,
             quota_per_second,
-        })?;
+            any_writer: false,
+        })
+    }
+
+    /// Loads to tell what any process writes in watched directories.
+    pub(crate) fn of_any_writer() -> Result<Self, SensorError> {
+        Self::with(&SensorOptions {
+            btf: None,
+            tier: tier(),
+            life_ring_bytes: LIFE_RING_BYTES,
+            file_ring_bytes: FILE_RING_BYTES,
+            quota_per_second: 0,
+            any_writer: true,
+        })
+    }
+
+    fn with(options: &SensorOptions) -> Result<Self, SensorError> {
+        let mut sensor = Sensor::load(options)?;
         let (life, files) = sensor.take_rings()?;
         Ok(Self {
             sensor,
@@ -212,9 +229,25 @@ impl Watch {
         })
     }
 
+    /// The next change of this kind by a process, as far as both tiers tell it: without what follows
+    /// from the kernel's having the file in hand.
+    pub(crate) fn common(&mut self, kind: EventKind, tgid: u32) -> (Meta, Change) {
+        let (mut meta, change) = self.change(kind, tgid);
+        let resolved = meta.flags & flag::RESOLVED != 0;
+        assert_eq!(resolved, meta.tier == Tier::Lsm, "{meta:?}");
+        meta.flags &= !flag::RESOLVED;
+        let common = Change {
+            file: None,
+            writer: None,
+            mode: 0,
+            ..change
+        };
+        (meta, common)
+    }
+
     /// The next rename of a process.
     pub(crate) fn rename(&mut self, tgid: u32) -> (Meta, Change) {
-        self.change(EventKind::Rename, tgid)
+        self.common(EventKind::Rename, tgid)
     }
 
     /// The next change of this kind by a process.

@@ -67,7 +67,10 @@ pub(super) const MUST: &[Row] = &[
     // Executed by who descends from no server.
     ("cron runs what was dropped", HOST, "open 11 created /tmp/x;;fork 8>30;;exec 30 :writer=11 :tag=app/0/file /tmp/x", &["server-dropped-exec high 30"]),
     ("cron runs a dropped script", HOST, "open 11 created /opt/x.sh;;fork 8>30;;exec 30 :script=/opt/x.sh /usr/bin/dash /bin/sh /opt/x.sh", &["server-dropped-exec high 30"]),
-    ("cron's shell is given a dropped script", HOST, "open 11 created /opt/x.sh;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec medium 30"]),
+    ("cron's shell is given a dropped script", HOST, "open 11 created /opt/x.sh;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec high 30"]),
+    ("a crontab of the server's own user", HOST, "open 11 created /opt/x.php;;fork 8>30;;exec 30 :uid=33 /usr/bin/php8.2 php /opt/x.php", &["server-dropped-exec medium 30"]),
+    ("the same, told twice", HOST, "open 11 created /opt/x.php;;fork 8>30;;exec 30 :uid=33 /usr/bin/php8.2 php /opt/x.php;;read 30 :writer=11 :tag=app/0/file /opt/x.php", &["server-dropped-exec medium 30"]),
+    ("a crontab of that user, told by the kernel", HOST, "open 11 created /tmp/q;;fork 8>30;;exec 30 :uid=33 /usr/bin/php8.2 php;;read 30 :writer=11 :tag=app/0/file /tmp/q", &["server-dropped-exec medium 30"]),
     ("cron's shell reads a dropped script, told by the kernel", HOST, "wrote 11 /tmp/q;;fork 8>30;;exec 30 /usr/bin/dash sh;;read 30 :writer=11 :tag=app/0/file /tmp/q", &["server-dropped-exec high 30"]),
     ("cron runs a program that runs as its owner", HOST, "open 11 created /tmp/x;;fork 8>30;;exec 30 :writer=11 :mode=104755 /tmp/x", &["server-dropped-exec critical 30"]),
     ("its shell", HOST, "fork 8>30;;exec 30 :writer=11 :tag=app/0/file /tmp/x;;fork 30>31;;exec 31 :tag=app/1/file /usr/bin/dash sh", &["server-dropped-exec high 30", "server-shell high 31"]),

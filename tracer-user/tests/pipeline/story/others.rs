@@ -31,6 +31,7 @@ impl Teller {
         let mut body = SocketBody {
             net_ns: 4_026_531_840,
             socket_type: 1,
+            protocol: 6,
             fd: u32::MAX,
             ..SocketBody::ZERO
         };
