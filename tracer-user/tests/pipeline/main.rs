@@ -14,6 +14,7 @@ mod decode;
 mod detection;
 mod identity;
 mod lineage;
+mod linked;
 mod loss;
 mod random;
 mod replay;
