@@ -324,6 +324,14 @@ impl Bprm {
 #[derive(Clone, Copy)]
 pub struct Registers(*const u8);
 
+/// The registers that a system call's own function has for its argument. Read as memory, where the context
+/// of the program keeps arguments: on kernels whose BTF names the type and does not have it
+/// (`__x64_sys_execveat` of 5.10) the verifier refuses to hand it out.
+#[inline(always)]
+pub fn first_argument(context: *const u8) -> Registers {
+    Registers::new(read(context).unwrap_or(core::ptr::null()))
+}
+
 impl Registers {
     /// From the address the tracepoint gave.
     #[inline(always)]

@@ -22,7 +22,7 @@ use tracer_common::probe::{
 
 use super::syscall::{Abi, Syscall};
 use crate::guard;
-use crate::kernel::{self, Cred, File, Path, Registers, Task};
+use crate::kernel::{self, Cred, File, Path, Task};
 use crate::output::{self, Caller, Record, Ring};
 
 /// Bits of unshare(2) that mean a namespace (`CLONE_NEW*`, include/uapi/linux/sched.h).
@@ -98,9 +98,12 @@ pub fn commit_creds(ctx: FEntryContext) -> i32 {
         && let Some(new) = Cred::new(ctx.arg(0))
         && !caller.task.is_in_execve()
     {
-        let before = caller.task.cred().map(describe);
         let now = describe(new);
-        if before != Some(now) {
+        let same = match caller.task.cred() {
+            Some(cred) => describe(cred) == now,
+            None => false,
+        };
+        if !same {
             output::send(EventKind::Credentials, &caller, now);
         }
     }
@@ -200,7 +203,7 @@ fn exec_result(ctx: &FExitContext, call: Call, slot: u32) -> i32 {
         let call = Syscall {
             code: call.code(),
             abi: Abi::of(caller.task),
-            registers: Registers::new(ctx.arg(0)),
+            registers: kernel::first_argument(ctx.as_ptr().cast()),
             result,
         };
         exec_failed(&caller, &call);

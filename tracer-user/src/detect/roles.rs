@@ -105,7 +105,7 @@ const RUNTIMES: &[(&str, &[&str])] = &[
 
 #[rustfmt::skip]
 const SHELLS: &[&str] = &[
-    "sh", "bash", "dash", "ash", "zsh#", "ksh#", "ksh93", "mksh", "mksh-static", "lksh", "oksh", "loksh", "pdksh",
+    "sh", "bash", "bash-static", "sash", "dash", "ash", "zsh#", "ksh#", "ksh93", "mksh", "mksh-static", "lksh", "oksh", "loksh", "pdksh",
     "csh", "bsd-csh", "tcsh", "fish", "hush", "rbash", "rzsh", "yash", "posh", "xonsh", "nu", "elvish", "pwsh", "es", "rc", "scsh",
 ];
 
@@ -116,7 +116,7 @@ const INTERPRETERS: &[&str] = &[
 ];
 
 /// Programs that are many programs: the applet is the name they are called by.
-const MULTI_CALL: &[&str] = &["busybox", "busybox-static", "toybox"];
+const MULTI_CALL: &[&str] = &["busybox", "toybox", "coreutils"];
 
 /// What kind of program an exec runs, for the shell rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,16 +198,27 @@ pub fn is_native(exec: &Exec) -> bool {
 /// dynamic loader that was called as a program, else the executable's own.
 #[must_use]
 pub fn effective_name(exec: &Exec) -> &[u8] {
-    let (path, mut args) = invoked(exec);
-    let name = base(path);
-    if !any(MULTI_CALL, name) {
-        return name;
+    let (path, args) = invoked(exec);
+    let mut name = base(path);
+    for word in args.take(NESTED) {
+        if !is_multi_call(name) {
+            break;
+        }
+        let applet = word.strip_prefix(b"--coreutils-prog=").unwrap_or(word);
+        let applet = base(applet);
+        name = applet.strip_prefix(b"-").unwrap_or(applet);
     }
-    match args.next().map(base) {
-        Some(first) if any(MULTI_CALL, first) => args.next().map_or(name, base),
-        Some(applet) => applet.strip_prefix(b"-").unwrap_or(applet),
-        None => name,
-    }
+    name
+}
+
+/// Programs that run programs by their arguments, in each other: more than that is nobody's.
+const NESTED: usize = 4;
+
+/// Builds for other machines and from elsewhere have words after the name: `busybox-x86_64`.
+fn is_multi_call(name: &[u8]) -> bool {
+    MULTI_CALL
+        .iter()
+        .any(|known| name.starts_with(known.as_bytes()))
 }
 
 /// The file that runs as a program: what a dynamic loader was given, else the executable.
@@ -218,18 +229,20 @@ pub fn target(exec: &Exec) -> &[u8] {
 
 /// The program that really runs and its arguments, `argv[0]` first.
 fn invoked(exec: &Exec) -> (&[u8], impl Iterator<Item = &[u8]>) {
-    let loaded = is_loader(base(&exec.exe))
-        .then(|| loader_target(&exec.args))
-        .flatten();
-    let (path, name, from) = match loaded {
-        Some(Loaded { at, name }) => {
-            let path = exec.args.get(at).map(Vec::as_slice).unwrap_or_default();
-            (path, Some(name.unwrap_or(path)), at + 1)
-        }
-        None => (exec.exe.as_slice(), None, 0),
-    };
-    let rest = exec.args.iter().skip(from).map(Vec::as_slice);
-    (path, name.into_iter().chain(rest))
+    let mut path = exec.exe.as_slice();
+    let mut name = None;
+    let mut from = 0;
+    for _ in 0..NESTED {
+        let words = exec.args.get(from..).unwrap_or_default();
+        let Some(loaded) = is_loader(base(path)).then(|| loaded(words)).flatten() else {
+            break;
+        };
+        path = words.get(loaded.at).map(Vec::as_slice).unwrap_or_default();
+        name = Some(loaded.name.unwrap_or(path));
+        from += loaded.at;
+    }
+    let rest = exec.args.iter().skip(from + usize::from(name.is_some()));
+    (path, name.into_iter().chain(rest.map(Vec::as_slice)))
 }
 
 fn by_name(name: &[u8]) -> Option<Server> {
@@ -304,12 +317,14 @@ pub fn script_at(args: &[Vec<u8>]) -> Option<usize> {
     None
 }
 
-/// Whether a program's name is that of a dynamic loader.
+/// Whether a program's name is that of a dynamic loader: glibc's, or musl's, which is its C library too and
+/// on some systems has that name only. glibc's library has a number and runs nothing.
 #[must_use]
 pub fn is_loader(name: &[u8]) -> bool {
     let starts = |prefix: &[u8]| name.starts_with(prefix);
-    (starts(b"ld-") || starts(b"ld.so") || starts(b"ld64.so"))
-        && name.windows(3).any(|part| part == b".so")
+    name == b"libc.so"
+        || (starts(b"ld-") || starts(b"ld.so") || starts(b"ld64.so") || starts(b"libc.musl-"))
+            && name.windows(3).any(|part| part == b".so")
 }
 
 /// What a dynamic loader runs.
@@ -320,8 +335,10 @@ struct Loaded<'a> {
     name: Option<&'a [u8]>,
 }
 
-/// What `ld.so [options] program` runs (ld.so(8)).
-fn loader_target(args: &[Vec<u8>]) -> Option<Loaded<'_>> {
+/// What `ld.so [options] program` runs: ld.so(8), and ldso/dynlink.c of musl, whose values may be
+/// attached and whose options end with `--`. Nothing where it is asked about the program only, as
+/// ldd(1) does.
+fn loaded(args: &[Vec<u8>]) -> Option<Loaded<'_>> {
     const WITH_VALUE: &[&[u8]] = &[
         b"--library-path",
         b"--inhibit-rpath",
@@ -331,10 +348,23 @@ fn loader_target(args: &[Vec<u8>]) -> Option<Loaded<'_>> {
         b"--glibc-hwcaps-prepend",
         b"--glibc-hwcaps-mask",
     ];
+    const ASKING: &[&[u8]] = &[
+        b"--list",
+        b"--verify",
+        b"--list-tunables",
+        b"--list-diagnostics",
+        b"--help",
+        b"--version",
+    ];
     let mut name = None;
     let mut words = args.iter().enumerate().skip(1);
     while let Some((at, word)) = words.next() {
-        if WITH_VALUE.contains(&word.as_slice()) {
+        let word = word.as_slice();
+        if ASKING.contains(&word) {
+            return None;
+        } else if word == b"--" {
+            return words.next().map(|(at, _)| Loaded { at, name });
+        } else if WITH_VALUE.contains(&word) {
             let value = words.next().map(|(_, value)| value.as_slice());
             if word == b"--argv0" {
                 name = value;
@@ -514,6 +544,51 @@ mod tests {
             ),
             Some(Program::Interpreter)
         );
+        // musl's, by each of its names, with values of either kind.
+        for (exe, args) in [
+            ("/lib/ld-musl-x86_64.so.1", &["x", "/bin/sh"][..]),
+            (
+                "/lib/ld-musl-x86_64.so.1",
+                &["x", "--preload=/a.so", "--argv0", "y", "--", "/bin/sh"],
+            ),
+            ("/usr/lib/x86_64-linux-musl/libc.so", &["x", "/bin/sh"]),
+            (loader, &["ld", loader, "--inhibit-rpath", "y", "/bin/sh"]),
+            (
+                loader,
+                &["ld", "--audit", "/tmp/a.so", "/bin/busybox", "sh"],
+            ),
+        ] {
+            assert_eq!(kind(exe, args), Some(Program::Shell), "{args:?}");
+        }
+        // Asked about a program, it runs none; nor does glibc's library.
+        for args in [&["ld", "--verify", "/bin/sh"], &["ld", "--list", "/bin/sh"]] {
+            assert_eq!(kind(loader, args), None, "{args:?}");
+        }
+        assert_eq!(
+            kind("/lib/x86_64-linux-gnu/libc.so.6", &["x", "/bin/sh"]),
+            None
+        );
+        for (exe, args) in [
+            ("/tmp/busybox-x86_64", &["busybox", "busybox", "sh"][..]),
+            ("/bin/toybox", &["toybox", "sh"]),
+            ("/bin/bash-static", &["x"]),
+        ] {
+            assert_eq!(kind(exe, args), Some(Program::Shell), "{args:?}");
+        }
+        let coreutils = exec("/usr/bin/coreutils", &["x", "--coreutils-prog=env"]);
+        assert_eq!(effective_name(&coreutils), b"x");
+        assert_eq!(
+            effective_name(&exec(
+                "/usr/bin/coreutils",
+                &["coreutils", "--coreutils-prog=env"]
+            )),
+            b"env"
+        );
+        assert_eq!(
+            effective_name(&exec("/bin/busybox", &["busybox"])),
+            b"busybox"
+        );
+        assert_eq!(effective_name(&exec("/bin/busybox", &[])), b"busybox");
         assert_eq!(kind("/usr/bin/ld", &["ld", "/bin/sh"]), None);
         assert_eq!(
             kind("/usr/bin/perl5.36.0", &["perl"]),

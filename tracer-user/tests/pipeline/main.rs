@@ -15,6 +15,7 @@ mod decode;
 mod detection;
 mod identity;
 mod lineage;
+mod linked;
 mod loss;
 mod random;
 mod replay;
