@@ -165,6 +165,7 @@ fn attribute(ctx: &FExitContext, who: Who) -> Option<()> {
     body.mnt_ns = caller.task.mnt_ns();
     record.flag_if(true, flag::RESOLVED);
     record.watch(true);
+    let dentry = Dentry::new(record.plain(dentry.number()) as *const u8)?;
     let (path, known) = locate(&caller, dentry)?;
     let path = record.path(Some(path));
     body.new_dir_len = path.len;
@@ -188,7 +189,7 @@ fn locate(caller: &Caller, dentry: Dentry) -> Option<(Path, bool)> {
         if mount.namespace() == namespace && mount.root() == root {
             return Some((Path { dentry, mount }, true));
         }
-        let Some(next) = mount.next_of_file_system() else {
+        let Some(next) = mount.next_of(file_system) else {
             break;
         };
         mount = next;
