@@ -67,6 +67,7 @@ kernel_offsets! {
     required task_files: "task_struct.files";
     required task_fs: "task_struct.fs";
     required task_cred: "task_struct.cred";
+    optional task_real_cred: "task_struct.real_cred";
     required task_nsproxy: "task_struct.nsproxy";
     required task_signal: "task_struct.signal";
     required task_exit_code: "task_struct.exit_code";
