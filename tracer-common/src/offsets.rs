@@ -67,6 +67,7 @@ kernel_offsets! {
     required task_files: "task_struct.files";
     required task_fs: "task_struct.fs";
     required task_cred: "task_struct.cred";
+    optional task_real_cred: "task_struct.real_cred";
     required task_nsproxy: "task_struct.nsproxy";
     required task_signal: "task_struct.signal";
     required task_exit_code: "task_struct.exit_code";
@@ -107,8 +108,8 @@ kernel_offsets! {
     required mount_parent: "mount.mnt_parent";
     required mount_mountpoint: "mount.mnt_mountpoint";
     optional mount_ns: "mount.mnt_ns";
-    optional mount_instance: "mount.mnt_instance";
-    optional mount_next_of_sb: "mount.mnt_next_for_sb";
+    // A link of the list, or the mount itself.
+    optional mount_next_of_sb: "mount.mnt_next_for_sb" | "mount.mnt_instance";
     optional vfsmount_flags: "vfsmount.mnt_flags";
     optional rename_old_dentry: "renamedata.old_dentry";
     optional rename_new_dentry: "renamedata.new_dentry";
@@ -125,7 +126,7 @@ kernel_offsets! {
     required sb_dev: "super_block.s_dev";
     optional sb_magic: "super_block.s_magic";
     optional sb_root: "super_block.s_root";
-    // A list of mounts through mnt_instance, from 6.18 on the first of them.
+    // The head of a list of mounts; from 6.18 on the first of them.
     optional sb_mounts: "super_block.s_mounts";
     optional proc_inode_pid: "proc_inode.pid";
     optional proc_inode_inode: "proc_inode.vfs_inode";

@@ -118,6 +118,13 @@ pub fn byte(at: *const u8) -> Option<u8> {
     read(at)
 }
 
+/// The first bytes of a string of the kernel's, and what follows it where it is shorter; zeroes where
+/// they cannot be read.
+#[inline(always)]
+pub fn head(string: *const u8) -> [u8; 16] {
+    read(string).unwrap_or([0; 16])
+}
+
 /// Reads a byte of the current process; `None` where its page is not there.
 #[inline(always)]
 pub fn user_byte(at: *const u8) -> Option<u8> {

@@ -394,6 +394,17 @@ impl Record {
         unsafe { write_volatile(&raw mut (*self.0).complete, complete.into()) }
     }
 
+    /// An address as any number, by way of the map: an argument of a function is a pointer to the
+    /// verifier, which global functions do not take.
+    #[inline(always)]
+    pub fn plain(self, address: u64) -> u64 {
+        // SAFETY: as in `len`. The field is set anew by each walk.
+        unsafe {
+            write_volatile(&raw mut (*self.0).complete, address);
+            read_volatile(&raw const (*self.0).complete)
+        }
+    }
+
     /// Sets bits of the header's flags, if something is so. In the map at once, for the verifier's
     /// sake (see [`Scratch`]): a flag in a register would have it see all that follows twice.
     #[inline(always)]

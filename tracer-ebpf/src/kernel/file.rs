@@ -111,34 +111,37 @@ impl Mount {
         member!(self.ptr(), mount_ns).unwrap_or(0)
     }
 
+    /// `mnt.mnt_sb`
+    #[inline(always)]
+    fn file_system(self) -> u64 {
+        address!(self.ptr(), mount_mnt)
+            .and_then(|mount| member!(mount, vfsmount_sb))
+            .unwrap_or(0)
+    }
+
     /// The first mount of a file system.
     #[inline(always)]
     pub fn first_of(file_system: u64) -> Option<Self> {
-        Self::listed(member!(file_system as *const u8, sb_mounts)?)
+        Self::listed(member!(file_system as *const u8, sb_mounts)?, file_system)
     }
 
-    /// The next mount of the same file system. At a list's end that is no mount, but its head: whatever
-    /// is read there is nobody's.
+    /// The next mount of its file system.
     #[inline(always)]
-    pub fn next_of_file_system(self) -> Option<Self> {
-        let next: Option<u64> = member!(self.ptr(), mount_instance);
-        match next {
-            Some(next) => Self::listed(next),
-            None => Self::listed(member!(self.ptr(), mount_next_of_sb)?),
-        }
+    pub fn next_of(self, file_system: u64) -> Option<Self> {
+        Self::listed(member!(self.ptr(), mount_next_of_sb)?, file_system)
     }
 
-    /// From what a file system or a mount has of the next one: a link of a list, or its address.
+    /// What a file system or a mount has of the next mount: its address, or on older kernels that of the
+    /// link in it, which at the end is none's. So whatever is not of the file system is none.
     #[inline(always)]
-    fn listed(link: u64) -> Option<Self> {
+    fn listed(link: u64, file_system: u64) -> Option<Self> {
         // SAFETY: as in `member!`.
-        let offset = unsafe { read_volatile(&raw const OFFSETS.mount_instance) };
-        let address = link as *const u8;
-        if offset == ABSENT || address.is_null() {
-            Self::new(address)
-        } else {
-            Self::new(address.wrapping_sub(offset as usize))
-        }
+        let offset = unsafe { read_volatile(&raw const OFFSETS.mount_next_of_sb) };
+        let link = link as *const u8;
+        let of = |mount: &Self| mount.file_system() == file_system;
+        Self::new(link)
+            .filter(of)
+            .or_else(|| Self::new(link.wrapping_sub(offset as usize)).filter(of))
     }
 
     /// `mnt_ns`: the mount namespace that it is in.

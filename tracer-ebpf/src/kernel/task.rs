@@ -198,6 +198,17 @@ impl Task {
         Cred::new(member!(self.ptr(), task_cred)?)
     }
 
+    /// Whether it acts with other credentials than its own for the moment, as the kernel has it do for
+    /// work of its own (`override_creds`, kernel/cred.c).
+    #[inline(always)]
+    pub fn acts_for_another(self) -> bool {
+        let (own, now): (Option<u64>, Option<u64>) = (
+            member!(self.ptr(), task_real_cred),
+            member!(self.ptr(), task_cred),
+        );
+        own.is_some() && own != now
+    }
+
     /// Writes users and groups.
     #[inline(always)]
     pub fn ids(self, ids: &mut Ids) {

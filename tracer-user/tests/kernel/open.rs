@@ -88,13 +88,13 @@ fn expect(stage: &mut Stage, child: &mut Child, path: impl AsRef<Path>, created:
     meta
 }
 
-/// Ends a child that told of all the files that it opened, and of no other use of a file is known.
+/// Ends a child that told of all that it opened to write, and nothing else of that kind is known.
 fn nothing_else(stage: &mut Stage, mut child: Child) {
     child.go();
     child.end_well();
     stage.watch.exit(child.pid);
     let mut rest = stage.watch.rest(child.pid);
-    rest.retain(|event| matches!(event.payload, Payload::File(_)));
+    rest.retain(|event| event.payload.kind() == EventKind::Open);
     assert_eq!(rest, []);
 }
 

@@ -11,7 +11,7 @@ use tracer_common::probe::{SLOT_NOTIFY_CHANGE, SLOT_SETXATTR};
 use super::note::Note;
 use super::{Who, control, dentry, result, word};
 use crate::guard;
-use crate::kernel::{Dentry, File, Iattr, Mount, Path};
+use crate::kernel::{self, Dentry, File, Iattr, Mount, Path};
 use crate::output::{Caller, Record, Ring};
 
 /// Bits of `iattr.ia_valid`, include/linux/fs.h.
@@ -148,6 +148,9 @@ fn attribute(ctx: &FExitContext, who: Who) -> Option<()> {
         return None;
     }
     let caller = who.caller(SLOT_SETXATTR)?;
+    if caller.task.acts_for_another() && is_overlay(ctx.arg(1)) {
+        return None;
+    }
     let key = inode.key()?;
     let (record, body) = Record::start::<ChangeBody>(EventKind::Setxattr, &caller)?;
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
@@ -165,6 +168,7 @@ fn attribute(ctx: &FExitContext, who: Who) -> Option<()> {
     body.mnt_ns = caller.task.mnt_ns();
     record.flag_if(true, flag::RESOLVED);
     record.watch(true);
+    let dentry = Dentry::new(record.plain(dentry.number()) as *const u8)?;
     let (path, known) = locate(&caller, dentry)?;
     let path = record.path(Some(path));
     body.new_dir_len = path.len;
@@ -175,6 +179,16 @@ fn attribute(ctx: &FExitContext, who: Who) -> Option<()> {
     record.flag_if(name.truncated, flag::STRING_TRUNCATED);
     record.finish::<ChangeBody>(Ring::Files);
     Some(())
+}
+
+/// Whether an attribute is one that overlayfs keeps on its layers (`OVL_XATTR_TRUSTED_PREFIX` and
+/// `OVL_XATTR_USER_PREFIX`, fs/overlayfs/overlayfs.h).
+#[inline(always)]
+fn is_overlay(name: *const u8) -> bool {
+    const TRUSTED: u128 = u128::from_le_bytes(*b"trusted.overlay.");
+    const USER: u128 = u128::from_le_bytes(*b"user.overlay.\0\0\0");
+    let head = u128::from_le_bytes(kernel::head(name));
+    head == TRUSTED || head & ((1 << 104) - 1) == USER
 }
 
 /// A file by a mount of its file system; and whether that is one that the thread can see, of all of it.
@@ -188,7 +202,7 @@ fn locate(caller: &Caller, dentry: Dentry) -> Option<(Path, bool)> {
         if mount.namespace() == namespace && mount.root() == root {
             return Some((Path { dentry, mount }, true));
         }
-        let Some(next) = mount.next_of_file_system() else {
+        let Some(next) = mount.next_of(file_system) else {
             break;
         };
         mount = next;
