@@ -212,9 +212,9 @@ pub fn send_filled<B: Wire>(
     };
     let mut header = header_raw(kind, caller);
     header.flags |= flags;
-    header.seq = number(caller.slot);
+    header.seq = ledger::made(caller.slot);
     if matches!(ring, Ring::Files) && !quota::allows(header.tag.server, header.boot_ns) {
-        lost(caller.slot, Drop::FileQuota);
+        ledger::lost(caller.slot, Drop::FileQuota);
         return;
     }
     match map.reserve::<Fixed<B>>(0) {
@@ -229,7 +229,7 @@ pub fn send_filled<B: Wire>(
             }
             entry.submit(wake_up(map, header.tag));
         }
-        None => lost(caller.slot, reason),
+        None => ledger::lost(caller.slot, reason),
     }
 }
 
