@@ -16,6 +16,8 @@ use tracer_common::event::{EventKind, FdInfo, Ids, fd_kind, flag};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag, via};
 
+use uuid::Uuid;
+
 use self::parts::*;
 
 mod parts;

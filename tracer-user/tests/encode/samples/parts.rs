@@ -16,7 +16,7 @@ use super::Sample;
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 /// 2026-01-02T03:04:05.006007008Z
-const BOOT_WALL_NS: i128 = 1_767_323_045_006_007_008;
+pub(super) const BOOT_WALL_NS: i128 = 1_767_323_045_006_007_008;
 pub(super) const CONTAINER: &str =
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -58,19 +58,23 @@ pub(super) fn document(
             writer: None,
             link: None,
             integrity: Integrity::default(),
-            host: Arc::new(HostFacts {
-                hostname: "web1".to_owned(),
-                machine_id: "b08dfa6083e7567a1921a715000001fb".to_owned(),
-                boot_id: "1e8f9a4c-3b0c-4b0e-9d5f-0c6d2f1f7a10".to_owned(),
-                architecture: "x86_64".to_owned(),
-                kernel: "6.1.0-28-amd64".to_owned(),
-                os_platform: "debian".to_owned(),
-                os_name: "Debian GNU/Linux".to_owned(),
-                os_version: "12".to_owned(),
-            }),
+            host: host(),
         },
         alert: None,
     }
+}
+
+pub(super) fn host() -> Arc<HostFacts> {
+    Arc::new(HostFacts {
+        hostname: "web1".to_owned(),
+        machine_id: "b08dfa6083e7567a1921a715000001fb".to_owned(),
+        boot_id: "1e8f9a4c-3b0c-4b0e-9d5f-0c6d2f1f7a10".to_owned(),
+        architecture: "x86_64".to_owned(),
+        kernel: "6.1.0-28-amd64".to_owned(),
+        os_platform: "debian".to_owned(),
+        os_name: "Debian GNU/Linux".to_owned(),
+        os_version: "12".to_owned(),
+    })
 }
 
 pub(super) fn alert(
