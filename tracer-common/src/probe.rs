@@ -60,12 +60,36 @@ pub struct Probe {
     /// Number of the program among those of its tier and of every tier. Below [`SCRATCHES`] it is
     /// the index of its scratch space too; programs whose records are of fixed size need none.
     pub slot: u32,
-    /// Without it its tier is not used; of a program of every tier, the agent is of no use.
-    pub required: bool,
+    /// Whether there can be a sensor without it.
+    pub need: Need,
     /// What is not seen where the probe is missing.
     pub lost: &'static str,
     /// The word of its losses, where the kernel leaves it out.
     pub missed: &'static str,
+}
+
+/// Whether there can be a sensor without a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Without it its tier is not used; of a program of every tier, the agent is of no use.
+    Required,
+    /// Something is not seen without it.
+    Optional,
+    /// The same; but a kernel that does not have its hook has nothing to be seen there, or shows it to
+    /// another probe.
+    WherePresent,
+}
+
+impl Need {
+    /// The word of it in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Optional => "optional",
+            Self::WherePresent => "where present",
+        }
+    }
 }
 
 impl Probe {
@@ -98,7 +122,7 @@ macro_rules! probes {
             hooks: &[ $($hook),+ ],
             tier: probes!(@tier $tier),
             slot: $slot,
-            required: probes!(@need $need),
+            need: probes!(@need $need),
             lost: $lost,
             missed: $missed,
         }, )+ ];
@@ -106,8 +130,9 @@ macro_rules! probes {
     (@tier every) => { None };
     (@tier tracepoint) => { Some(Tier::Tracepoint) };
     (@tier lsm) => { Some(Tier::Lsm) };
-    (@need required) => { true };
-    (@need optional) => { false };
+    (@need required) => { Need::Required };
+    (@need optional) => { Need::Optional };
+    (@need present) => { Need::WherePresent };
 }
 
 probes! {
@@ -131,7 +156,7 @@ probes! {
         "files renamed, linked or removed through io_uring", "io_uring_submit_missed";
     SLOT_URING_COMPLETE = 4, "io_uring_complete", tracepoint, RawTracepoint ["io_uring_complete"], optional,
         "files opened through io_uring", "io_uring_complete_missed";
-    SLOT_URING_OVERFLOW = 5, "io_uring_overflow", tracepoint, RawTracepoint ["io_uring_cqe_overflow"], optional,
+    SLOT_URING_OVERFLOW = 5, "io_uring_overflow", tracepoint, RawTracepoint ["io_uring_cqe_overflow"], present,
         "files opened through a full io_uring (before Linux 5.17 io_uring_complete sees them)",
         "io_uring_overflow_missed";
 
@@ -177,7 +202,7 @@ probes! {
         "changed owners", "path_chown_missed";
     SLOT_PATH_TRUNCATE = 49, "path_truncate", lsm, Fentry ["security_path_truncate"], optional,
         "files cut by name", "path_truncate_missed";
-    SLOT_FILE_TRUNCATE = 50, "file_truncate", lsm, Fentry ["security_file_truncate"], optional,
+    SLOT_FILE_TRUNCATE = 50, "file_truncate", lsm, Fentry ["security_file_truncate"], present,
         "files cut by descriptor (before Linux 6.2 path_truncate sees them)", "file_truncate_missed";
     SLOT_NOTIFY_CHANGE = 11, "notify_change", lsm, Fexit ["notify_change"], optional,
         "changed modes and owners, files cut", "notify_change_missed";
@@ -199,21 +224,21 @@ probes! {
         "processes that servers reach into", "ptrace_missed";
     SLOT_FD_INSTALL = 53, "fd_install", lsm, Fexit ["fd_install"], optional,
         "sockets that become standard input or output", "fd_install_missed";
-    SLOT_DUP2 = 54, "dup2", lsm, Fexit ["__x64_sys_dup2"], optional,
+    SLOT_DUP2 = 54, "dup2", lsm, Fexit ["__x64_sys_dup2"], present,
         "sockets that become standard input or output by dup2(2)", "dup2_missed";
     SLOT_DUP3 = 55, "dup3", lsm, Fexit ["__x64_sys_dup3" | "__arm64_sys_dup3"], optional,
         "sockets that become standard input or output by dup3(2)", "dup3_missed";
-    SLOT_COMPAT_DUP2 = 56, "compat_dup2", lsm, Fexit ["__ia32_sys_dup2" | "__arm64_sys_dup2"], optional,
+    SLOT_COMPAT_DUP2 = 56, "compat_dup2", lsm, Fexit ["__ia32_sys_dup2" | "__arm64_sys_dup2"], present,
         "the same of 32-bit programs", "compat_dup2_missed";
     SLOT_EXECVE = 18, "execve", lsm, Fexit ["__x64_sys_execve" | "__arm64_sys_execve"], optional,
         "failed execs", "execve_missed";
     SLOT_EXECVEAT = 19, "execveat", lsm, Fexit ["__x64_sys_execveat" | "__arm64_sys_execveat"], optional,
         "failed execs", "execveat_missed";
     SLOT_COMPAT_EXECVE = 20, "compat_execve", lsm,
-        Fexit ["__ia32_compat_sys_execve" | "__arm64_compat_sys_execve"], optional,
+        Fexit ["__ia32_compat_sys_execve" | "__arm64_compat_sys_execve"], present,
         "failed execs of 32-bit programs", "compat_execve_missed";
     SLOT_COMPAT_EXECVEAT = 21, "compat_execveat", lsm,
-        Fexit ["__ia32_compat_sys_execveat" | "__arm64_compat_sys_execveat"], optional,
+        Fexit ["__ia32_compat_sys_execveat" | "__arm64_compat_sys_execveat"], present,
         "failed execs of 32-bit programs", "compat_execveat_missed";
     SLOT_BPRM_CHECK = 57, "bprm_check", lsm, Fexit ["security_bprm_check"], optional,
         "scripts that servers wrote, executed under another name", "bprm_check_missed";

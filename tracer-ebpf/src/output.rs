@@ -13,18 +13,17 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use tracer_common::event::{EventHeader, EventKind, VERSION};
-use tracer_common::limits::{
-    FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES,
-    STRING_BYTES,
-};
+use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES, NAME_BYTES, SCRATCH_BYTES};
 use tracer_common::probe::{DROPS, Drop, SCRATCHES, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::Wire;
 
 use crate::guard;
-use crate::kernel::{Dentry, Mount, Path, Task, control};
+use crate::kernel::{Dentry, Path, Task, control};
 use crate::ledger;
 use crate::quota;
+
+mod walk;
 
 #[map]
 static LIFE: RingBuf = RingBuf::with_byte_size(LIFE_RING_BYTES, 0);
@@ -323,7 +322,7 @@ impl Record {
     /// one of the kernel's or of the current process. `None` where it cannot be read.
     #[inline(always)]
     pub fn glance(caller: &Caller, name: *const u8, user: bool) -> Option<Base> {
-        glance(caller.slot.into(), name as u64, user.into());
+        walk::glance(caller.slot.into(), name as u64, user.into());
         let Some(scratch) = SCRATCH_MAP.get_ptr_mut(caller.slot) else {
             dropped(Drop::NoScratch);
             return None;
@@ -480,7 +479,7 @@ impl Record {
             };
         };
         let start = self.len();
-        walk(self.slot(), path.dentry.number(), path.mount.number());
+        walk::walk(self.slot(), path.dentry.number(), path.mount.number());
         let complete = self.complete();
         if !complete {
             dropped(Drop::PathFault);
@@ -537,7 +536,7 @@ impl Record {
 
     #[inline(always)]
     fn base(self, at: u64, len: u64) -> Base {
-        look(self.slot(), at, len);
+        walk::look(self.slot(), at, len);
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).base) }
     }
@@ -546,7 +545,7 @@ impl Record {
     /// `/proc/self/fd/7`; the highest number where it names none so. Appends nothing.
     #[inline(always)]
     pub fn descriptor_of(self, name: *const u8) -> u64 {
-        number_of(self.slot(), name as u64);
+        walk::number_of(self.slot(), name as u64);
         // SAFETY: as in `len`.
         unsafe { read_volatile(&raw const (*self.0).number) }
     }
@@ -639,7 +638,7 @@ impl Record {
 }
 
 /// Gives the record in a slot its number, and hands it over or counts it as lost. Its header and body
-/// have `fixed` bytes. A global function as [`walk`] is.
+/// have `fixed` bytes. A global function as those of [`walk`] are.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn hand_over(slot: u64, fixed: u64, ring: u64) -> u64 {
@@ -675,210 +674,4 @@ extern "C" fn hand_over(slot: u64, fixed: u64, ring: u64) -> u64 {
         ledger::lost(slot, Drop::LifeRingFull);
     }
     0
-}
-
-/// The walk of [`Record::path`]. What it found is in the scratch slot: see [`Scratch`].
-///
-/// A global function (`BTF_FUNC_GLOBAL`): the verifier goes through it once for each program, for any
-/// arguments, and not once more wherever it is called (`do_check_subprogs`, kernel/bpf/verifier.c).
-/// Its arguments can therefore be numbers only: the slot, and the addresses of a dentry and a mount.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
-    let (Some(scratch), Some(mut dentry), Some(mut mount)) = (
-        SCRATCH_MAP.get_ptr_mut(slot as u32),
-        Dentry::new(dentry as *const u8),
-        Mount::new(mount as *const u8),
-    ) else {
-        return 0;
-    };
-    let record = Record(scratch);
-    let start = record.len();
-    record.set_complete(false);
-    // SAFETY: as in `Record::len`.
-    unsafe {
-        write_volatile(&raw mut (*record.0).leaf, 0);
-        write_volatile(&raw mut (*record.0).leaf_at, start as u64);
-    }
-    for _ in 0..PATH_STEPS {
-        if Some(dentry) == mount.root() {
-            let Some(parent) = mount.parent() else { break };
-            if parent == mount {
-                record.set_complete(true);
-                break;
-            }
-            let Some(mountpoint) = mount.mountpoint() else {
-                break;
-            };
-            dentry = mountpoint;
-            mount = parent;
-            continue;
-        }
-        let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else {
-            break;
-        };
-        record.meet(parent);
-        let at = record.len();
-        if at > start + PATH_BYTES - NAME_BYTES {
-            break;
-        }
-        let Some(written) = record.name(name) else {
-            break;
-        };
-        if at == start {
-            // SAFETY: as in `Record::len`.
-            unsafe { write_volatile(&raw mut (*record.0).leaf, written.into()) };
-        }
-        if parent == dentry {
-            // The root of no mount: a memfd, a pipe, a file of a detached mount.
-            record.set_complete(true);
-            break;
-        }
-        dentry = parent;
-    }
-    if record.len() == start && record.complete() {
-        record.root();
-    }
-    0
-}
-
-/// What [`Record::glance`] does, a global function as [`walk`] is.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn glance(slot: u64, name: u64, user: u64) -> u64 {
-    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
-        return 0;
-    };
-    let record = Record(scratch);
-    record.set_len(0);
-    let name = name as *const u8;
-    let name = if user != 0 {
-        record.user_string::<STRING_BYTES>(name)
-    } else {
-        record.kernel_string::<STRING_BYTES>(name)
-    };
-    record.set_complete(name.len > 0);
-    look(slot, 0, name.len.into());
-    0
-}
-
-/// Bytes of a name that are looked at, from its end. A component that is longer is known by so many, and
-/// may have another before it.
-const LOOK: u64 = 64;
-
-/// Looks at a name from its end, `len` bytes with its NUL at `at` of the scratch slot, as far as its
-/// last component goes. A global function as [`walk`] is, and what it found is in the slot.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn look(slot: u64, at: u64, len: u64) -> u64 {
-    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
-        return 0;
-    };
-    let record = Record(scratch);
-    // FNV-1a, over the bytes from the last to the first.
-    let mut hash: u32 = 0x811c_9dc5;
-    // SAFETY: as in `Record::len`.
-    unsafe {
-        write_volatile(&raw mut (*record.0).three, 0);
-        write_volatile(&raw mut (*record.0).base.slash, (len > LOOK).into());
-        write_volatile(&raw mut (*record.0).base.library, 0);
-    }
-    for back in 0..LOOK {
-        // The NUL is not looked at.
-        if back + 2 > len {
-            break;
-        }
-        let place = at + len - 2 - back;
-        if place >= SCRATCH_BYTES as u64 {
-            break;
-        }
-        // SAFETY: `place` lies in the record's bytes, as just checked.
-        let byte = unsafe { read_volatile(record.0.cast::<u8>().add(place as usize)) };
-        if byte == b'/' {
-            // SAFETY: as in `Record::len`.
-            unsafe { write_volatile(&raw mut (*record.0).base.slash, 1) };
-            break;
-        }
-        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        // SAFETY: as in `Record::len`.
-        unsafe {
-            let three = read_volatile(&raw const (*record.0).three) << 8 | u64::from(byte);
-            write_volatile(&raw mut (*record.0).three, three);
-            if three & 0xff_ffff == u32::from_be_bytes([0, b'o', b's', b'.']).into() {
-                write_volatile(&raw mut (*record.0).base.library, 1);
-            }
-        }
-    }
-    // SAFETY: as in `Record::len`.
-    unsafe { write_volatile(&raw mut (*record.0).base.hash, hash) };
-    0
-}
-
-/// The number that [`Record::descriptor_of`] is asked for. What it found is in the slot, as of
-/// [`walk`], and it is a global function as that is.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn number_of(slot: u64, name: u64) -> u64 {
-    let Some(scratch) = SCRATCH_MAP.get_ptr_mut(slot as u32) else {
-        return 0;
-    };
-    let record = Record(scratch);
-    let name = name as *const u8;
-    // The longest of the names below, and a number of ten digits.
-    const MOST: usize = 32;
-    // SAFETY: as in `Record::len`.
-    unsafe {
-        write_volatile(&raw mut (*record.0).number, u64::MAX);
-        write_volatile(&raw mut (*record.0).digits, 0);
-    }
-    let Some((_, to)) = record.room(MOST) else {
-        return 0;
-    };
-    let text = to.cast::<u8>();
-    // SAFETY: `room` gave that many bytes; the helper checks the source.
-    let written = unsafe { bpf_probe_read_user_str(to, MOST as u32, name.cast()) };
-    if written <= 0 {
-        return 0;
-    }
-    let begin = if is_at(text, b"/proc/self/fd/") {
-        b"/proc/self/fd/".len()
-    } else if is_at(text, b"/proc/thread-self/fd/") {
-        b"/proc/thread-self/fd/".len()
-    } else if is_at(text, b"/dev/fd/") {
-        b"/dev/fd/".len()
-    } else {
-        return 0;
-    };
-    for digit in begin..MOST {
-        // SAFETY: below the number of bytes that `room` gave.
-        let byte = unsafe { read_volatile(text.add(digit)) };
-        // SAFETY: as in `Record::len`.
-        unsafe {
-            let number = read_volatile(&raw const (*record.0).digits);
-            if byte == 0 {
-                if digit > begin {
-                    write_volatile(&raw mut (*record.0).number, number);
-                }
-                return 0;
-            }
-            if !byte.is_ascii_digit() || number > u32::MAX.into() {
-                return 0;
-            }
-            let number = number * 10 + u64::from(byte - b'0');
-            write_volatile(&raw mut (*record.0).digits, number);
-        }
-    }
-    0
-}
-
-/// Whether a text begins with these bytes. Without a branch, and without a call to memcmp: what the
-/// verifier sees is one way through.
-#[inline(always)]
-fn is_at<const N: usize>(text: *const u8, begin: &[u8; N]) -> bool {
-    let mut differs = 0;
-    for (at, byte) in begin.iter().enumerate() {
-        // SAFETY: the caller has at least `N` bytes there.
-        differs |= unsafe { read_volatile(text.add(at)) } ^ byte;
-    }
-    differs == 0
 }

@@ -122,7 +122,10 @@ impl Failure {
 impl From<SensorError> for Failure {
     fn from(error: SensorError) -> Self {
         let code = match error {
-            SensorError::NoBtf { .. } | SensorError::Unsupported(_) | SensorError::Tier { .. } => 3,
+            SensorError::NoBtf { .. }
+            | SensorError::Unsupported(_)
+            | SensorError::Lockdown
+            | SensorError::Tier { .. } => 3,
             SensorError::Refused(_) => 4,
             SensorError::Object(_) => 5,
         };

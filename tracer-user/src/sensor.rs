@@ -53,6 +53,8 @@ pub enum SensorError {
     Unsupported(String),
     /// The kernel refuses BPF to this process.
     Refused(String),
+    /// The kernel is locked down so far that programs may not read its memory.
+    Lockdown,
     /// The tier that was asked for does not load here.
     Tier {
         /// The tier.
@@ -84,6 +86,10 @@ impl fmt::Display for SensorError {
                 "the kernel refuses BPF to this process: {what}; run as root on the host, or with \
                  CAP_BPF and CAP_PERFMON (a container also needs a seccomp profile that allows \
                  bpf(2)); `tracer doctor` tells more"
+            ),
+            Self::Lockdown => f.write_str(
+                "the kernel is in lockdown mode `confidentiality`, in which eBPF programs cannot read \
+                 its memory; boot with lockdown=integrity",
             ),
             Self::Tier { tier, why } => write!(
                 f,
@@ -188,6 +194,17 @@ impl Sensor {
     /// [`SensorError`] where the kernel's types are missing or a required probe is refused; then
     /// nothing stays in the kernel.
     pub fn load(options: &SensorOptions) -> Result<Self, SensorError> {
+        // How a kernel that is locked down refuses differs from version to version.
+        Self::try_load(options).map_err(|error| {
+            if lockdown_mode().as_deref() == Some(CONFIDENTIALITY) {
+                SensorError::Lockdown
+            } else {
+                error
+            }
+        })
+    }
+
+    fn try_load(options: &SensorOptions) -> Result<Self, SensorError> {
         let types = read_btf(options.btf.as_deref())?;
         let resolved = offsets::resolve(&types)
             .map_err(|error| SensorError::Unsupported(error.to_string()))?;
@@ -430,6 +447,17 @@ fn raise_memlock() {
         maximum: None,
     };
     let _refused = setrlimit(Resource::Memlock, unlimited);
+}
+
+/// The lockdown mode in which nothing can be loaded (security/lockdown/lockdown.c).
+pub const CONFIDENTIALITY: &str = "confidentiality";
+
+/// The kernel's lockdown mode: `none`, `integrity` or [`CONFIDENTIALITY`]. `None` where the kernel does
+/// not say, as it does in securityfs.
+#[must_use]
+pub fn lockdown_mode() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    text.split(['[', ']']).nth(1).map(str::to_owned)
 }
 
 fn load_error(error: &EbpfError) -> SensorError {

@@ -17,7 +17,7 @@ use tracer::sensor::btf::{Btf, BtfError};
 use tracer::sensor::offsets::{self, OffsetsError};
 use tracer_common::control::{ABSENT, Call, Control};
 use tracer_common::offsets::KernelOffsets;
-use tracer_common::probe::{Attach, PROBES, Probe};
+use tracer_common::probe::{Attach, Need, PROBES, Probe};
 
 /// What is known of one kernel.
 struct Kernel {
@@ -540,7 +540,8 @@ fn the_running_kernel_resolves() {
     assert_eq!(o.mm_arg_end, o.mm_arg_start + 8);
     assert_eq!(o.cred_gid, o.cred_uid + 4);
     let traced = |probe: &&Probe| probe.attach == Attach::RawTracepoint;
-    for probe in PROBES.iter().filter(traced).filter(|probe| probe.required) {
+    let required = |probe: &&Probe| probe.need == Need::Required;
+    for probe in PROBES.iter().filter(traced).filter(required) {
         let mut hooks = probe.hooks.iter();
         assert!(
             hooks.any(|hook| btf.tracepoint_args(hook).is_some()),

@@ -98,22 +98,15 @@ fn btf(args: &DoctorArgs) -> Check {
 
 fn lockdown() -> Check {
     let name = "lockdown";
-    match fs::read_to_string("/sys/kernel/security/lockdown") {
-        Ok(text) if text.contains("[confidentiality]") => Check {
+    match sensor::lockdown_mode() {
+        Some(mode) if mode == sensor::CONFIDENTIALITY => Check {
             effect: "the kernel does not let eBPF programs read its memory: tracer cannot run"
                 .into(),
             remedy: "boot with lockdown=integrity".into(),
-            ..check(name, State::Bad, "confidentiality")
+            ..check(name, State::Bad, mode)
         },
-        Ok(text) => {
-            let mode = text
-                .split(['[', ']'])
-                .nth(1)
-                .unwrap_or("unknown")
-                .to_owned();
-            check(name, State::Good, mode)
-        }
-        Err(_) => check(name, State::Good, "not told (securityfs is not mounted)"),
+        Some(mode) => check(name, State::Good, mode),
+        None => check(name, State::Good, "not told (securityfs is not mounted)"),
     }
 }
 
@@ -244,6 +237,7 @@ fn probes(args: &DoctorArgs, checks: &mut Vec<Check>) -> u8 {
                     (3, "Linux 5.10 or later with BTF")
                 }
                 SensorError::Tier { .. } => (3, "--tier auto"),
+                SensorError::Lockdown => (3, "boot with lockdown=integrity"),
                 SensorError::Refused(_) => (
                     4,
                     "run as root on the host; in a container, privileged and with a seccomp \

@@ -26,14 +26,19 @@ pub(super) fn reference(table: Table) -> Result<ExitCode, Failure> {
 
 fn probes() -> String {
     let mut out = String::from(
-        "# Probes\n\nRaw tracepoints of the tracepoint tier. `tracer doctor` says which of them this \
-         host takes.\n\n| probe | required | not seen without it |\n| --- | --- | --- |\n",
+        "# Probes\n\nPrograms of every tier, of the tracepoint tier (raw tracepoints) and of the lsm tier \
+         (trampolines at the kernel's own functions). One of the two tiers is in use: lsm where the \
+         kernel takes it. A program that is *where present* has nothing to see on a kernel without its \
+         hook. `tracer doctor` says which of them this host takes.\n\n\
+         | probe | tier | need | not seen without it |\n| --- | --- | --- | --- |\n",
     );
     for probe in PROBES {
-        let required = if probe.required { "yes" } else { "no" };
         out.push_str(&format!(
-            "| `{}` | {required} | {} |\n",
-            probe.name, probe.lost
+            "| `{}` | {} | {} | {} |\n",
+            probe.name,
+            probe.tier_name(),
+            probe.need.name(),
+            probe.lost
         ));
     }
     out.push_str(

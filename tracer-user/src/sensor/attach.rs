@@ -11,7 +11,7 @@ use aya::programs::{Program, ProgramError};
 use aya::{BtfError, Ebpf, Endianness};
 use clap::ValueEnum;
 use serde::Deserialize;
-use tracer_common::probe::{Attach, PROBES, Probe, Tier};
+use tracer_common::probe::{Attach, Need, PROBES, Probe, Tier};
 
 use super::{SensorError, chain};
 
@@ -101,7 +101,7 @@ fn attach_functions(ebpf: &mut Ebpf, types: &[u8]) -> Result<Vec<ProbeReport>, R
         probe: None,
         fault: Fault {
             text: format!("the kernel's functions cannot be looked up: {error}"),
-            refused: false,
+            kind: FaultKind::Unsupported,
         },
     })?;
     attach_tier(ebpf, Some(Tier::Lsm), Some(&functions))
@@ -121,7 +121,10 @@ fn attach_tier(
         }
         let (hook, failure) = match outcome {
             Ok(hook) => (Some(hook), None),
-            Err(fault) if probe.required => {
+            Err(fault) if fault.kind == FaultKind::Absent && probe.need == Need::WherePresent => {
+                continue;
+            }
+            Err(fault) if probe.need == Need::Required => {
                 for ProbeReport { probe, .. } in &reports {
                     unload(ebpf, probe);
                 }
@@ -166,7 +169,7 @@ fn attach_probe(
     Err(fault.map_or_else(
         || Fault {
             text: format!("the kernel has no {}", probe.hooks.join(" or ")),
-            refused: false,
+            kind: FaultKind::Absent,
         },
         Fault::from,
     ))
@@ -248,7 +251,7 @@ impl Refusal {
     /// The error where nothing can be used in its place.
     fn fatal(self) -> SensorError {
         let what = self.to_string();
-        if self.fault.refused {
+        if self.fault.kind == FaultKind::Refused {
             return SensorError::Refused(what);
         }
         SensorError::Unsupported(match self.probe {
@@ -270,14 +273,27 @@ impl fmt::Display for Refusal {
 /// Why a probe is not attached.
 struct Fault {
     text: String,
+    kind: FaultKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FaultKind {
+    /// The kernel has no such hook.
+    Absent,
     /// Rights are missing, to all that is known.
-    refused: bool,
+    Refused,
+    /// The verifier's word, or another limit of the kernel's.
+    Unsupported,
 }
 
 impl From<ProgramError> for Fault {
     fn from(error: ProgramError) -> Self {
         Self {
-            refused: is_refusal(&error),
+            kind: if is_refusal(&error) {
+                FaultKind::Refused
+            } else {
+                FaultKind::Unsupported
+            },
             text: describe(&error),
         }
     }
