@@ -32,9 +32,9 @@ pub fn allows(server: u32, now_ns: u64) -> bool {
         return true;
     }
     let each_ns = SECOND_NS / rate;
-    let Some(full_at) = QUOTA_MAP.get_ptr_mut(&server) else {
+    let Some(full_at) = QUOTA_MAP.get_ptr_mut(server) else {
         // The first of this server. Where the map cannot take it, nothing is held back.
-        let _unlimited = QUOTA_MAP.insert(&server, now_ns + each_ns, 0);
+        let _unlimited = QUOTA_MAP.insert(server, now_ns + each_ns, 0);
         return true;
     };
     // SAFETY: the pointer is to a value of the map, valid for the program's run and aligned. Volatile, as

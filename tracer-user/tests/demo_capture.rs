@@ -160,6 +160,7 @@ fn the_recording_knows_the_guest_alone() {
     let scene = [
         "/bin/busybox",
         "/bin/cat",
+        "/bin/chown",
         "/bin/tracer",
         "/bin/wget",
         "/usr/bin/dash",

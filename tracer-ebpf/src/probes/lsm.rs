@@ -80,7 +80,7 @@ impl Who {
             tag: self.tag,
             slot,
             tier: Tier::Lsm,
-            flags: compat * flag::COMPAT | untagged * flag::UNTAGGED,
+            flags: (compat * flag::COMPAT) | (untagged * flag::UNTAGGED),
         })
     }
 }

@@ -204,7 +204,7 @@ fn caller(ctx: &RawTracePointContext, slot: u32, anyone: bool) -> Option<Caller>
         tag,
         slot,
         tier: Tier::Tracepoint,
-        flags: flag::URING | u16::from(!is_tagged) * flag::UNTAGGED,
+        flags: flag::URING | (u16::from(!is_tagged) * flag::UNTAGGED),
     })
 }
 
@@ -282,11 +282,11 @@ fn note(request: Request, slot: u32) -> bool {
         user_data: request.user_data(),
     };
     // SAFETY: four bytes, read once; the reference does not outlive the expression.
-    if let Some(known) = unsafe { REQUEST_MAP.get(&number) }.copied() {
+    if let Some(known) = unsafe { REQUEST_MAP.get(number) }.copied() {
         return known == slot;
     }
     // An LRU map makes room for itself.
-    if REQUEST_MAP.insert(&number, slot, 0).is_err() {
+    if REQUEST_MAP.insert(number, slot, 0).is_err() {
         output::dropped(Drop::CallMapFull);
         return false;
     }

@@ -48,7 +48,7 @@ fn open(ctx: &FExitContext) -> Option<()> {
 #[inline(always)]
 fn concerns(file: File) -> bool {
     file.mode() & (fmode::WRITE | fmode::CREATED) != 0
-        && (control!(any_writer) != 0 || file.inode().is_some_and(|inode| guard::is_written(inode)))
+        && (control!(any_writer) != 0 || file.inode().is_some_and(guard::is_written))
 }
 
 /// `security_file_receive(file)`, from `receive_fd` and its kin, fs/file.c (`scm_detach_fds` before):

@@ -39,7 +39,7 @@ fn begin_rename(ctx: &FEntryContext) -> Option<()> {
     let note = Note::begin(ctx, EventKind::Rename, old.inode())?;
     note.body.call_flags = ctx.arg(4);
     note.old(old, Path::at(ctx.arg(0))?);
-    note.new(new, Path::at(ctx.arg(2))?);
+    note.named(new, Path::at(ctx.arg(2))?);
     Some(())
 }
 
@@ -83,7 +83,7 @@ fn begin_link(ctx: &FEntryContext) -> Option<()> {
         dentry: old,
         mount: directory.mount,
     });
-    note.new(new, directory);
+    note.named(new, directory);
     Some(())
 }
 
@@ -114,7 +114,7 @@ fn begin_remove(ctx: &FEntryContext, flags: u32) -> Option<()> {
     let name = Dentry::new(ctx.arg(1))?;
     let note = Note::begin(ctx, EventKind::Unlink, name.inode())?;
     note.body.call_flags = flags;
-    note.new(name, Path::at(ctx.arg(0))?);
+    note.named(name, Path::at(ctx.arg(0))?);
     Some(())
 }
 
@@ -187,7 +187,7 @@ pub fn path_symlink(ctx: FEntryContext) -> i32 {
 fn begin_make(ctx: &FEntryContext, kind: EventKind, fill: impl FnOnce(&mut Note)) -> Option<()> {
     let name = Dentry::new(ctx.arg(1))?;
     let note = Note::begin(ctx, kind, None)?;
-    note.new(name, Path::at(ctx.arg(0))?);
+    note.named(name, Path::at(ctx.arg(0))?);
     fill(note);
     Some(())
 }

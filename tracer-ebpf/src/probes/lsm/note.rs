@@ -126,7 +126,7 @@ impl Note {
 
     /// The new name, or the only one: `dentry` in the directory `at`.
     #[inline(always)]
-    pub fn new(&mut self, dentry: Dentry, at: Path) {
+    pub fn named(&mut self, dentry: Dentry, at: Path) {
         self.new = dentry.number();
         self.new_at.set(at);
         copy(&mut self.new_name, dentry);
