@@ -77,7 +77,7 @@ fn is_by_function(meta: &Meta) -> bool {
 /// Takes the next open, which must be of this file.
 fn expect(stage: &mut Stage, child: &Child, path: &Path, created: bool) -> (Meta, FileAccess) {
     let (meta, open) = stage.watch.open(child.pid);
-    assert_eq!(open.path, bytes(path));
+    assert_eq!(open.path, bytes(path), "{meta:?} {open:?}");
     assert_eq!(open.file, facts::file(path));
     assert_eq!(open.created, created);
     assert_eq!(open.ids, facts::ids(child.pid));
