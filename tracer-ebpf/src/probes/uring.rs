@@ -83,6 +83,9 @@ const O_TRUNC: u32 = 0o1000;
 struct Number {
     ring: u64,
     user_data: u64,
+    /// The process: rings are freed, and one of another process may come to lie there. An open ends in
+    /// the process that handed it in: at once, in one of its workers, or in the ring's own thread.
+    tgid: u64,
 }
 
 /// Opens that were handed in, by their number: where the end of a request is told without the request.
@@ -152,6 +155,7 @@ pub fn io_uring_complete(ctx: RawTracePointContext) -> i32 {
             let number = Number {
                 ring: ctx.arg(0),
                 user_data: ctx.arg(1),
+                tgid: caller.tgid.into(),
             };
             numbered(&caller, &number, ctx.arg::<u64>(2) as i32);
         }
@@ -182,6 +186,7 @@ pub fn io_uring_overflow(ctx: RawTracePointContext) -> i32 {
     let number = Number {
         ring: ctx.arg(0),
         user_data: ctx.arg(1),
+        tgid: caller.tgid.into(),
     };
     numbered(&caller, &number, ctx.arg::<u64>(2) as i32);
     0
@@ -235,7 +240,7 @@ fn done(caller: &Caller, ring: Option<UringContext>, slot: u32, result: i32) {
 #[inline(always)]
 fn opening(caller: &Caller, request: Request) {
     let slot = request.open_slot();
-    let is_known = note(request, slot);
+    let is_known = note(caller, request, slot);
     if is_known && !request.is_silent() && (slot == 0 || UringContext::tells_files()) {
         return;
     }
@@ -273,13 +278,14 @@ fn opening(caller: &Caller, request: Request) {
 /// Notes an open by its number. Not where the number is another's too, whose file comes another way: the
 /// end of one could not be told from that of the other.
 #[inline(always)]
-fn note(request: Request, slot: u32) -> bool {
+fn note(caller: &Caller, request: Request, slot: u32) -> bool {
     let Some(ring) = request.ring() else {
         return false;
     };
     let number = Number {
         ring: ring.address(),
         user_data: request.user_data(),
+        tgid: caller.tgid.into(),
     };
     // SAFETY: four bytes, read once; the reference does not outlive the expression.
     if let Some(known) = unsafe { REQUEST_MAP.get(number) }.copied() {

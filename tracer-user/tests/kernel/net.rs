@@ -171,10 +171,13 @@ pub(crate) fn sendmmsg(socket: &OwnedFd, to: &[Address]) -> Result<usize> {
     number(result.into()).map(|count| count as usize)
 }
 
-/// Room for one control message with a descriptor.
+/// One control message with a descriptor, as the kernel has it (`struct cmsghdr`,
+/// include/linux/socket.h): C libraries differ in how they part the length.
 #[repr(C)]
 struct Control {
-    header: libc::cmsghdr,
+    len: usize,
+    level: c_int,
+    kind: c_int,
     fd: c_int,
 }
 
@@ -182,16 +185,14 @@ struct Control {
 pub(crate) fn send_fd(through: &OwnedFd, fd: RawFd) {
     let mut byte = one_byte();
     let control = Control {
-        header: libc::cmsghdr {
-            cmsg_len: size_of::<libc::cmsghdr>() + size_of::<c_int>(),
-            cmsg_level: libc::SOL_SOCKET,
-            cmsg_type: libc::SCM_RIGHTS,
-        },
+        len: std::mem::offset_of!(Control, fd) + size_of::<c_int>(),
+        level: libc::SOL_SOCKET,
+        kind: libc::SCM_RIGHTS,
         fd,
     };
     let mut header = header(&Vec::new(), &mut byte);
     header.msg_control = (&raw const control).cast_mut().cast();
-    header.msg_controllen = size_of::<Control>();
+    header.msg_controllen = size_of::<Control>() as _;
     // SAFETY: everything that the header points to outlives the call.
     let result = unsafe { libc::sendmsg(through.as_raw_fd(), &raw const header, 0) };
     number(result as i64).unwrap();
@@ -207,7 +208,7 @@ pub(crate) fn receive_fd(from: &OwnedFd) -> RawFd {
     let mut room = [0_u64; 16];
     let mut header = header(&Vec::new(), &mut byte);
     header.msg_control = room.as_mut_ptr().cast::<c_void>();
-    header.msg_controllen = size_of_val(&room);
+    header.msg_controllen = size_of_val(&room) as _;
     // SAFETY: everything that the header points to outlives the call, and what the kernel wrote to
     // the room is looked at by its own rules.
     unsafe {
@@ -267,7 +268,13 @@ pub(crate) fn loopback_up() {
     request.ifr_name[1] = b'o' as _;
     request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
     // SAFETY: the request outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw const request,
+        )
+    };
     number(result.into()).unwrap();
 }
 

@@ -101,8 +101,15 @@ const THREADS: usize = 24;
 const REWRITERS: usize = 6;
 const ROUNDS: usize = 40;
 
+/// How often the kernel left a program out.
+fn left_out(stage: &Stage) -> u64 {
+    let misses = stage.watch.sensor.misses();
+    misses.into_iter().map(|(_, count)| count).sum()
+}
+
 fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
+    let left_out_before = left_out(stage);
     let names: [[u8; 8]; 3] = [*b"aaaaaaaa", *b"bbbbbbbb", *b"cccccccc"];
     let paths: Vec<PathBuf> = names
         .iter()
@@ -169,7 +176,7 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     child.go();
     child.end_well();
     stage.watch.exit(pid);
-    let (mut opens, mut renames, mut flagged) = (0, 0, 0);
+    let (mut opens, mut renames, mut flagged) = (0_u64, 0_u64, 0);
     let is_true = |path: &Vec<u8>| paths.iter().any(|one| bytes(one) == *path);
     let is_target = |path: &Vec<u8>| targets.iter().any(|one| bytes(one) == *path);
     for event in stage.watch.rest(pid) {
@@ -188,11 +195,17 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
         }
     }
     print!("({renames} renames, {flagged} flagged) ");
-    assert_eq!(renames, renamed);
     // A descriptor that another thread has closed is counted instead. None here is closed but by its own
     // thread.
     let lost = stage.watch.drops(tracer_common::probe::Drop::FileFault) - faults;
-    assert_eq!((opens, lost), ((THREADS - REWRITERS) * ROUNDS, 0));
+    assert_eq!(lost, 0);
+    // Where programs are preempted, the kernel leaves one out while it waits on that CPU. It says how often,
+    // so nothing is missing that was not told of; elsewhere nothing is missing.
+    let left_out = left_out(stage) - left_out_before;
+    let opened = ((THREADS - REWRITERS) * ROUNDS) as u64;
+    assert!(renames <= renamed && opens <= opened, "{opens} {renames}");
+    let missing = (renamed - renames) + (opened - opens);
+    assert!(missing <= left_out, "{missing} > {left_out}");
     if stage.watch.sensor.tier() != Tier::Tracepoint {
         assert_eq!(flagged, 0, "this tier reads no names of the caller");
     }

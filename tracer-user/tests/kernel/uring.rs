@@ -13,7 +13,7 @@ use tracer::event::{Change, FileAccess, Meta, Payload};
 use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Tier;
 
-use crate::child::{Child, Talk};
+use crate::child::{Child, Talk, until};
 use crate::facts::{self, bytes};
 use crate::stage::{Outcome, Skip, Stage, TAG, Test, tests};
 use crate::sys;
@@ -77,7 +77,7 @@ fn is_by_function(meta: &Meta) -> bool {
 /// Takes the next open, which must be of this file.
 fn expect(stage: &mut Stage, child: &Child, path: &Path, created: bool) -> (Meta, FileAccess) {
     let (meta, open) = stage.watch.open(child.pid);
-    assert_eq!(open.path, bytes(path));
+    assert_eq!(open.path, bytes(path), "{meta:?} {open:?}");
     assert_eq!(open.file, facts::file(path));
     assert_eq!(open.created, created);
     assert_eq!(open.ids, facts::ids(child.pid));
@@ -254,7 +254,10 @@ fn opens_into_the_rings_table(stage: &mut Stage) -> Outcome {
         if result < 0 {
             // Slots of the kernel's choice came with 5.19; in the older kernel they lie outside.
             assert_eq!((path, -result), (&paths[1], libc::EINVAL), "{result}");
-            continue;
+            // That one makes the file before it looks for a place: the function's hook sees it made.
+            if !stage.is_lsm() || !path.exists() {
+                continue;
+            }
         }
         expect(stage, &child, path, true);
     }
@@ -283,6 +286,10 @@ fn opens_that_nobody_is_told_of(stage: &mut Stage) -> Outcome {
         ring.submit(&[request]);
         ring.submit(&[after]);
         let (number, result) = ring.wait();
+        if number == 7 {
+            // What has not begun goes with the ring.
+            until("the file is made", || path.exists());
+        }
         talk.say(if number == 7 { 0 } else { result as u64 });
     });
     let result = child.hear() as i32;
@@ -478,9 +485,12 @@ fn every_change(stage: &mut Stage) -> Outcome {
         }
         let unlink = changed(stage, &child, EventKind::Unlink, "", &shell);
         assert_eq!(unlink.flags, 0);
-        let (_, unlink) = stage.watch.change(EventKind::Unlink, child.pid);
-        assert_eq!(unlink.new, bytes(path("sub/d")));
-        assert_eq!(unlink.flags, libc::AT_REMOVEDIR as u32);
+        // What failed was an attempt; the function's hook sees what was done.
+        if removed == 0 || !stage.is_lsm() {
+            let (_, unlink) = stage.watch.change(EventKind::Unlink, child.pid);
+            assert_eq!(unlink.new, bytes(path("sub/d")));
+            assert_eq!(unlink.flags, libc::AT_REMOVEDIR as u32);
+        }
         nothing_else(stage, child);
     }
     Ok(())

@@ -56,10 +56,16 @@ pub(crate) fn pivot_root(new: &CStr, old: &CStr) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_pivot_root, new.as_ptr(), old.as_ptr()) })
 }
 
+/// The number of a request of ptrace(2), as the C library has it.
+#[cfg(target_env = "gnu")]
+pub(crate) type Request = libc::c_uint;
+#[cfg(not(target_env = "gnu"))]
+pub(crate) type Request = libc::c_int;
+
 /// A request of ptrace(2) that takes no memory: `PTRACE_ATTACH`, `PTRACE_SEIZE`.
-pub(crate) fn ptrace(request: u32, target: u32) -> Result<()> {
+pub(crate) fn ptrace(request: Request, target: u32) -> Result<()> {
     // SAFETY: these requests take numbers only.
-    done(unsafe { libc::syscall(libc::SYS_ptrace, c_ulong::from(request), target, 0, 0) })
+    done(unsafe { libc::syscall(libc::SYS_ptrace, request as c_ulong, target, 0, 0) })
 }
 
 /// process_vm_writev(2) of one byte, onto the same address of another process, which must be a copy of
