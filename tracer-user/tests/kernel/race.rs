@@ -398,8 +398,8 @@ fn an_address_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
 /// A thread closes what others open before their calls are done. Then the tracepoint tier finds nothing,
 /// which it counts, or what has the number now; the other tier does not look at numbers.
 fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
-    const OPENERS: usize = 4;
-    const FILES: usize = 400;
+    const OPENERS: usize = 2;
+    const FILES: usize = 1000;
     const FIRST: i32 = 200;
     let folder = stage.folder();
     let faults = stage.watch.drops(Lost::FileFault);
@@ -411,7 +411,7 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let closer = scope.spawn(|| {
-                let last = FIRST + OPENERS as i32 + 8;
+                let last = FIRST + 1 + OPENERS as i32;
                 while !over.load(Ordering::Relaxed) {
                     for fd in FIRST..last {
                         let _not_open = files::call(libc::SYS_close, &[Arg::Number(fd.into())]);
