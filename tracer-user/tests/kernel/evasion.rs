@@ -247,13 +247,13 @@ fn a_subreaper(stage: &mut Stage) -> Outcome {
         let server = sys::fork().unwrap();
         if server == 0 {
             talk.wait();
+            let creator = sys::pid();
             let orphan = sys::fork().unwrap();
             if orphan != 0 {
                 talk.say(orphan.into());
                 sys::leave(0);
             }
-            let reaper = sys::ppid();
-            until("the creator is gone", || sys::ppid() != reaper);
+            until("the creator is gone", || sys::ppid() != creator);
             image.exec();
         }
         talk.say(server.into());

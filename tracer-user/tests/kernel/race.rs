@@ -395,12 +395,14 @@ fn an_address_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
     Ok(())
 }
 
-/// A thread closes what others open before their calls are done. Then the tracepoint tier finds nothing,
-/// which it counts, or what has the number now; the other tier does not look at numbers.
+/// Threads take away what others open before their calls are done, and write to it. Then the tracepoint
+/// tier finds nothing at the open, which it counts, or what has the number now; but a write tells of each
+/// file that there is something in. The other tier does not look at numbers.
 fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
     const OPENERS: usize = 2;
     const FILES: usize = 1000;
     const FIRST: i32 = 200;
+    const COPIES: i32 = 500;
     let folder = stage.folder();
     let faults = stage.watch.drops(Lost::FileFault);
     let mut child = stage.tagged(|talk| {
@@ -408,16 +410,35 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
         while sys::openat(AT_FDCWD, c"/dev/null", O_RDONLY, 0)
             .is_ok_and(|file| std::os::fd::IntoRawFd::into_raw_fd(file) < FIRST)
         {}
+        sys::close(FIRST);
+        let all = FIRST..FIRST + 1 + OPENERS as i32;
+        let number = |fd: i32| Arg::Number(fd.into());
         let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let closer = scope.spawn(|| {
-                let last = FIRST + 1 + OPENERS as i32;
-                while !over.load(Ordering::Relaxed) {
-                    for fd in FIRST..last {
-                        let _not_open = files::call(libc::SYS_close, &[Arg::Number(fd.into())]);
-                    }
+        let close = || {
+            while !over.load(Ordering::Relaxed) {
+                for fd in all.clone() {
+                    let _not_open = files::call(libc::SYS_close, &[number(fd)]);
                 }
-            });
+                std::thread::yield_now();
+            }
+        };
+        let write = || {
+            while !over.load(Ordering::Relaxed) {
+                for fd in all.clone() {
+                    let copy = [number(fd), number(libc::F_DUPFD), number(COPIES)];
+                    let Ok(copy) = files::call(libc::SYS_fcntl, &copy) else {
+                        continue;
+                    };
+                    let copy = Arg::Number(copy.into());
+                    let write = [copy, Arg::Bytes(b"x"), number(1)];
+                    files::call(libc::SYS_write, &write).unwrap();
+                    files::call(libc::SYS_close, &[copy]).unwrap();
+                }
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            let others = [scope.spawn(&close), scope.spawn(&write)];
             let openers: Vec<_> = (0..OPENERS)
                 .map(|opener| {
                     let folder = &folder;
@@ -427,7 +448,13 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
                             let how = Arg::Number((O_WRONLY | O_CREAT).into());
                             let here = Arg::Number(AT_FDCWD.into());
                             let arguments = [here, Arg::Text(&name), how, Arg::Number(0o600)];
-                            files::call(libc::SYS_openat, &arguments).unwrap();
+                            let fd = files::call(libc::SYS_openat, &arguments).unwrap();
+                            // Closed: then each opener has one open at most.
+                            let fd = Arg::Number(fd.into());
+                            let flags = [fd, Arg::Number(libc::F_GETFD.into())];
+                            while files::call(libc::SYS_fcntl, &flags).is_ok() {
+                                std::thread::yield_now();
+                            }
                         }
                     })
                 })
@@ -436,7 +463,9 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
                 opener.join().unwrap();
             }
             over.store(true, Ordering::Relaxed);
-            closer.join().unwrap();
+            for other in others {
+                other.join().unwrap();
+            }
         });
         alone();
         talk.done();
@@ -448,22 +477,30 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
     child.end_well();
     stage.watch.exit(child.pid);
     let rest = stage.watch.rest(child.pid);
-    let opened = rest.iter().filter_map(|event| match &event.payload {
-        Payload::File(file) if file.kind == EventKind::Open => Some(file.path.clone()),
-        _ => None,
-    });
-    let opened: Vec<_> = opened.collect();
+    let of_kind = |kind| -> Vec<&[u8]> {
+        let paths = rest.iter().filter_map(|event| match &event.payload {
+            Payload::File(file) if file.kind == kind => Some(file.path.as_slice()),
+            _ => None,
+        });
+        paths.collect()
+    };
+    let (opened, written) = (of_kind(EventKind::Open), of_kind(EventKind::Write));
     let lost = stage.watch.drops(Lost::FileFault) - faults;
-    let files: BTreeSet<_> = opened.iter().collect();
     print!(
-        "({} told of {lost} lost, {} files) ",
+        "({} opens told, {lost} not, {} writes told) ",
         opened.len(),
-        files.len()
+        written.len()
     );
     assert_eq!(opened.len() as u64 + lost, (OPENERS * FILES) as u64);
-    assert!(opened.iter().all(|path| path.starts_with(&bytes(&folder))));
+    let told: BTreeSet<_> = opened.iter().chain(&written).copied().collect();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        let path = bytes(entry.path());
+        let is_empty = entry.metadata().unwrap().len() == 0;
+        assert!(is_empty || told.contains(path.as_slice()), "{entry:?}");
+    }
     if stage.is_lsm() {
-        assert_eq!((lost, files.len()), (0, OPENERS * FILES));
+        assert_eq!((lost, told.len(), written.len()), (0, OPENERS * FILES, 0));
     }
     Ok(())
 }
