@@ -438,7 +438,7 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
             }
         };
         std::thread::scope(|scope| {
-            let others = [scope.spawn(&close), scope.spawn(&write)];
+            let others = [scope.spawn(close), scope.spawn(write)];
             let openers: Vec<_> = (0..OPENERS)
                 .map(|opener| {
                     let folder = &folder;
