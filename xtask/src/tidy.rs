@@ -5,6 +5,7 @@
 //! says where, what, and what to do instead. Checks read text and know no types; what the compiler
 //! or clippy can check is left to them.
 
+mod evasions;
 mod manifest;
 mod rules;
 mod source;
@@ -76,6 +77,7 @@ pub(crate) fn check() -> Result<Vec<Violation>> {
 
 fn violations(files: &[File]) -> Vec<Violation> {
     let mut violations = text::missing_files(files);
+    violations.extend(evasions::check(files));
     for file in files {
         violations.extend(text::path(&file.path));
         let Some(text) = &file.text else { continue };

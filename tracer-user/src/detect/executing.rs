@@ -145,17 +145,20 @@ impl Detector {
     }
 
     /// A dynamic loader, or a program without a name, maps another program into itself: that is what
-    /// runs from now on, whatever the links that it was named by.
+    /// runs from now on, whatever the links that it was named by. And a program that a server ran maps
+    /// what that server's lineage wrote, as `LD_PRELOAD` has it: of a server's own process that is
+    /// a library that it unpacked.
     fn maps(&mut self, store: &mut Store, event: &Event, file: &FileAccess) -> Option<Found> {
         let image = store.get(event.meta.subject).and_then(Process::image)?;
         let exec = &image.exec;
-        if exec.nlink != 0 && !roles::is_loader(roles::base(&exec.exe)) {
-            return None;
-        }
         let remote = exec.stdio.iter().any(is_inet);
         let nearest = nearest(store, event, false, counts)?;
         let by = self.written.holds(file.file, &file.path);
         let writer = file.writer.or_else(|| Some(by?.writer));
+        let becomes_it = exec.nlink == 0 || roles::is_loader(roles::base(&exec.exe));
+        if !becomes_it && (writer.is_none() || nearest.depth == 0) {
+            return None;
+        }
         let program = roles::program_named(roles::base(&file.path));
         let (rule, what): (&'static Rule, _) = match (writer, program) {
             (Some(_), _) => (&rules::DROPPED_EXEC, "a program that it wrote"),

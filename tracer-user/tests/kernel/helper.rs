@@ -75,6 +75,13 @@ pub(crate) fn run(action: &[u8]) -> ExitCode {
                 std::thread::park();
             }
         }
+        // What daemons do to show a title.
+        b"overwrite" => {
+            sys::process::overwrite_arguments(b'x');
+            loop {
+                std::thread::park();
+            }
+        }
         // What env(1) does: becomes what it was told, with the arguments after that.
         b"become" => {
             let argv: Vec<_> = std::env::args_os().skip(1).map(sys::c).collect();

@@ -242,6 +242,40 @@ fn held() -> BTreeSet<(String, u32)> {
     held
 }
 
+/// A map that this process holds, as its descriptor tells.
+#[derive(Debug)]
+pub(crate) struct HeldMap {
+    pub(crate) fd: i32,
+    /// `map_type`
+    pub(crate) kind: u64,
+    /// Bytes of a value.
+    pub(crate) value_size: u64,
+    /// Whether user space cannot write to it any more.
+    pub(crate) frozen: bool,
+}
+
+/// All of them.
+pub(crate) fn held_maps() -> Vec<HeldMap> {
+    let entries = fs::read_dir("/proc/self/fdinfo").unwrap();
+    let map = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        // The folder's own descriptor is gone by now.
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let number = |key: &str| -> Option<u64> {
+            let mut pairs = text.lines().filter_map(|line| line.split_once(":\t"));
+            let (_, value) = pairs.find(|(name, _)| *name == key)?;
+            value.trim().parse().ok()
+        };
+        Some(HeldMap {
+            fd: path.file_name()?.to_str()?.parse().ok()?,
+            kind: number("map_type")?,
+            value_size: number("value_size")?,
+            frozen: number("frozen")? != 0,
+        })
+    };
+    entries.filter_map(map).collect()
+}
+
 /// What there is of BPF in the kernel.
 fn loaded() -> BTreeSet<(String, u32)> {
     // What another process unloads in between cannot be looked at any more.

@@ -26,6 +26,7 @@ mod arguments;
 mod change;
 mod child;
 mod directory;
+mod evasion;
 mod exec;
 mod exit;
 mod facts;
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 23] = [
+    let tests: [&[Test]; 24] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         privilege::TESTS,
         trace::TESTS,
         written::TESTS,
+        evasion::TESTS,
     ];
     runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }

@@ -140,6 +140,13 @@ fn one_byte() -> libc::iovec {
     }
 }
 
+/// Something done with a `struct msghdr` of one byte to an address.
+pub(crate) fn with_header<T>(to: &Address, act: impl FnOnce(*const libc::msghdr) -> T) -> T {
+    let mut byte = one_byte();
+    let header = header(to, &mut byte);
+    act(&raw const header)
+}
+
 /// sendmsg(2) of one byte
 pub(crate) fn sendmsg(socket: &OwnedFd, to: &Address) -> Result<()> {
     let mut byte = one_byte();

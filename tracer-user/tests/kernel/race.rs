@@ -1,24 +1,33 @@
 //! Names that another thread rewrites while the kernel reads them.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use libc::{AT_FDCWD, O_CREAT, O_WRONLY};
+use libc::{AF_INET, AT_FDCWD, O_CREAT, O_RDONLY, O_WRONLY};
 use tracer::event::Payload;
-use tracer_common::event::EventKind;
-use tracer_common::probe::Tier;
+use tracer_common::event::{EventKind, flag};
+use tracer_common::probe::{Drop as Lost, Tier};
 
-use crate::child::alone;
-use crate::facts::bytes;
+use crate::child::{alone, until};
+use crate::facts::{self, bytes};
+use crate::net;
 use crate::stage::{Outcome, Skip, Stage, Test, tests};
 use crate::sys;
-use crate::sys::files::{self, Arg};
+use crate::sys::debug::{self, Registers};
+use crate::sys::files::{self, Arg, LatePage};
 
 pub(crate) const TESTS: &[Test] = tests!("race":
     a_name_rewritten_during_the_call,
     threads_that_fight_for_a_name,
+    a_call_rewritten_by_a_tracer,
+    an_exec_rewritten_during_the_call,
+    an_address_rewritten_during_the_call,
+    descriptors_closed_at_once,
 );
 
 /// A path whose last eight bytes are written at once, so that it is one or another and never half of
@@ -52,9 +61,21 @@ impl Shared {
         self.words[self.end].store(u64::from_ne_bytes(name), Ordering::Relaxed);
     }
 
+    /// Where it is.
+    fn address(&self) -> i64 {
+        self.words.as_ptr() as i64
+    }
+
     /// As the kernel takes it.
     fn argument(&self) -> Arg<'static> {
-        Arg::Number(self.words.as_ptr() as i64)
+        Arg::Number(self.address())
+    }
+}
+
+fn needs_late_pages() -> Outcome {
+    match LatePage::new() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Skip(format!("no userfaultfd(2): {error}"))),
     }
 }
 
@@ -62,9 +83,7 @@ fn a_name_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
     if stage.watch.sensor.tier() != Tier::Tracepoint {
         return Err(Skip("this tier reads no names of the caller".into()));
     }
-    if let Err(error) = files::LatePage::new() {
-        return Err(Skip(format!("no userfaultfd(2): {error}")));
-    }
+    needs_late_pages()?;
     let folder = stage.folder();
     let [benign, shell, new] = ["benign.x", "shell.ph", "new"].map(|name| folder.join(name));
     fs::write(&benign, "x").unwrap();
@@ -73,7 +92,7 @@ fn a_name_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
         let name = Shared::new(&folder);
         name.set(*b"benign.x");
         // The kernel waits for the new name, and the old one is another when it goes on.
-        let late = files::LatePage::new().unwrap();
+        let late = LatePage::new().unwrap();
         std::thread::scope(|scope| {
             let rename = || {
                 let here = Arg::Number(AT_FDCWD.into());
@@ -172,7 +191,7 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     });
     let renamed = child.hear();
     let pid = child.pid;
-    let faults = stage.watch.drops(tracer_common::probe::Drop::FileFault);
+    let faults = stage.watch.drops(Lost::FileFault);
     child.go();
     child.end_well();
     stage.watch.exit(pid);
@@ -197,7 +216,7 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     print!("({renames} renames, {flagged} flagged) ");
     // A descriptor that another thread has closed is counted instead. None here is closed but by its own
     // thread.
-    let lost = stage.watch.drops(tracer_common::probe::Drop::FileFault) - faults;
+    let lost = stage.watch.drops(Lost::FileFault) - faults;
     assert_eq!(lost, 0);
     // Where programs are preempted, the kernel leaves one out while it waits on that CPU. It says how often,
     // so nothing is missing that was not told of; elsewhere nothing is missing.
@@ -208,6 +227,293 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     assert!(missing <= left_out, "{missing} > {left_out}");
     if stage.watch.sensor.tier() != Tier::Tracepoint {
         assert_eq!(flagged, 0, "this tier reads no names of the caller");
+    }
+    Ok(())
+}
+
+/// A debugger gives a call another number and other arguments when it has begun: what is told is what was
+/// done.
+fn a_call_rewritten_by_a_tracer(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let [benign, shell] = ["benign.x", "shell.php"].map(|name| folder.join(name));
+    fs::write(&benign, "x").unwrap();
+    let (read, written) = (sys::c(&benign), sys::c(&shell));
+    // Both have them at the same addresses.
+    let here = AT_FDCWD as u64;
+    let open = [
+        here,
+        written.as_ptr() as u64,
+        (O_WRONLY | O_CREAT) as u64,
+        0o600,
+    ];
+    let mut child = stage.tagged(|talk| {
+        let pid = sys::fork().unwrap();
+        if pid == 0 {
+            debug::traced();
+            // Neither is of any interest.
+            sys::ppid();
+            drop(sys::openat(AT_FDCWD, &read, O_RDONLY, 0));
+            sys::leave(0);
+        }
+        talk.say(pid.into());
+        assert_eq!(debug::stopped(pid), Some(libc::SIGSTOP));
+        debug::tell_calls(pid);
+        let (mut begins, mut replaced) = (false, 0);
+        debug::to_next_call(pid);
+        while let Some(signal) = debug::stopped(pid) {
+            assert_eq!(signal, libc::SIGTRAP | 0x80);
+            begins = !begins;
+            let registers = Registers::of(pid);
+            if begins && [libc::SYS_getppid, libc::SYS_openat].contains(&registers.call()) {
+                registers.replace(pid, libc::SYS_openat, open);
+                replaced += 1;
+            }
+            debug::to_next_call(pid);
+        }
+        talk.say(replaced);
+        0
+    });
+    let traced = child.hear_pid();
+    assert_eq!(child.hear(), 2);
+    child.end_well();
+    for created in [true, false] {
+        let (_, open) = stage.watch.open(traced);
+        assert_eq!((open.path, open.created), (bytes(&shell), created));
+        assert_eq!(open.file, facts::file(&shell));
+    }
+    Ok(())
+}
+
+fn an_exec_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
+    needs_late_pages()?;
+    let folder = stage.folder();
+    let [benign, shell] = ["benign.x", "shell.ph"].map(|name| folder.join(name));
+    for path in [&benign, &shell] {
+        fs::copy(&stage.program, path).unwrap();
+    }
+    let child = stage.tagged(|_| {
+        let (name, word) = (Shared::new(&folder), Shared::new(Path::new("a word")));
+        name.set(*b"benign.x");
+        word.set(*b"harmless");
+        // The kernel has the name when it takes the last argument, and it takes that one first.
+        let late = LatePage::new().unwrap();
+        let list = [
+            c"helper-pause".as_ptr() as i64,
+            word.address(),
+            late.address(),
+            0,
+        ];
+        let list = list.map(i64::to_ne_bytes).concat();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(late.wait());
+                name.set(*b"shell.ph");
+                word.set(*b"harmful!");
+                late.give(c"end").unwrap();
+            });
+            let arguments = [name.argument(), Arg::Bytes(&list), Arg::Number(0)];
+            files::call(libc::SYS_execve, &arguments).unwrap();
+        });
+        1
+    });
+    let (meta, exec) = stage.watch.exec(child.pid);
+    assert_eq!(meta.flags, 0);
+    assert_eq!(
+        (&exec.exe, exec.file),
+        (&bytes(&benign), facts::file(&benign))
+    );
+    assert!(exec.filename.ends_with(b"/benign.x"), "{exec:?}");
+    // What the program was given.
+    assert!(exec.args[1].ends_with(b"harmful!"), "{exec:?}");
+    let words = fs::read(format!("/proc/{}/cmdline", child.pid)).unwrap();
+    assert_eq!(words, [exec.args.join(&0), vec![0]].concat());
+    Ok(())
+}
+
+/// The peer that is told is the one that was reached. A datagram's is kept by nobody: a tier that has it
+/// from the caller says so.
+fn an_address_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
+    needs_late_pages()?;
+    let local = (Ipv4Addr::LOCALHOST, 0);
+    let listeners = [(); 2].map(|()| TcpListener::bind(local).unwrap());
+    let receivers = [(); 2].map(|()| UdpSocket::bind(local).unwrap());
+    let word = |address: SocketAddr| {
+        let bytes = net::inet(address);
+        u64::from_ne_bytes(bytes[..8].try_into().unwrap())
+    };
+    let [one, other] = [0, 1].map(|at| word(listeners[at].local_addr().unwrap()));
+    let [this, that] = [0, 1].map(|at| word(receivers[at].local_addr().unwrap()));
+    let calls = [
+        (libc::SOCK_STREAM, libc::SYS_connect, one, other),
+        (libc::SOCK_DGRAM, libc::SYS_sendto, this, that),
+    ];
+    let mut child = stage.tagged(|talk| {
+        for (kind, call, before, after) in calls {
+            let socket = net::socket(AF_INET, kind);
+            // Family, port and address are there, the rest of the structure is waited for.
+            let late = LatePage::new().unwrap();
+            late.before().store(before, Ordering::Relaxed);
+            let (fd, zero) = (Arg::Number(socket.as_raw_fd().into()), Arg::Number(0));
+            let (at, len) = (Arg::Number(late.address() - 8), Arg::Number(16));
+            let arguments = match call {
+                libc::SYS_connect => vec![fd, at, len],
+                _ => vec![fd, Arg::Bytes(b"x"), Arg::Number(1), zero, at, len],
+            };
+            std::thread::scope(|scope| {
+                let made = scope.spawn(move || files::call(call, &arguments));
+                assert!(late.wait());
+                late.before().store(after, Ordering::Relaxed);
+                late.give(c"").unwrap();
+                made.join().unwrap().unwrap();
+            });
+            talk.done();
+            talk.wait();
+        }
+        alone();
+        0
+    });
+    let port = |info: &tracer_common::event::FdInfo| info.remote_port;
+    child.hear();
+    for listener in &listeners {
+        listener.set_nonblocking(true).unwrap();
+    }
+    let reached = listeners.iter().find(|one| one.accept().is_ok()).unwrap();
+    let (meta, connect) = stage.watch.socket(EventKind::Connect, child.pid);
+    assert_eq!(port(&connect.socket), reached.local_addr().unwrap().port());
+    assert_ne!(meta.flags & flag::RESOLVED, 0);
+
+    child.go();
+    child.hear();
+    for receiver in &receivers {
+        receiver.set_nonblocking(true).unwrap();
+    }
+    let received = |one: &&UdpSocket| one.recv(&mut [0]).is_ok();
+    let mut reached = None;
+    until("a datagram comes", || {
+        reached = receivers.iter().find(received);
+        reached.is_some()
+    });
+    let (meta, send) = stage.watch.socket(EventKind::Send, child.pid);
+    if meta.tier == Tier::Lsm {
+        assert_eq!(
+            port(&send.socket),
+            reached.unwrap().local_addr().unwrap().port()
+        );
+        assert_ne!(meta.flags & flag::RESOLVED, 0);
+    } else {
+        assert_eq!(meta.flags & flag::RESOLVED, 0, "the caller's word");
+    }
+    child.go();
+    child.end_well();
+    Ok(())
+}
+
+/// Threads take away what others open before their calls are done, and write to it. Then the tracepoint
+/// tier finds nothing at the open, which it counts, or what has the number now; but a write tells of each
+/// file that there is something in. The other tier does not look at numbers.
+fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
+    const OPENERS: usize = 2;
+    const FILES: usize = 1000;
+    const FIRST: i32 = 200;
+    const COPIES: i32 = 500;
+    let folder = stage.folder();
+    let faults = stage.watch.drops(Lost::FileFault);
+    let mut child = stage.tagged(|talk| {
+        // Numbers from here on are nobody's but the openers'.
+        while sys::openat(AT_FDCWD, c"/dev/null", O_RDONLY, 0)
+            .is_ok_and(|file| std::os::fd::IntoRawFd::into_raw_fd(file) < FIRST)
+        {}
+        sys::close(FIRST);
+        let all = FIRST..FIRST + 1 + OPENERS as i32;
+        let number = |fd: i32| Arg::Number(fd.into());
+        let over = AtomicBool::new(false);
+        let close = || {
+            while !over.load(Ordering::Relaxed) {
+                for fd in all.clone() {
+                    let _not_open = files::call(libc::SYS_close, &[number(fd)]);
+                }
+                std::thread::yield_now();
+            }
+        };
+        let write = || {
+            while !over.load(Ordering::Relaxed) {
+                for fd in all.clone() {
+                    let copy = [number(fd), number(libc::F_DUPFD), number(COPIES)];
+                    let Ok(copy) = files::call(libc::SYS_fcntl, &copy) else {
+                        continue;
+                    };
+                    let copy = Arg::Number(copy.into());
+                    let write = [copy, Arg::Bytes(b"x"), number(1)];
+                    files::call(libc::SYS_write, &write).unwrap();
+                    files::call(libc::SYS_close, &[copy]).unwrap();
+                }
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            let others = [scope.spawn(close), scope.spawn(write)];
+            let openers: Vec<_> = (0..OPENERS)
+                .map(|opener| {
+                    let folder = &folder;
+                    scope.spawn(move || {
+                        for file in 0..FILES {
+                            let name = sys::c(folder.join(format!("{opener}-{file}")));
+                            let how = Arg::Number((O_WRONLY | O_CREAT).into());
+                            let here = Arg::Number(AT_FDCWD.into());
+                            let arguments = [here, Arg::Text(&name), how, Arg::Number(0o600)];
+                            let fd = files::call(libc::SYS_openat, &arguments).unwrap();
+                            // Closed: then each opener has one open at most.
+                            let fd = Arg::Number(fd.into());
+                            let flags = [fd, Arg::Number(libc::F_GETFD.into())];
+                            while files::call(libc::SYS_fcntl, &flags).is_ok() {
+                                std::thread::yield_now();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for opener in openers {
+                opener.join().unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+            for other in others {
+                other.join().unwrap();
+            }
+        });
+        alone();
+        talk.done();
+        talk.wait();
+        0
+    });
+    child.hear();
+    child.go();
+    child.end_well();
+    stage.watch.exit(child.pid);
+    let rest = stage.watch.rest(child.pid);
+    let of_kind = |kind| -> Vec<&[u8]> {
+        let paths = rest.iter().filter_map(|event| match &event.payload {
+            Payload::File(file) if file.kind == kind => Some(file.path.as_slice()),
+            _ => None,
+        });
+        paths.collect()
+    };
+    let (opened, written) = (of_kind(EventKind::Open), of_kind(EventKind::Write));
+    let lost = stage.watch.drops(Lost::FileFault) - faults;
+    print!(
+        "({} opens told, {lost} not, {} writes told) ",
+        opened.len(),
+        written.len()
+    );
+    assert_eq!(opened.len() as u64 + lost, (OPENERS * FILES) as u64);
+    let told: BTreeSet<_> = opened.iter().chain(&written).copied().collect();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        let path = bytes(entry.path());
+        let is_empty = entry.metadata().unwrap().len() == 0;
+        assert!(is_empty || told.contains(path.as_slice()), "{entry:?}");
+    }
+    if stage.is_lsm() {
+        assert_eq!((lost, told.len(), written.len()), (0, OPENERS * FILES, 0));
     }
     Ok(())
 }

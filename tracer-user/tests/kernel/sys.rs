@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use libc::{c_char, c_int, c_long, c_void};
 
+pub(crate) mod debug;
 pub(crate) mod files;
 
 type Result<T> = io::Result<T>;

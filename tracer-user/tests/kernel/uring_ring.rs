@@ -23,6 +23,8 @@ pub(crate) const ANY_SLOT: u32 = u32::MAX;
 /// `IORING_OP_*`
 pub(crate) mod operation {
     pub(crate) const NOP: u8 = 0;
+    pub(crate) const SENDMSG: u8 = 9;
+    pub(crate) const CONNECT: u8 = 16;
     pub(crate) const OPENAT: u8 = 18;
     pub(crate) const WRITE: u8 = 23;
     pub(crate) const OPENAT2: u8 = 28;

@@ -84,6 +84,21 @@ fn names_are_looked_up_where_it_matters() {
     }
 }
 
+/// What is missing of long arguments is nothing that may be let through.
+#[test]
+fn padding_opens_no_door() {
+    let told = |address: usize, spaces: usize| {
+        let (address, spaces) = ("a".repeat(address), " ".repeat(spaces));
+        raised(&format!(
+            "{}\nfork 11>20\nexec 20 /usr/bin/dash sh -c '{spaces}/usr/sbin/sendmail -t -i -f{address}'",
+            hosts::FPM
+        ))
+    };
+    assert_eq!(told(20, 5_000), [""; 0]);
+    assert_eq!(told(20, 9_000), ["server-shell high 20"]);
+    assert_eq!(told(9_000, 1), ["server-shell high 20"]);
+}
+
 /// A reason names the server, what ran and what made it worse.
 #[test]
 fn reasons_are_sentences() {

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::AtomicU64;
 
 use libc::{c_int, c_long, c_void};
 
@@ -167,9 +168,9 @@ impl LatePage {
         );
         // SAFETY: a new mapping; the structures have the size that the requests say and outlive the calls.
         unsafe {
-            let at = libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0);
-            assert_ne!(at, libc::MAP_FAILED);
-            let at = at as usize;
+            let before = libc::mmap(ptr::null_mut(), 2 * size, protection, flags, -1, 0);
+            assert_ne!(before, libc::MAP_FAILED);
+            let at = before as usize + size;
             // version UFFD_API, features, ioctls
             let mut api = [0xaa_u64, 0, 0];
             number(libc::ioctl(faults.as_raw_fd(), API as _, api.as_mut_ptr()).into())?;
@@ -183,6 +184,13 @@ impl LatePage {
     /// Its address, which nobody here reads.
     pub(crate) fn address(&self) -> i64 {
         self.at as i64
+    }
+
+    /// The word right before it, which is there.
+    pub(crate) fn before(&self) -> &AtomicU64 {
+        // SAFETY: the end of the page before, which is mapped as long as this process lives, aligned, and
+        // ours; the kernel reads it, too.
+        unsafe { AtomicU64::from_ptr((self.at - 8) as *mut u64) }
     }
 
     /// Waits until somebody wants the page.

@@ -133,6 +133,46 @@ pub(crate) fn vfork_and_exec(path: &CStr, argv: &[CString]) -> Result<u32> {
     number(pid.into())
 }
 
+/// prctl(2), `PR_SET_CHILD_SUBREAPER`: orphans below become our children.
+pub(crate) fn adopt_orphans() {
+    // SAFETY: takes numbers only.
+    nothing(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).unwrap();
+}
+
+/// Writes over the words that this process was given.
+pub(crate) fn overwrite_arguments(byte: u8) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    // `arg_start` and `arg_end`, fields 48 and 49 of proc(5).
+    let mut fields = fields.split_whitespace().skip(48 - 3);
+    let mut next = || -> usize { fields.next().unwrap().parse().unwrap() };
+    let (start, end) = (next(), next());
+    // SAFETY: the words lie on our stack's end, which can be written, and nobody reads them meanwhile.
+    unsafe {
+        ptr::write_bytes(
+            ptr::with_exposed_provenance_mut::<u8>(start),
+            byte,
+            end - start,
+        )
+    };
+}
+
+/// bpf(2), `BPF_MAP_UPDATE_ELEM`: zeroes the first value of an array.
+pub(crate) fn change_map(map: RawFd, value_size: u64) -> io::Result<()> {
+    const UPDATE: c_int = 2;
+    let (key, value) = (0_u32, vec![0_u8; value_size as usize]);
+    // `union bpf_attr`: map_fd, key, value, flags
+    let attributes = [
+        map as u64,
+        (&raw const key) as u64,
+        value.as_ptr() as u64,
+        0,
+    ];
+    let size = size_of_val(&attributes);
+    // SAFETY: the attributes, the key and the value outlive the call, the latter as long as the map says.
+    done(unsafe { libc::syscall(libc::SYS_bpf, UPDATE, attributes.as_ptr(), size) })
+}
+
 /// mount(2) without options.
 pub(crate) fn mount(from: &CStr, to: &CStr, kind: &CStr, flags: c_ulong) -> Result<()> {
     // SAFETY: strings that live through the call; no options.

@@ -2,7 +2,7 @@
 //! wrote.
 
 use super::Row;
-use super::hosts::{APACHE, FPM, POSTGRES};
+use super::hosts::{APACHE, FPM, POSTGRES, TOMCAT};
 
 /// nginx and php-fpm, cron, and an administrator's shell (20). 11 is a php-fpm worker.
 const HOST: &str = "
@@ -59,6 +59,9 @@ pub(super) const MUST: &[Row] = &[
     ("the loader told what it runs", FPM, "fork 11>30;;exec 30 /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 ld.so /bin/sh;;map 30 exec /usr/bin/dash", &["server-shell high 30"]),
     ("the loader with what was dropped", FPM, "open 11 created /tmp/x;;fork 11>30;;exec 30 /lib/ld-musl-x86_64.so.1 ld /tmp/l;;map 30 exec /tmp/x", &["server-dropped-exec high 30"]),
     ("a database's loader", POSTGRES, "fork 11>30;;exec 30 /lib64/ld-linux-x86-64.so.2 ld /tmp/l;;map 30 exec /usr/bin/bash", &["database-shell high 30"]),
+    // What a program is made to load before itself, even one that is let through.
+    ("a library preloaded into mail()", FPM, "open 11 created /tmp/x.so;;fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i';;map 20 :writer=11 exec /tmp/x.so", &["server-dropped-exec high 20"]),
+    ("one into a program that is no shell", FPM, "open 11 created /tmp/x.so;;fork 11>20;;exec 20 /usr/bin/convert convert a b;;map 20 exec /tmp/x.so", &["server-dropped-exec high 20"]),
     // Dropped files, by the kernel's memory of who wrote them.
     ("a dropped program by a hard link", FPM, "open 11 created /tmp/x;;link 11 /tmp/x /tmp/y;;fork 11>30;;exec 30 /tmp/y", &["server-dropped-exec high 30"]),
     ("a dropped program by a name that was not told", FPM, "fork 11>30;;exec 30 :writer=11 /tmp/z", &["server-dropped-exec high 30"]),
@@ -104,6 +107,8 @@ pub(super) const MUST_NOT: &[Row] = &[
     ("what the kernel resolved itself", FPM, "rename 11 :resolved /tmp/x /tmp/l/x.php;;now;;leads /tmp/l /srv/www", &[]),
     ("two harmless names", FPM, "rename 11 :early-new=/tmp/b /tmp/x /tmp/a", &[]),
     ("a program loaded by its loader", FPM, "fork 11>30;;exec 30 /lib64/ld-linux-x86-64.so.2 ld /tmp/c;;map 30 exec /usr/bin/convert", &[]),
+    ("a server loads a library that it unpacked", TOMCAT, "open 10 created /tmp/libnetty_tcnative.so;;map 10 :writer=10 exec /tmp/libnetty_tcnative.so", &[]),
+    ("a worker does", FPM, "open 11 created /tmp/x.so;;fork 10>12;;map 12 :writer=11 exec /tmp/x.so", &[]),
     ("a program maps another", FPM, "fork 11>30;;exec 30 /usr/bin/convert convert;;map 30 exec /usr/bin/dash", &[]),
     ("credentials, namespaces, names", FPM, "credentials 11 33;;namespace 11 chroot /srv;;comm 11 php-fpm8.2 pool;;exec_failed 11 2 /bin/x", &[]),
     ("a debugger of the same server", FPM, "trace 10 ptrace 11", &[]),
