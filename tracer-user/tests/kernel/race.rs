@@ -400,7 +400,7 @@ fn an_address_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
 /// file that there is something in. The other tier does not look at numbers.
 fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
     const OPENERS: usize = 2;
-    const FILES: usize = 1000;
+    const FILES: usize = 150;
     const FIRST: i32 = 200;
     const COPIES: i32 = 500;
     let folder = stage.folder();
