@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = tests!("race":
     an_exec_rewritten_during_the_call,
     an_address_rewritten_during_the_call,
     descriptors_closed_at_once,
+    a_thread_preempted_in_a_hook,
 );
 
 /// A path whose last eight bytes are written at once, so that it is one or another and never half of
@@ -115,20 +116,20 @@ fn a_name_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
     Ok(())
 }
 
+/// How often the kernel left a program out, as another thread was preempted in it on the same CPU: counted
+/// by the kernel, and told.
+fn missed(stage: &Stage) -> u64 {
+    let misses = stage.watch.sensor.misses();
+    misses.into_iter().map(|(_, count)| count).sum()
+}
+
 /// Threads that rename and create, threads that rewrite the name; and how often each does.
 const THREADS: usize = 24;
 const REWRITERS: usize = 6;
 const ROUNDS: usize = 40;
 
-/// How often the kernel left a program out.
-fn left_out(stage: &Stage) -> u64 {
-    let misses = stage.watch.sensor.misses();
-    misses.into_iter().map(|(_, count)| count).sum()
-}
-
 fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
-    let left_out_before = left_out(stage);
     let names: [[u8; 8]; 3] = [*b"aaaaaaaa", *b"bbbbbbbb", *b"cccccccc"];
     let paths: Vec<PathBuf> = names
         .iter()
@@ -137,6 +138,7 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     let targets: Vec<PathBuf> = (0..THREADS)
         .map(|thread| folder.join(format!("t{thread}")))
         .collect();
+    let missed_before = missed(stage);
     let mut child = stage.tagged(|talk| {
         let name = Shared::new(&folder);
         name.set(names[0]);
@@ -191,6 +193,7 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
     });
     let renamed = child.hear();
     let pid = child.pid;
+    let missed = missed(stage) - missed_before;
     let faults = stage.watch.drops(Lost::FileFault);
     child.go();
     child.end_well();
@@ -213,18 +216,17 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
             _ => {}
         }
     }
-    print!("({renames} renames, {flagged} flagged) ");
+    print!("({renames} renames, {flagged} flagged, {missed} left out) ");
     // A descriptor that another thread has closed is counted instead. None here is closed but by its own
     // thread.
     let lost = stage.watch.drops(Lost::FileFault) - faults;
     assert_eq!(lost, 0);
     // Where programs are preempted, the kernel leaves one out while it waits on that CPU. It says how often,
     // so nothing is missing that was not told of; elsewhere nothing is missing.
-    let left_out = left_out(stage) - left_out_before;
     let opened = ((THREADS - REWRITERS) * ROUNDS) as u64;
     assert!(renames <= renamed && opens <= opened, "{opens} {renames}");
     let missing = (renamed - renames) + (opened - opens);
-    assert!(missing <= left_out, "{missing} > {left_out}");
+    assert!(missing <= missed, "{missing} > {missed}");
     if stage.watch.sensor.tier() != Tier::Tracepoint {
         assert_eq!(flagged, 0, "this tier reads no names of the caller");
     }
@@ -413,11 +415,12 @@ fn an_address_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
 /// file that there is something in. The other tier does not look at numbers.
 fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
     const OPENERS: usize = 2;
-    const FILES: usize = 1000;
+    const FILES: usize = 150;
     const FIRST: i32 = 200;
     const COPIES: i32 = 500;
     let folder = stage.folder();
     let faults = stage.watch.drops(Lost::FileFault);
+    let missed_before = missed(stage);
     let mut child = stage.tagged(|talk| {
         // Numbers from here on are nobody's but the openers'.
         while sys::openat(AT_FDCWD, c"/dev/null", O_RDONLY, 0)
@@ -499,21 +502,77 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
     };
     let (opened, written) = (of_kind(EventKind::Open), of_kind(EventKind::Write));
     let lost = stage.watch.drops(Lost::FileFault) - faults;
+    let missed = missed(stage) - missed_before;
     print!(
-        "({} opens told, {lost} not, {} writes told) ",
+        "({} opens told, {lost} not, {} writes told, {missed} left out) ",
         opened.len(),
         written.len()
     );
-    assert_eq!(opened.len() as u64 + lost, (OPENERS * FILES) as u64);
+    let (seen, due) = (opened.len() as u64 + lost, (OPENERS * FILES) as u64);
+    assert!(seen <= due && seen + missed >= due);
     let told: BTreeSet<_> = opened.iter().chain(&written).copied().collect();
+    let mut unseen = 0;
     for entry in fs::read_dir(&folder).unwrap() {
         let entry = entry.unwrap();
         let path = bytes(entry.path());
         let is_empty = entry.metadata().unwrap().len() == 0;
-        assert!(is_empty || told.contains(path.as_slice()), "{entry:?}");
+        unseen += u64::from(!is_empty && !told.contains(path.as_slice()));
     }
+    assert!(unseen <= missed, "{unseen} written files");
     if stage.is_lsm() {
-        assert_eq!((lost, told.len(), written.len()), (0, OPENERS * FILES, 0));
+        assert_eq!((lost, written.len()), (0, 0));
     }
+    Ok(())
+}
+
+/// A thread of the lowest priority is in the hook most of the time, and another preempts it there to open
+/// files on the same CPU. Where programs can be preempted the kernel leaves out the second; what it left
+/// out it counts.
+fn a_thread_preempted_in_a_hook(stage: &mut Stage) -> Outcome {
+    const FILES: u64 = 200;
+    let folder = stage.folder();
+    let noise = sys::c(folder.join("noise"));
+    let missed_before = missed(stage);
+    let mut child = stage.tagged(|talk| {
+        sys::stay_on(sys::cpus()[0]);
+        let over = AtomicBool::new(false);
+        let open = |name: &std::ffi::CStr| {
+            drop(sys::openat(AT_FDCWD, name, O_WRONLY | O_CREAT, 0o600).unwrap());
+        };
+        std::thread::scope(|scope| {
+            let lowest = scope.spawn(|| {
+                sys::process::yield_to_all();
+                while !over.load(Ordering::Relaxed) {
+                    open(&noise);
+                }
+            });
+            for file in 0..FILES {
+                // The other one runs until this ends, at whatever place it is in then.
+                std::thread::sleep(std::time::Duration::from_micros(300 + file));
+                open(&sys::c(folder.join(format!("quiet-{file}"))));
+            }
+            over.store(true, Ordering::Relaxed);
+            lowest.join().unwrap();
+        });
+        alone();
+        talk.done();
+        talk.wait();
+        0
+    });
+    child.hear();
+    child.go();
+    child.end_well();
+    stage.watch.exit(child.pid);
+    let rest = stage.watch.rest(child.pid);
+    let is_quiet = |event: &&tracer::event::Event| match &event.payload {
+        Payload::File(file) => file.path.starts_with(&bytes(folder.join("quiet-"))),
+        _ => false,
+    };
+    let (told, missed) = (
+        rest.iter().filter(is_quiet).count() as u64,
+        missed(stage) - missed_before,
+    );
+    print!("({told} of {FILES} told, {missed} left out) ");
+    assert!(told <= FILES && told + missed >= FILES);
     Ok(())
 }

@@ -13,10 +13,10 @@ const NT_PRSTATUS: usize = 1;
 #[cfg(target_arch = "aarch64")]
 const NT_ARM_SYSTEM_CALL: usize = 0x404;
 
-fn request(request: u32, target: u32, address: usize, data: *mut c_void) -> Result<()> {
+fn request(request: impl Into<i64>, target: u32, address: usize, data: *mut c_void) -> Result<()> {
     // SAFETY: what `data` points to, where the request takes memory, is the caller's and outlives the
     // call; the target is a child that is stopped for us.
-    number(unsafe { libc::syscall(libc::SYS_ptrace, u64::from(request), target, address, data) })
+    number(unsafe { libc::syscall(libc::SYS_ptrace, request.into(), target, address, data) })
         .map(|_| ())
 }
 
