@@ -310,11 +310,11 @@ fn a_program_that_a_loader_runs(stage: &mut Stage) -> Outcome {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     symlink(&program, &link).unwrap();
     let mut child = stage.tagged(|_| {
-        let argv = [sys::c(&loader), sys::c(&link)];
-        panic!("{}", sys::execve(&sys::c(&loader), &argv, &[]))
+        let argv = [sys::c(loader), sys::c(&link)];
+        panic!("{}", sys::execve(&sys::c(loader), &argv, &[]))
     });
     let (_, exec) = stage.watch.exec(child.pid);
-    assert_eq!(exec.exe, bytes(fs::canonicalize(&loader).unwrap()));
+    assert_eq!(exec.exe, bytes(fs::canonicalize(loader).unwrap()));
     // The link's name is a library's; the file's is not.
     let (_, map) = stage.watch.file(EventKind::Map, child.pid);
     assert_eq!((map.path, map.access), (bytes(&program), access::EXEC));
