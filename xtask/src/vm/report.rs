@@ -53,6 +53,7 @@ impl Verdict {
         let Smoke {
             refused,
             alerts,
+            left_out,
             attached,
             absent,
             verified,
@@ -69,6 +70,13 @@ impl Verdict {
                 parts.push(format!("no hook for {}", absent.join(", ")));
             }
             parts.push(format!("alerts {}", alerts.join(", ")));
+            if !left_out.is_empty() {
+                let told = left_out
+                    .iter()
+                    .map(|(word, count)| format!("{word} {count}"));
+                let told: Vec<_> = told.collect();
+                parts.push(format!("left out by the kernel: {}", told.join(", ")));
+            }
         }
         Self {
             counts: Counts {

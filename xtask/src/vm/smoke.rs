@@ -37,6 +37,8 @@ pub(super) struct Smoke {
     pub(super) refused: Option<String>,
     /// Alerts that came, by rule.
     pub(super) alerts: Vec<String>,
+    /// How often the kernel left a program out, by the word for it.
+    pub(super) left_out: BTreeMap<String, u64>,
     /// Probes that are attached.
     pub(super) attached: Vec<String>,
     /// Probes whose hook this kernel does not have.
@@ -133,7 +135,7 @@ pub(super) fn judge(variant: &Variant, tier: Option<Tier>, outcomes: &[Outcome])
             bail!("the scene ended with status {}", scene.status);
         }
         let alerts = next()?.file()?;
-        smoke.alerts = alerts_told(&String::from_utf8_lossy(&alerts), tier)?;
+        (smoke.alerts, smoke.left_out) = alerts_told(&String::from_utf8_lossy(&alerts), tier)?;
     }
     Ok(smoke)
 }
@@ -217,13 +219,42 @@ fn probes(doctor: &Outcome) -> Result<Probes> {
     Ok(probes)
 }
 
-/// The rules of the alerts, which have to be the expected ones and to come from this tier.
-fn alerts_told(alerts: &str, tier: Option<Tier>) -> Result<Vec<String>> {
-    let alerts = alerts
+/// How the words end for what a kernel leaves out, as it does where it preempts a program and another is
+/// to run on that CPU. The agent can but tell.
+const LEFT_OUT: &str = "_missed";
+
+/// Adds up what a report of losses tells. None may be the agent's own.
+fn losses(report: &Value, left_out: &mut BTreeMap<String, u64>) -> Result<()> {
+    let losses = report.pointer("/tracer/loss").and_then(Value::as_array);
+    for loss in losses.into_iter().flatten() {
+        let reason = loss.get("reason").and_then(Value::as_str);
+        let reason = reason.unwrap_or_default();
+        let count = loss.get("count").and_then(Value::as_u64);
+        if !reason.ends_with(LEFT_OUT) {
+            bail!("the agent lost events: {loss}");
+        }
+        let sum = left_out.entry(reason.to_owned()).or_default();
+        *sum = sum.saturating_add(count.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The rules of the alerts, which have to be the expected ones and to come from this tier; and what the
+/// kernel left out.
+fn alerts_told(alerts: &str, tier: Option<Tier>) -> Result<(Vec<String>, BTreeMap<String, u64>)> {
+    let documents = alerts
         .lines()
         .map(serde_json::from_str)
         .collect::<Result<Vec<Value>, _>>()
         .context("an alert is no JSON")?;
+    let is_loss = |document: &Value| {
+        document.pointer("/event/dataset").and_then(Value::as_str) == Some("tracer.loss")
+    };
+    let (reports, alerts): (Vec<_>, Vec<_>) = documents.into_iter().partition(is_loss);
+    let mut left_out = BTreeMap::new();
+    for report in &reports {
+        losses(report, &mut left_out)?;
+    }
     let fact = |alert: &Value, pointer: &str| match alert.pointer(pointer) {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
@@ -255,7 +286,7 @@ fn alerts_told(alerts: &str, tier: Option<Tier>) -> Result<Vec<String>> {
     if !right {
         bail!("the alerts are of other tiers than the one asked for: {tiers:?}");
     }
-    Ok(told)
+    Ok((told, left_out))
 }
 
 #[cfg(test)]
@@ -281,8 +312,9 @@ mod tests {
     #[test]
     fn both_alerts_have_to_come_and_no_other() {
         let both = format!("{SHELL}\n{WRITE}\n");
-        let told = alerts_told(&both, None).unwrap();
+        let (told, left_out) = alerts_told(&both, None).unwrap();
         assert_eq!(told, ["server-code-write", "server-shell"]);
+        assert!(left_out.is_empty());
         let rows = [
             (String::new(), "no alert server-shell"),
             (format!("{SHELL}\n"), "no alert server-code-write"),
@@ -294,6 +326,26 @@ mod tests {
             let error = alerts_told(&alerts, None).unwrap_err().to_string();
             assert!(error.contains(expected), "{alerts}: {error}");
         }
+    }
+
+    #[test]
+    fn a_kernel_may_leave_out_and_the_agent_may_not_lose() {
+        let loss = |reason: &str| {
+            format!(
+                r#"{{"event":{{"dataset":"tracer.loss"}},"tracer":{{"loss":[{{"reason":"{reason}","count":2}}]}}}}"#
+            )
+        };
+        let missed = loss("file_open_missed");
+        let documents = format!("{SHELL}\n{missed}\n{WRITE}\n{missed}\n");
+        let (told, left_out) = alerts_told(&documents, None).unwrap();
+        assert_eq!(told.len(), 2);
+        assert_eq!(
+            left_out,
+            BTreeMap::from([("file_open_missed".to_owned(), 4)])
+        );
+        let documents = format!("{SHELL}\n{WRITE}\n{}\n", loss("file_ring_full"));
+        let error = alerts_told(&documents, None).unwrap_err().to_string();
+        assert!(error.contains("file_ring_full"), "{error}");
     }
 
     #[test]

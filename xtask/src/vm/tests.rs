@@ -126,6 +126,7 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         Verdict::of_smoke(Smoke {
             refused: None,
             alerts: vec!["a".to_owned(), "b".to_owned()],
+            left_out: [("file_open_missed".to_owned(), 3)].into(),
             attached: vec!["exec".to_owned(), "exit".to_owned()],
             absent: vec!["old".to_owned()],
             verified: [("exec".to_owned(), count)].into(),
@@ -162,9 +163,10 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         report.to_string(),
         "kernel 6.1, kernel tests: passed, 2 passed, 0 failed, 1 skipped \
          (Linux 6.1.0-test under KVM)\n\
-         kernel 6.1, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b (Linux 6.1.0-test under KVM)\n\
-         kernel 6.1, no-btf, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b \
-         (Linux 6.1.0-test under KVM)\n\
+         kernel 6.1, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b; \
+         left out by the kernel: file_open_missed 3 (Linux 6.1.0-test under KVM)\n\
+         kernel 6.1, no-btf, tier lsm, smoke: passed, 2 probes; no hook for old; alerts a, b; \
+         left out by the kernel: file_open_missed 3 (Linux 6.1.0-test under KVM)\n\
          kernel 6.1, tier lsm, kernel tests: FAILED\n  FAILED: no end | within 180 s\n  console: x\n\
          4 passed, 1 failed, 1 skipped"
     );
@@ -178,8 +180,10 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
         "| kernel | release | variant | tier | what | result | seconds |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n\
          | 6.1 | 6.1.0-test | stock |  | kernel tests | passed: 2 passed, 0 failed, 1 skipped | 9 |\n\
-         | 6.1 | 6.1.0-test | stock | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b | 9 |\n\
-         | 6.1 | 6.1.0-test | no-btf | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b | 9 |\n\
+         | 6.1 | 6.1.0-test | stock | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b; \
+         left out by the kernel: file_open_missed 3 | 9 |\n\
+         | 6.1 | 6.1.0-test | no-btf | lsm | smoke | passed: 2 probes; no hook for old; alerts a, b; \
+         left out by the kernel: file_open_missed 3 | 9 |\n\
          | 6.1 |  | stock | lsm | kernel tests | **failed**: no end \\| within 180 s |  |\n"
     );
     assert_eq!(
