@@ -478,10 +478,21 @@ impl Pipeline {
 
     /// A process that has just become a server may serve directories nobody told us of.
     fn discover(&mut self, event: &Event) {
-        if !matches!(
-            event.payload,
-            Payload::Exec(_) | Payload::Observed(_) | Payload::Socket(_)
-        ) {
+        let may_be_new = match &event.payload {
+            Payload::Exec(_) | Payload::Observed(_) => true,
+            // Every other use of a socket is a server's daily work.
+            Payload::Socket(socket) => socket.kind == EventKind::Listen,
+            Payload::Fork(_)
+            | Payload::Exit(_)
+            | Payload::File(_)
+            | Payload::Change(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => false,
+        };
+        if !may_be_new {
             return;
         }
         let key = event.meta.subject;

@@ -94,7 +94,7 @@ impl Sensor {
         self.accounts().iter().map(|account| account.made).sum()
     }
 
-    /// How many records were lost since load, by reason.
+    /// How many records were lost since load, by reason; nothing where the kernel does not say.
     #[must_use]
     pub fn lost_records(&self) -> Vec<(Lost, u64)> {
         let mut sums = LOSSES.map(|reason| (reason, 0));
