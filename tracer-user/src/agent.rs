@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tracer_common::probe::Drop;
 
 use self::healing::Healing;
-use self::health::{Counts, Health};
+use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::places::Moved;
 use self::servers::{Found, Servers};
@@ -203,13 +203,17 @@ pub async fn run(
 /// The word of `sys_exit` for being left out.
 const SYSCALLS_MISSED: &str = "sys_exit_missed";
 
-/// How often a source lost something for a reason, and whether an event was lost each time.
-type Lost = (&'static str, u64, bool);
-
 /// Records that the kernel side has lost since load.
-fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Lost> {
-    let lost = sensor.lost_records().into_iter();
-    lost.map(|(reason, count)| (reason.name(), count, true))
+fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
+    let lost = sensor.lost_by_stream().into_iter();
+    lost.map(|(reason, streams)| Looked {
+        reason: reason.name(),
+        loses_event: true,
+        counts: streams
+            .into_iter()
+            .map(|(stream, count)| (Some(stream), count))
+            .collect(),
+    })
 }
 
 struct Agent {
@@ -320,7 +324,7 @@ impl Agent {
             // What was lost before a record was handed over has been counted by now: told first, it is
             // known when the record's turn comes.
             let looked = host::boot_ns();
-            let now: Vec<Lost> = lost_records(&self.sensor).collect();
+            let now: Vec<Looked> = lost_records(&self.sensor).collect();
             self.tell(now, looked)?;
         }
         for bytes in records {
@@ -480,27 +484,27 @@ impl Agent {
     fn tell_losses(&mut self) -> io::Result<()> {
         let before = host::boot_ns();
         let refused = self.tags_refused;
-        let mut now: Vec<Lost> = Vec::new();
-        for (reason, count) in self.sensor.drops() {
+        let mut now: Vec<Looked> = lost_records(&self.sensor).collect();
+        for (reason, count) in self.sensor.other_drops() {
             // Tags that this side could not set, the kernel's map of them being full, too.
             let count = if reason == Drop::TagMapFull {
                 count + refused
             } else {
                 count
             };
-            now.push((reason.name(), count, reason.loses_event()));
+            now.push(Looked::one(reason.name(), count, reason.loses_event()));
         }
         for (reason, count) in self.sensor.misses() {
             // Of the system calls that were left out, hardly one opened a file for a server: counted,
             // and no reason to doubt every lineage of a busy host.
-            now.push((reason, count, reason != SYSCALLS_MISSED));
+            now.push(Looked::one(reason, count, reason != SYSCALLS_MISSED));
         }
-        now.push((SHED, self.shed, true));
-        now.push(("names_unasked", self.names.refused(), false));
+        now.push(Looked::one(SHED, self.shed, true));
+        now.push(Looked::one("names_unasked", self.names.refused(), false));
         self.tell(now, before)
     }
 
-    fn tell(&mut self, now: impl IntoIterator<Item = Lost>, before: u64) -> io::Result<()> {
+    fn tell(&mut self, now: impl IntoIterator<Item = Looked>, before: u64) -> io::Result<()> {
         for loss in self.counts.look(now, before, host::boot_ns()) {
             self.give(Input::Loss(loss))?;
         }

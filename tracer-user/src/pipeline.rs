@@ -312,6 +312,7 @@ impl Pipeline {
         if count > 0 {
             self.lose(Loss {
                 reason: reason.to_owned(),
+                stream: None,
                 count,
                 since_boot_ns: boot_ns,
                 boot_ns,

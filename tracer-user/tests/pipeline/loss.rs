@@ -54,8 +54,8 @@ fn a_gap_in_the_numbers_is_a_loss() {
 fn what_was_counted_is_not_lost_twice() {
     let story = "
         fork 11>20 :seq=1
-        lost file_quota 2
-        lost life_ring_full 1
+        lost file_quota :cpu=0 2
+        lost life_ring_full :cpu=0 1
         exec 20 :seq=5 /usr/bin/dash sh
         now";
     let expected = counted(&[("file_quota", 2), ("life_ring_full", 1)]);
@@ -209,7 +209,8 @@ fn lost_process_life_asks_for_healing_and_lost_file_work_does_not() {
         ("lost file_quota 1", false),
         ("lost file_fault 1", false),
         ("fork 11>20 :seq=2\n now", true),
-        ("lost file_quota 1\n fork 11>20 :seq=2\n now", false),
+        ("lost file_quota :cpu=0 1\n fork 11>20 :seq=2\n now", false),
+        ("lost file_quota :cpu=1 1\n fork 11>20 :seq=2\n now", true),
     ] {
         assert_eq!(heals(story), expected, "{story}");
     }
