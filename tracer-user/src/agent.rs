@@ -19,8 +19,6 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tracer_common::probe::Drop;
-
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
 use self::names::Names;
@@ -170,6 +168,7 @@ pub async fn run(
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
         tags_refused: 0,
+        tags_full: false,
         warned: Vec::new(),
         seconds: 0,
         boot_wall_ns: host::boot_wall_ns(),
@@ -199,6 +198,13 @@ pub async fn run(
         None => Ok(summary),
     }
 }
+
+/// The reason of tags that this side could not set. Another than the kernel's for those that it could not:
+/// the store has these, so that reading `/proc` again would give nothing.
+const TAGS_REFUSED: &str = "tags_refused";
+
+/// The map of tags, among those whose occupancy is looked at.
+const TAGS: &str = "tags";
 
 /// The word of `sys_exit` for being left out.
 const SYSCALLS_MISSED: &str = "sys_exit_missed";
@@ -234,6 +240,8 @@ struct Agent {
     healing: Healing,
     /// Tags that could not be set.
     tags_refused: u64,
+    /// The map of tags was nearly full when last looked at.
+    tags_full: bool,
     /// Maps that were said to be nearly full.
     warned: Vec<&'static str>,
     /// How often house was kept.
@@ -469,7 +477,7 @@ impl Agent {
             self.give(Input::Clock(wall))?;
         }
         if self.seconds.is_multiple_of(OCCUPANCY_SECONDS) {
-            self.warn_of_full_maps();
+            self.look_at_maps();
         }
         self.seconds += 1;
         if self.seconds.is_multiple_of(HEALTH_SECONDS) {
@@ -483,15 +491,8 @@ impl Agent {
     /// Tells the pipeline what was lost, whatever the reason.
     fn tell_losses(&mut self) -> io::Result<()> {
         let before = host::boot_ns();
-        let refused = self.tags_refused;
         let mut now: Vec<Looked> = lost_records(&self.sensor).collect();
         for (reason, count) in self.sensor.other_drops() {
-            // Tags that this side could not set, the kernel's map of them being full, too.
-            let count = if reason == Drop::TagMapFull {
-                count + refused
-            } else {
-                count
-            };
             now.push(Looked::one(reason.name(), count, reason.loses_event()));
         }
         for (reason, count) in self.sensor.misses() {
@@ -499,6 +500,7 @@ impl Agent {
             // and no reason to doubt every lineage of a busy host.
             now.push(Looked::one(reason, count, reason != SYSCALLS_MISSED));
         }
+        now.push(Looked::one(TAGS_REFUSED, self.tags_refused, true));
         now.push(Looked::one(SHED, self.shed, true));
         now.push(Looked::one("names_unasked", self.names.refused(), false));
         self.tell(now, before)
@@ -511,9 +513,16 @@ impl Agent {
         Ok(())
     }
 
-    /// Says once of each map that hardly any room is left in it.
-    fn warn_of_full_maps(&mut self) {
+    /// Says once of each map that hardly any room is left in it. Once there is room for tags again, those
+    /// that found none are set.
+    fn look_at_maps(&mut self) {
         for map in self.sensor.occupancy() {
+            if map.name == TAGS {
+                let was_full = std::mem::replace(&mut self.tags_full, map.is_nearly_full());
+                if was_full && !self.tags_full {
+                    self.healing.want();
+                }
+            }
             if map.is_nearly_full() && !self.warned.contains(&map.name) {
                 let Occupancy { name, used, size } = map;
                 eprintln!(
