@@ -19,10 +19,8 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tracer_common::probe::Drop;
-
 use self::healing::Healing;
-use self::health::{Counts, Health};
+use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::places::Moved;
 use self::servers::{Found, Servers};
@@ -170,6 +168,7 @@ pub async fn run(
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
         tags_refused: 0,
+        tags_full: false,
         warned: Vec::new(),
         seconds: 0,
         boot_wall_ns: host::boot_wall_ns(),
@@ -200,16 +199,27 @@ pub async fn run(
     }
 }
 
+/// The reason of tags that this side could not set. Another than the kernel's for those that it could not:
+/// the store has these, so that reading `/proc` again would give nothing.
+const TAGS_REFUSED: &str = "tags_refused";
+
+/// The map of tags, among those whose occupancy is looked at.
+const TAGS: &str = "tags";
+
 /// The word of `sys_exit` for being left out.
 const SYSCALLS_MISSED: &str = "sys_exit_missed";
 
-/// How often a source lost something for a reason, and whether an event was lost each time.
-type Lost = (&'static str, u64, bool);
-
 /// Records that the kernel side has lost since load.
-fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Lost> {
-    let lost = sensor.lost_records().into_iter();
-    lost.map(|(reason, count)| (reason.name(), count, true))
+fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
+    let lost = sensor.lost_by_stream().into_iter();
+    lost.map(|(reason, streams)| Looked {
+        reason: reason.name(),
+        loses_event: true,
+        counts: streams
+            .into_iter()
+            .map(|(stream, count)| (Some(stream), count))
+            .collect(),
+    })
 }
 
 struct Agent {
@@ -230,6 +240,8 @@ struct Agent {
     healing: Healing,
     /// Tags that could not be set.
     tags_refused: u64,
+    /// The map of tags was nearly full when last looked at.
+    tags_full: bool,
     /// Maps that were said to be nearly full.
     warned: Vec<&'static str>,
     /// How often house was kept.
@@ -320,7 +332,7 @@ impl Agent {
             // What was lost before a record was handed over has been counted by now: told first, it is
             // known when the record's turn comes.
             let looked = host::boot_ns();
-            let now: Vec<Lost> = lost_records(&self.sensor).collect();
+            let now: Vec<Looked> = lost_records(&self.sensor).collect();
             self.tell(now, looked)?;
         }
         for bytes in records {
@@ -465,7 +477,7 @@ impl Agent {
             self.give(Input::Clock(wall))?;
         }
         if self.seconds.is_multiple_of(OCCUPANCY_SECONDS) {
-            self.warn_of_full_maps();
+            self.look_at_maps();
         }
         self.seconds += 1;
         if self.seconds.is_multiple_of(HEALTH_SECONDS) {
@@ -479,37 +491,38 @@ impl Agent {
     /// Tells the pipeline what was lost, whatever the reason.
     fn tell_losses(&mut self) -> io::Result<()> {
         let before = host::boot_ns();
-        let refused = self.tags_refused;
-        let mut now: Vec<Lost> = Vec::new();
-        for (reason, count) in self.sensor.drops() {
-            // Tags that this side could not set, the kernel's map of them being full, too.
-            let count = if reason == Drop::TagMapFull {
-                count + refused
-            } else {
-                count
-            };
-            now.push((reason.name(), count, reason.loses_event()));
+        let mut now: Vec<Looked> = lost_records(&self.sensor).collect();
+        for (reason, count) in self.sensor.other_drops() {
+            now.push(Looked::one(reason.name(), count, reason.loses_event()));
         }
         for (reason, count) in self.sensor.misses() {
             // Of the system calls that were left out, hardly one opened a file for a server: counted,
             // and no reason to doubt every lineage of a busy host.
-            now.push((reason, count, reason != SYSCALLS_MISSED));
+            now.push(Looked::one(reason, count, reason != SYSCALLS_MISSED));
         }
-        now.push((SHED, self.shed, true));
-        now.push(("names_unasked", self.names.refused(), false));
+        now.push(Looked::one(TAGS_REFUSED, self.tags_refused, true));
+        now.push(Looked::one(SHED, self.shed, true));
+        now.push(Looked::one("names_unasked", self.names.refused(), false));
         self.tell(now, before)
     }
 
-    fn tell(&mut self, now: impl IntoIterator<Item = Lost>, before: u64) -> io::Result<()> {
+    fn tell(&mut self, now: impl IntoIterator<Item = Looked>, before: u64) -> io::Result<()> {
         for loss in self.counts.look(now, before, host::boot_ns()) {
             self.give(Input::Loss(loss))?;
         }
         Ok(())
     }
 
-    /// Says once of each map that hardly any room is left in it.
-    fn warn_of_full_maps(&mut self) {
+    /// Says once of each map that hardly any room is left in it. Once there is room for tags again, those
+    /// that found none are set.
+    fn look_at_maps(&mut self) {
         for map in self.sensor.occupancy() {
+            if map.name == TAGS {
+                let was_full = std::mem::replace(&mut self.tags_full, map.is_nearly_full());
+                if was_full && !self.tags_full {
+                    self.healing.want();
+                }
+            }
             if map.is_nearly_full() && !self.warned.contains(&map.name) {
                 let Occupancy { name, used, size } = map;
                 eprintln!(

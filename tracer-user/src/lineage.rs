@@ -7,7 +7,7 @@ pub mod heal;
 mod link;
 pub mod process;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tracer_common::event::{EventKind, Ids};
@@ -27,6 +27,9 @@ const IMAGES: usize = 8;
 /// Ports kept of one process.
 const PORTS: usize = 16;
 
+/// Refused processes remembered, so that each counts once: the latest.
+const REFUSED: usize = 16_384;
+
 /// Longest chain of ancestors followed. Real ones are below 30; a longer one is cut, and says so.
 pub const CHAIN: usize = 128;
 
@@ -44,7 +47,7 @@ pub enum Retag {
 pub struct StoreStats {
     /// Ended processes removed before their grace time was over.
     pub evicted: u64,
-    /// Processes not taken in, because every other still lives.
+    /// Processes not taken in, because every other still lives. Each once, however often it is told of.
     pub refused: u64,
 }
 
@@ -60,6 +63,11 @@ pub struct Store {
     ended: VecDeque<(u64, ProcessKey)>,
     /// Processes that are kept beyond their end, in the order they were first.
     kept: VecDeque<ProcessKey>,
+    /// Processes that were refused, and the same in the order in which they first were.
+    refused: HashSet<ProcessKey>,
+    refusals: VecDeque<ProcessKey>,
+    /// Some were refused since there was room.
+    owes: bool,
     max: usize,
     stats: StoreStats,
 }
@@ -74,6 +82,9 @@ impl Store {
             current: HashMap::new(),
             ended: VecDeque::new(),
             kept: VecDeque::new(),
+            refused: HashSet::new(),
+            refusals: VecDeque::new(),
+            owes: false,
             max,
             stats: StoreStats::default(),
         }
@@ -117,6 +128,14 @@ impl Store {
     #[must_use]
     pub const fn stats(&self) -> StoreStats {
         self.stats
+    }
+
+    /// Whether processes were refused for whom there is room by now: a tenth of all, so that this is not so
+    /// again at once. Says so once.
+    pub fn has_room_again(&mut self) -> bool {
+        let has = self.owes && self.processes.len() < self.max - self.max / 10;
+        self.owes &= !has;
+        has
     }
 
     /// Takes in what an event says of processes. `retag` is told where the kernel should know more.
@@ -395,7 +414,7 @@ impl Store {
             return;
         }
         if self.processes.len() >= self.max && !self.evict() {
-            self.stats.refused += 1;
+            self.refuse(key);
             return;
         }
         if let Some(earlier) = self.current.insert(key.tgid, key)
@@ -413,6 +432,20 @@ impl Store {
             *self.children.entry(creator).or_default() += 1;
         }
         self.processes.insert(key, process);
+    }
+
+    fn refuse(&mut self, key: ProcessKey) {
+        self.owes = true;
+        if !self.refused.insert(key) {
+            return;
+        }
+        self.stats.refused += 1;
+        self.refusals.push_back(key);
+        if self.refusals.len() > REFUSED
+            && let Some(oldest) = self.refusals.pop_front()
+        {
+            self.refused.remove(&oldest);
+        }
     }
 
     fn set_creator(&mut self, key: ProcessKey, creator: Option<ProcessKey>) {

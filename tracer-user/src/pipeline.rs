@@ -80,7 +80,8 @@ pub struct Totals {
     pub lost: u64,
 }
 
-/// Losses after which the store may be wrong.
+/// Losses after which the store may be wrong. Neither what the store refused nor tags that do not fit into
+/// the kernel's map are among them: reading `/proc` makes no room, and would be refused the same again.
 const LIFE_LOSSES: &[&str] = &[
     "life_ring_full",
     "tag_map_full",
@@ -88,7 +89,6 @@ const LIFE_LOSSES: &[&str] = &[
     "exec_missed",
     "exit_missed",
     losses::MISSING,
-    REFUSED,
 ];
 
 /// The reason of processes that the store did not take in.
@@ -301,10 +301,16 @@ impl Pipeline {
     /// A loss: for integrity, for the next report, and where process life was lost, for healing.
     fn lose(&mut self, loss: Loss) {
         self.totals.lost = self.totals.lost.saturating_add(loss.count);
-        if LIFE_LOSSES.contains(&&*loss.reason) && !self.commands.contains(&Command::Heal) {
-            self.commands.push(Command::Heal);
+        if LIFE_LOSSES.contains(&&*loss.reason) {
+            self.want_healing();
         }
         self.losses.add(loss);
+    }
+
+    fn want_healing(&mut self) {
+        if !self.commands.contains(&Command::Heal) {
+            self.commands.push(Command::Heal);
+        }
     }
 
     /// Something that a bound of this stage refused just now.
@@ -312,6 +318,7 @@ impl Pipeline {
         if count > 0 {
             self.lose(Loss {
                 reason: reason.to_owned(),
+                stream: None,
                 count,
                 since_boot_ns: boot_ns,
                 boot_ns,
@@ -379,6 +386,9 @@ impl Pipeline {
             self.store.stats().refused - refused,
             event.meta.boot_ns,
         );
+        if self.store.has_room_again() {
+            self.want_healing();
+        }
         self.retag(retag);
         self.discover(event);
         self.identify(event);
@@ -478,10 +488,21 @@ impl Pipeline {
 
     /// A process that has just become a server may serve directories nobody told us of.
     fn discover(&mut self, event: &Event) {
-        if !matches!(
-            event.payload,
-            Payload::Exec(_) | Payload::Observed(_) | Payload::Socket(_)
-        ) {
+        let may_be_new = match &event.payload {
+            Payload::Exec(_) | Payload::Observed(_) => true,
+            // Every other use of a socket is a server's daily work.
+            Payload::Socket(socket) => socket.kind == EventKind::Listen,
+            Payload::Fork(_)
+            | Payload::Exit(_)
+            | Payload::File(_)
+            | Payload::Change(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => false,
+        };
+        if !may_be_new {
             return;
         }
         let key = event.meta.subject;

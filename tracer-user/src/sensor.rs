@@ -146,6 +146,8 @@ pub struct Sensor {
     directories: HashMap<MapData, Plain<InodeKey>, u32>,
     drops: PerCpuArray<MapData, u64>,
     ledger: PerCpuArray<MapData, Plain<Ledger>>,
+    /// The numbers of the CPUs, in the order of the ledger's.
+    cpus: Vec<u32>,
     counters: Vec<Counter>,
     shared_tags: MapData,
     missing: Vec<&'static str>,
@@ -258,6 +260,7 @@ impl Sensor {
             directories,
             drops,
             ledger,
+            cpus: machine::possible_cpus(),
             counters,
             shared_tags,
             missing: resolved.missing.iter().map(|member| member.field).collect(),

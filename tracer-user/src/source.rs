@@ -73,10 +73,21 @@ pub struct Resolved {
 pub struct Loss {
     /// Why: the word of a `tracer_common::probe::Drop` or of a stage of user space.
     pub reason: String,
+    /// Whose records, where it is numbered records that were lost.
+    pub stream: Option<Stream>,
     /// How many more since last told.
     pub count: u64,
     /// It happened after this time, nanoseconds since boot.
     pub since_boot_ns: u64,
     /// And up to this: when it was noticed.
     pub boot_ns: u64,
+}
+
+/// Records that are numbered together: those of one program on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stream {
+    /// The CPU.
+    pub cpu: u32,
+    /// The program's slot.
+    pub slot: u16,
 }

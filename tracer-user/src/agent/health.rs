@@ -1,17 +1,35 @@
 //! What was lost, as the agent keeps account of it, and how it stands in one line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::sensor::Sensor;
 use crate::sensor::account::Occupancy;
-use crate::source::Loss;
+use crate::source::{Loss, Stream};
+
+/// What a source counts for one reason.
+pub(super) struct Looked {
+    pub(super) reason: &'static str,
+    /// Whether an event was lost each time.
+    pub(super) loses_event: bool,
+    /// How often since it began; apart for each stream where it is numbered records.
+    pub(super) counts: Vec<(Option<Stream>, u64)>,
+}
+
+impl Looked {
+    pub(super) fn one(reason: &'static str, count: u64, loses_event: bool) -> Self {
+        Self {
+            reason,
+            loses_event,
+            counts: vec![(None, count)],
+        }
+    }
+}
 
 /// How often a source lost something for one reason.
 struct Count {
     reason: &'static str,
-    count: u64,
-    /// Whether an event was lost each time.
-    loses_event: bool,
+    counts: BTreeMap<Option<Stream>, u64>,
     /// When it was last looked at, nanoseconds since boot.
     looked_boot_ns: u64,
 }
@@ -32,21 +50,21 @@ impl Counts {
     }
 
     /// Takes what a source counts by now, read after `before_boot_ns`; gives what is more than before and
-    /// lost an event each time.
+    /// lost an event each time. Nothing is ever counted less: what is told to be is not believed.
     pub(super) fn look(
         &mut self,
-        now: impl IntoIterator<Item = (&'static str, u64, bool)>,
+        now: impl IntoIterator<Item = Looked>,
         before_boot_ns: u64,
         boot_ns: u64,
     ) -> Vec<Loss> {
         let mut losses = Vec::new();
-        for (reason, count, loses_event) in now {
+        for looked in now {
+            let Looked { reason, .. } = looked;
             let at = self.counts.iter().position(|known| known.reason == reason);
             let at = at.unwrap_or_else(|| {
                 self.counts.push(Count {
                     reason,
-                    count: 0,
-                    loses_event,
+                    counts: BTreeMap::new(),
                     looked_boot_ns: self.begin_boot_ns,
                 });
                 self.counts.len() - 1
@@ -54,24 +72,33 @@ impl Counts {
             let Some(known) = self.counts.get_mut(at) else {
                 continue;
             };
-            let more = count.saturating_sub(known.count);
-            if more > 0 && known.loses_event {
-                losses.push(Loss {
-                    reason: reason.to_owned(),
-                    count: more,
-                    since_boot_ns: known.looked_boot_ns,
-                    boot_ns,
-                });
+            let mut believed = true;
+            for (stream, count) in looked.counts {
+                let before = known.counts.entry(stream).or_default();
+                believed &= count >= *before;
+                let more = count.saturating_sub(*before);
+                *before += more;
+                if more > 0 && looked.loses_event {
+                    losses.push(Loss {
+                        reason: reason.to_owned(),
+                        stream,
+                        count: more,
+                        since_boot_ns: known.looked_boot_ns,
+                        boot_ns,
+                    });
+                }
             }
-            known.count = count;
-            known.looked_boot_ns = before_boot_ns;
+            if believed {
+                known.looked_boot_ns = before_boot_ns;
+            }
         }
         losses
     }
 
     /// Reasons and counts.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.counts.iter().map(|count| (count.reason, count.count))
+        let sum = |count: &Count| (count.reason, count.counts.values().sum());
+        self.counts.iter().map(sum)
     }
 }
 
@@ -138,25 +165,33 @@ impl fmt::Display for Health {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_more_is_told_with_its_time() {
-        let mut counts = Counts::new(5);
-        let loss = |reason: &str, count, since_boot_ns, boot_ns| Loss {
+    fn loss(reason: &str, count: u64, since_boot_ns: u64, boot_ns: u64) -> Loss {
+        Loss {
             reason: reason.into(),
+            stream: None,
             count,
             since_boot_ns,
             boot_ns,
-        };
-        let first = [("a", 2, true), ("b", 1, false), ("c", 0, true)];
+        }
+    }
+
+    fn looked<const N: usize>(all: [(&'static str, u64, bool); N]) -> [Looked; N] {
+        all.map(|(reason, count, loses_event)| Looked::one(reason, count, loses_event))
+    }
+
+    #[test]
+    fn what_is_more_is_told_with_its_time() {
+        let mut counts = Counts::new(5);
+        let first = looked([("a", 2, true), ("b", 1, false), ("c", 0, true)]);
         assert_eq!(counts.look(first, 10, 11), [loss("a", 2, 5, 11)]);
         // Not every source is looked at each time.
-        assert_eq!(counts.look([("a", 2, true)], 20, 21), []);
-        let third = [
+        assert_eq!(counts.look(looked([("a", 2, true)]), 20, 21), []);
+        let third = looked([
             ("c", 4, true),
             ("b", 7, false),
             ("a", 3, true),
             ("new", 1, true),
-        ];
+        ]);
         assert_eq!(
             counts.look(third, 30, 31),
             [
@@ -167,6 +202,39 @@ mod tests {
         );
         let all: Vec<_> = counts.all().collect();
         assert_eq!(all, [("a", 3), ("b", 7), ("c", 4), ("new", 1)]);
+    }
+
+    #[test]
+    fn a_count_that_could_not_be_read_tells_nothing_twice() {
+        let mut counts = Counts::new(5);
+        let first = counts.look(looked([("a", 7, true)]), 10, 11);
+        assert_eq!(first, [loss("a", 7, 5, 11)]);
+        assert_eq!(counts.look(looked([("a", 0, true)]), 20, 21), []);
+        // What was lost meanwhile is known from the look before that.
+        let third = counts.look(looked([("a", 8, true)]), 30, 31);
+        assert_eq!(third, [loss("a", 1, 10, 31)]);
+        assert_eq!(counts.all().collect::<Vec<_>>(), [("a", 8)]);
+    }
+
+    #[test]
+    fn each_stream_has_its_own_count() {
+        let of = |cpu, count| (Some(Stream { cpu, slot: 3 }), count);
+        let look = |counts: &mut Counts, streams: Vec<_>| {
+            let looked = Looked {
+                reason: "a",
+                loses_event: true,
+                counts: streams,
+            };
+            let losses = counts.look([looked], 10, 11).into_iter();
+            losses
+                .map(|loss| (loss.stream, loss.count))
+                .collect::<Vec<_>>()
+        };
+        let mut counts = Counts::new(5);
+        assert_eq!(look(&mut counts, vec![of(0, 2)]), [of(0, 2)]);
+        let more = vec![of(0, 2), of(1, 5)];
+        assert_eq!(look(&mut counts, more), [of(1, 5)]);
+        assert_eq!(counts.all().collect::<Vec<_>>(), [("a", 7)]);
     }
 
     #[test]

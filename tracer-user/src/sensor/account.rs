@@ -4,9 +4,11 @@ use std::os::fd::AsFd as _;
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
-use tracer_common::ledger::{LOSSES, Ledger, column};
+use tracer_common::ledger::{LOSSES, Ledger, Line, column};
 use tracer_common::probe::Drop as Lost;
 use tracer_common::tag::{InodeKey, Tag, Writer};
+
+use crate::source::Stream;
 
 use super::{Plain, Sensor, SensorError, attach, chain, map_error};
 
@@ -72,16 +74,14 @@ impl Sensor {
     #[must_use]
     pub fn accounts(&self) -> Vec<Account> {
         let mut accounts = Vec::new();
-        for (cpu, Plain(ledger)) in (0..).zip(read(&self.ledger).iter()) {
-            for (slot, line) in (0..).zip(&ledger.lines) {
-                if line.made > 0 {
-                    accounts.push(Account {
-                        cpu,
-                        slot,
-                        made: line.made,
-                        lost: line.lost.iter().sum(),
-                    });
-                }
+        for (Stream { cpu, slot }, line) in lines(&read(&self.ledger), &self.cpus) {
+            if line.made > 0 {
+                accounts.push(Account {
+                    cpu,
+                    slot,
+                    made: line.made,
+                    lost: line.lost.iter().sum(),
+                });
             }
         }
         accounts
@@ -94,37 +94,53 @@ impl Sensor {
         self.accounts().iter().map(|account| account.made).sum()
     }
 
-    /// How many records were lost since load, by reason.
+    /// How many records each program lost on each CPU since load, by reason. Nothing where the kernel does
+    /// not say.
     #[must_use]
-    pub fn lost_records(&self) -> Vec<(Lost, u64)> {
-        let mut sums = LOSSES.map(|reason| (reason, 0));
-        for Plain(ledger) in read(&self.ledger).iter() {
-            for line in &ledger.lines {
-                for ((_, sum), lost) in sums.iter_mut().zip(line.lost) {
-                    *sum += lost;
+    pub fn lost_by_stream(&self) -> Vec<(Lost, Vec<(Stream, u64)>)> {
+        let ledgers = read(&self.ledger);
+        if ledgers.is_empty() {
+            return Vec::new();
+        }
+        let mut all = LOSSES.map(|reason| (reason, Vec::new()));
+        for (stream, line) in lines(&ledgers, &self.cpus) {
+            for ((_, streams), lost) in all.iter_mut().zip(line.lost) {
+                if lost > 0 {
+                    streams.push((stream, lost));
                 }
             }
         }
-        sums.to_vec()
+        all.into()
+    }
+
+    /// How many records were lost since load, by reason. Nothing where the kernel does not say.
+    #[must_use]
+    pub fn lost_records(&self) -> Vec<(Lost, u64)> {
+        let sum = |streams: Vec<(Stream, u64)>| streams.iter().map(|(_, lost)| lost).sum();
+        let all = self.lost_by_stream().into_iter();
+        all.map(|(reason, streams)| (reason, sum(streams)))
+            .collect()
+    }
+
+    /// How often the kernel side lost something other than a numbered record, by reason, since load.
+    /// Without those of which the kernel does not say it.
+    #[must_use]
+    pub fn other_drops(&self) -> Vec<(Lost, u64)> {
+        let others = Lost::ALL.iter().filter(|reason| column(**reason).is_none());
+        others
+            .filter_map(|&reason| {
+                let per_cpu = self.drops.get(&(reason as u32), 0).ok()?;
+                Some((reason, per_cpu.iter().copied().sum()))
+            })
+            .collect()
     }
 
     /// How often the kernel side lost something, by reason, since load.
     #[must_use]
     pub fn drops(&self) -> Vec<(Lost, u64)> {
-        let records = self.lost_records();
-        Lost::ALL
-            .iter()
-            .map(|&reason| {
-                let count = match column(reason).and_then(|column| records.get(column)) {
-                    Some(&(_, count)) => count,
-                    None => self
-                        .drops
-                        .get(&(reason as u32), 0)
-                        .map_or(0, |per_cpu| per_cpu.iter().copied().sum()),
-                };
-                (reason, count)
-            })
-            .collect()
+        let mut all = self.lost_records();
+        all.extend(self.other_drops());
+        all
     }
 
     /// How full the maps are. Asks the kernel for key after key, so it is not for every moment.
@@ -216,6 +232,20 @@ fn again(data: &MapData) -> Result<MapData, SensorError> {
     let fd = data.fd().as_fd().try_clone_to_owned();
     let fd = fd.map_err(|error| SensorError::Object(chain(&error)))?;
     MapData::from_fd(fd).map_err(|error| map_error(&error))
+}
+
+/// Each line of the ledger and whose it is. CPUs may have gaps in their numbers: they come in the order of
+/// `cpus`.
+fn lines<'a>(
+    ledgers: &'a [Plain<Ledger>],
+    cpus: &'a [u32],
+) -> impl Iterator<Item = (Stream, &'a Line)> {
+    (0..).zip(ledgers).flat_map(|(place, Plain(ledger))| {
+        let known = usize::try_from(place).ok().and_then(|at| cpus.get(at));
+        let cpu = known.copied().unwrap_or(place);
+        let lines = (0..).zip(&ledger.lines);
+        lines.map(move |(slot, line)| (Stream { cpu, slot }, line))
+    })
 }
 
 /// The ledger of each possible CPU; empty where the kernel does not give it.

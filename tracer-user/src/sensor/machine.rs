@@ -9,6 +9,9 @@ use std::fs;
 
 use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES, PEERS, QUOTAS, TAGS, WRITTEN};
 
+/// CPUs at most that are told apart: more than any kernel is built for.
+const MOST_NUMBERED: usize = 65_536;
+
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 
@@ -82,6 +85,22 @@ impl Sizes {
     }
 }
 
+/// The numbers of the possible CPUs, in the order in which the kernel gives what it has of each; none where
+/// it does not say.
+pub(super) fn possible_cpus() -> Vec<u32> {
+    members(&fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default())
+}
+
+/// The numbers of such a list.
+fn members(list: &str) -> Vec<u32> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    let ranges = list.trim().split(',').filter_map(range);
+    ranges.flatten().take(MOST_NUMBERED).collect()
+}
+
 /// The highest number of a list of ranges such as `0-3,8-11`, and one.
 fn cpus(list: &str) -> Option<u32> {
     list.trim()
@@ -107,6 +126,15 @@ mod tests {
         ] {
             assert_eq!(cpus(list), count, "{list:?}");
         }
+        for (list, numbers) in [
+            ("0-1\n", &[0, 1][..]),
+            ("0,4-6,8", &[0, 4, 5, 6, 8]),
+            ("", &[]),
+            ("none", &[]),
+        ] {
+            assert_eq!(members(list), numbers, "{list:?}");
+        }
+        assert_eq!(members("0-4294967295").len(), MOST_NUMBERED);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tracer_common::limits::SCRATCH_BYTES;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::event::FileId;
-use crate::source::{Input, Loss, Resolved};
+use crate::source::{Input, Loss, Resolved, Stream};
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -179,6 +179,7 @@ impl<W: Write> Writer<W> {
             }
             Input::Loss(Loss {
                 reason,
+                stream,
                 count,
                 since_boot_ns,
                 boot_ns,
@@ -187,6 +188,11 @@ impl<W: Write> Writer<W> {
                 payload.extend_from_slice(&since_boot_ns.to_le_bytes());
                 payload.extend_from_slice(&boot_ns.to_le_bytes());
                 put_text(&mut payload, reason.as_bytes());
+                // Only where there is one: so what was recorded before there were any can be read.
+                if let Some(Stream { cpu, slot }) = stream {
+                    payload.extend_from_slice(&cpu.to_le_bytes());
+                    payload.extend_from_slice(&slot.to_le_bytes());
+                }
                 LOSS
             }
             Input::HealBegin(boot_ns) => {
@@ -378,6 +384,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             since_boot_ns: u64::from_le_bytes(rest.array()?),
             boot_ns: u64::from_le_bytes(rest.array()?),
             reason: rest.string()?,
+            stream: rest.stream()?,
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
@@ -408,6 +415,17 @@ impl<'a> Fields<'a> {
 
     fn string(&mut self) -> Result<String, &'static str> {
         String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
+    }
+
+    /// What a frame may end with.
+    fn stream(&mut self) -> Result<Option<Stream>, &'static str> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Stream {
+            cpu: u32::from_le_bytes(self.array()?),
+            slot: u16::from_le_bytes(self.array()?),
+        }))
     }
 
     fn file(&mut self) -> Result<FileId, &'static str> {
@@ -489,6 +507,14 @@ mod tests {
             Input::Watermark(u64::MAX),
             Input::Loss(Loss {
                 reason: "life_ring_full".into(),
+                stream: Some(Stream { cpu: 300, slot: 7 }),
+                count: 5,
+                since_boot_ns: 8,
+                boot_ns: 9,
+            }),
+            Input::Loss(Loss {
+                reason: "tag_map_full".into(),
+                stream: None,
                 count: 5,
                 since_boot_ns: 8,
                 boot_ns: 9,

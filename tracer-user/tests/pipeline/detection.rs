@@ -162,3 +162,25 @@ fn what_may_move_a_directory_has_it_identified_anew() {
         assert_eq!(identifies(line), expected, "{line}");
     }
 }
+
+/// How often a story makes the pipeline have a configuration read.
+fn discoveries(line: &str) -> usize {
+    let story = format!("{}\nnow\n{line}", hosts::NODE);
+    let mut pipeline = run(Emit::Alerts, &inputs(&story));
+    let is = |command: &&Command| matches!(command, Command::Discover(_));
+    pipeline.take_commands().iter().filter(is).count()
+}
+
+#[test]
+fn a_configuration_is_read_when_a_server_begins_and_not_with_every_connection() {
+    let at_start = discoveries("");
+    assert_eq!(at_start, 1, "when it listens");
+    assert_eq!(discoveries("listen 10 3001"), at_start + 1);
+    for used in [
+        "accept 10 192.0.2.7:53",
+        "connect 10 192.0.2.7:53",
+        "send 10 192.0.2.7:53",
+    ] {
+        assert_eq!(discoveries(used), at_start, "{used}");
+    }
+}

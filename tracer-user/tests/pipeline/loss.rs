@@ -54,8 +54,8 @@ fn a_gap_in_the_numbers_is_a_loss() {
 fn what_was_counted_is_not_lost_twice() {
     let story = "
         fork 11>20 :seq=1
-        lost file_quota 2
-        lost life_ring_full 1
+        lost file_quota :cpu=0 2
+        lost life_ring_full :cpu=0 1
         exec 20 :seq=5 /usr/bin/dash sh
         now";
     let expected = counted(&[("file_quota", 2), ("life_ring_full", 1)]);
@@ -165,6 +165,27 @@ fn a_full_store_is_a_loss() {
 }
 
 #[test]
+fn a_process_is_refused_once_and_healing_waits_for_room() {
+    let story = format!(
+        "fork 11>20\n open 20 :tag=app@10/2 write /tmp/a\n open 20 :tag=app@10/2 write /tmp/b\n now\n \
+         wait 1s\n heal\n{READ}\n found 20 :parent=11 :tag=app@10/2 /usr/bin/convert convert\n healed\n now\n \
+         exit 11 0\n wait 31s\n exec 1 /sbin/init\n exec 1 /sbin/init\n now"
+    );
+    let mut pipeline = Pipeline::new(Emit::Alerts, 3);
+    let mut asked = Vec::new();
+    for input in after(&story) {
+        pipeline.input(input.clone());
+        if pipeline.take_commands().contains(&Command::Heal) {
+            asked.push(input);
+        }
+    }
+    assert!(pipeline.counts().contains(&("processes_refused", 1)));
+    // When there is room, and once: at the last watermark.
+    assert!(matches!(&*asked, [Input::Watermark(_)]), "{asked:?}");
+    assert_eq!(pipeline.processes(), 2);
+}
+
+#[test]
 fn a_report_is_the_same_on_replay_and_says_no_process() {
     let inputs = after("lost life_ring_full 3\n now\n wait 11s\n lost 'a\"\u{1b}[2J' 1\n now");
     let reports = reports(&inputs);
@@ -205,11 +226,14 @@ fn lost_process_life_asks_for_healing_and_lost_file_work_does_not() {
         ("lost life_ring_full 1", true),
         ("lost tag_map_full 1", true),
         ("lost exec_missed 1", true),
+        ("lost tags_refused 1", false),
+        ("lost processes_refused 1", false),
         ("lost file_ring_full 1", false),
         ("lost file_quota 1", false),
         ("lost file_fault 1", false),
         ("fork 11>20 :seq=2\n now", true),
-        ("lost file_quota 1\n fork 11>20 :seq=2\n now", false),
+        ("lost file_quota :cpu=0 1\n fork 11>20 :seq=2\n now", false),
+        ("lost file_quota :cpu=1 1\n fork 11>20 :seq=2\n now", true),
     ] {
         assert_eq!(heals(story), expected, "{story}");
     }

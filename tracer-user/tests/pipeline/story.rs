@@ -29,7 +29,7 @@
 //! leads /tmp/l /srv/www                     where a directory leads that was asked for
 //! wait 61s                                  time passes; also `ms`
 //! exit 20 :cpu=1 :seq=7 0                   the seventh record of its program on that CPU
-//! lost life_ring_full 3
+//! lost life_ring_full 3                     `:cpu=1`: records of that CPU
 //! heal                                      /proc is read again from now on
 //! found 20 :tag=app@10/1 /bin/sh            a process that it shows, with the kernel's tag
 //! healed                                    it has been read
@@ -45,7 +45,7 @@ use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
 use tracer::event::{FileId, components};
 use tracer::pipeline::{Command, Pipeline};
-use tracer::source::{Input, Loss, Resolved};
+use tracer::source::{Input, Loss, Resolved, Stream};
 use tracer_common::event::{
     EventHeader, EventKind, ExecBody, ExitBody, ForkBody, Ids, VERSION, fd_kind, flag,
 };
@@ -297,6 +297,10 @@ impl Teller {
             "lost" => {
                 return Some(Input::Loss(Loss {
                     reason: line.word(1).into(),
+                    stream: line.option("cpu").map(|cpu| Stream {
+                        cpu: cpu.parse().unwrap(),
+                        slot: 0,
+                    }),
                     count: line.number(2),
                     since_boot_ns: self.now - MS,
                     boot_ns: self.now,
