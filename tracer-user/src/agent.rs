@@ -12,12 +12,15 @@ mod host;
 mod names;
 mod places;
 mod servers;
+mod tags;
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use tracer_common::tag::Tag;
 
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
@@ -28,8 +31,9 @@ use crate::config::Emit;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::user::load::UserFiles;
+use crate::event::ProcessKey;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
-use crate::sensor::account::Occupancy;
+use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
@@ -155,6 +159,8 @@ pub async fn run(
         .transpose()
         .map_err(|error| AgentError::Io("cannot write the capture", error))?;
     let mut agent = Agent {
+        tags: sensor.share_tags()?,
+        sees_host: host::sees_all_processes(),
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         pipeline: Pipeline::new(options.emit, options.max_processes),
@@ -224,6 +230,9 @@ fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
 
 struct Agent {
     sensor: Sensor,
+    tags: Tags,
+    /// Whether `/proc` has the processes of the host by the numbers that the kernel side knows.
+    sees_host: bool,
     life: Ring,
     files: Ring,
     pipeline: Pipeline,
@@ -443,15 +452,7 @@ impl Agent {
     fn obey(&mut self) {
         for command in self.pipeline.take_commands() {
             match command {
-                Command::Tag(tgid, tag) => {
-                    if let Err(error) = self.sensor.set_tag(tgid, tag) {
-                        // Said once, and counted: where one does not fit, thousands may not.
-                        if self.tags_refused == 0 {
-                            eprintln!("tracer: cannot tag process {tgid} in the kernel: {error}");
-                        }
-                        self.tags_refused += 1;
-                    }
-                }
+                Command::Tag(key, tag) => self.tag(key, tag),
                 Command::Role(exe, roles) => {
                     if let Err(error) = self.sensor.set_role(exe, roles) {
                         eprintln!("tracer: cannot mark a server's executable: {error}");
@@ -465,6 +466,22 @@ impl Agent {
                     self.servers.refresh();
                 }
             }
+        }
+    }
+
+    fn tag(&mut self, key: ProcessKey, tag: Tag) {
+        let sees_host = self.sees_host;
+        let lives = |key: ProcessKey| {
+            let started = || snapshot::started(Path::new("/proc"), key.tgid);
+            !sees_host || started() == Some(key.start_ticks)
+        };
+        if let Err(error) = tags::set(&mut self.tags, lives, key, tag) {
+            // Said once, and counted: where one does not fit, thousands may not.
+            if self.tags_refused == 0 {
+                let ProcessKey { tgid, .. } = key;
+                eprintln!("tracer: cannot tag process {tgid} in the kernel: {error}");
+            }
+            self.tags_refused += 1;
         }
     }
 

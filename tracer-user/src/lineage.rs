@@ -37,7 +37,7 @@ pub const CHAIN: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retag {
     /// The kernel's tag of a process lacks roles that its lineage has.
-    Set(u32, Tag),
+    Set(ProcessKey, Tag),
     /// This executable gives a role whoever runs it.
     Executable(crate::event::FileId, u32),
 }
@@ -207,7 +207,7 @@ impl Store {
             {
                 // Also where the store knew: the kernel was never told of an observed process.
                 process.tag = tag;
-                retag.push(Retag::Set(key.tgid, tag));
+                retag.push(Retag::Set(key, tag));
             }
         }
     }
@@ -252,7 +252,7 @@ impl Store {
                 roles: tag.roles | creator.tag.roles,
                 ..creator.tag.child()
             };
-            retag.push(Retag::Set(fork.child.tgid, tag));
+            retag.push(Retag::Set(fork.child, tag));
         }
         let child = Process {
             creator: Some(meta.subject),
@@ -297,7 +297,7 @@ impl Store {
             }
         }
         if process.tag.roles & !meta.tag.roles != 0 {
-            retag.push(Retag::Set(meta.subject.tgid, process.tag));
+            retag.push(Retag::Set(meta.subject, process.tag));
         }
         let image = Image {
             exec: Arc::new(exec.clone()),
@@ -376,7 +376,7 @@ impl Store {
             process.tag.distance = 0;
             image.server = Some(server);
             if process.tag.roles & !meta.tag.roles != 0 {
-                retag.push(Retag::Set(meta.subject.tgid, process.tag));
+                retag.push(Retag::Set(meta.subject, process.tag));
             }
         }
     }

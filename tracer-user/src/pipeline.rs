@@ -32,7 +32,7 @@ use crate::source::{Input, Loss};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Tag a process in the kernel.
-    Tag(u32, Tag),
+    Tag(ProcessKey, Tag),
     /// Make an executable give roles in the kernel.
     Role(InodeKey, u32),
     /// Read a server's configuration for the directories it serves.
@@ -461,7 +461,7 @@ impl Pipeline {
     fn retag(&mut self, retag: Vec<Retag>) {
         self.commands
             .extend(retag.into_iter().map(|retag| match retag {
-                Retag::Set(tgid, tag) => Command::Tag(tgid, tag),
+                Retag::Set(key, tag) => Command::Tag(key, tag),
                 Retag::Executable(file, roles) => Command::Role(
                     InodeKey {
                         inode: file.inode,

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tracer_common::tag::Tag;
 
-use super::host;
+use super::{host, tags};
 use crate::sensor::Sensor;
-use crate::source::snapshot::Reading;
+use crate::source::snapshot::{self, Reading};
 
 /// Time between the begins of two readings.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -25,11 +26,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// them too.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Tags that are looked at: as many as the map takes.
+const TAGGED: usize = 262_144;
+
 /// Threads left behind.
 const STUCK: usize = 16;
-
-/// Inode number of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INITIAL_PID_NS: &str = "pid:[4026531836]";
 
 pub(super) struct Healing {
     wanted: bool,
@@ -110,11 +111,10 @@ impl Healing {
     }
 
     fn begin(&mut self, sensor: &Sensor) -> Result<(), String> {
-        let ours = std::fs::read_link("/proc/self/ns/pid").map_err(|error| error.to_string())?;
-        if ours.as_os_str() != INITIAL_PID_NS {
+        if !host::sees_all_processes() {
             return Err("this is not the host's pid namespace".to_owned());
         }
-        let tags = sensor.share_tags().map_err(|error| error.to_string())?;
+        let mut tags = sensor.share_tags().map_err(|error| error.to_string())?;
         self.begun += 1;
         let (number, aside, give) = (self.begun, self.aside.clone(), self.give.clone());
         let at = Arc::new(AtomicU32::new(0));
@@ -125,10 +125,11 @@ impl Healing {
         let read = move || {
             let boot_ns = host::boot_ns();
             let mut records = Vec::new();
+            let tagged: Vec<u32> = tags.tagged(TAGGED).collect();
             let reading = Reading {
                 proc: Path::new("/proc"),
                 boot_ns,
-                tag: &|tgid| tags.get(tgid),
+                tag: &|tgid| tags.get(tgid).unwrap_or(Tag::ZERO),
                 at: &at,
                 aside: &aside,
             };
@@ -137,6 +138,10 @@ impl Healing {
                 eprintln!("tracer: cannot read /proc: {error}");
                 records.clear();
             }
+            // Whose end the kernel side has not seen, or who ended before its tag was set.
+            tags::sweep(&mut tags, tagged, |tgid| {
+                snapshot::started(Path::new("/proc"), tgid).is_some()
+            });
             let found = Found {
                 number,
                 boot_ns,

@@ -1,10 +1,19 @@
 //! Facts of this host, and its clocks.
 
 use std::fs;
+use std::path::Path;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::alert::HostFacts;
+
+/// Inode number of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_PID_NS: &str = "pid:[4026531836]";
+
+/// Whether this is the host's pid namespace: in another, `/proc` has other numbers than the kernel side.
+pub(super) fn sees_all_processes() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|ours| ours == Path::new(INITIAL_PID_NS))
+}
 
 /// Now on the clock that records carry: nanoseconds since boot, suspend included.
 pub(super) fn boot_ns() -> u64 {

@@ -175,7 +175,7 @@ impl Store {
             process.tag = tag;
         }
         if tag.roles & !meta.tag.roles != 0 {
-            retag.push(Retag::Set(key.tgid, tag));
+            retag.push(Retag::Set(key, tag));
         }
     }
 }

@@ -91,7 +91,7 @@ impl Store {
         }
         process.tag.via |= via::FILE;
         if process.tag.roles & !meta.tag.roles != 0 {
-            retag.push(Retag::Set(meta.subject.tgid, process.tag));
+            retag.push(Retag::Set(meta.subject, process.tag));
         }
         self.set_link(meta.subject, writer.process, Via::File, meta.boot_ns);
     }
@@ -130,7 +130,7 @@ impl Store {
             reserved: 0,
         };
         if process.tag.roles & !trace.target_tag.roles != 0 {
-            retag.push(Retag::Set(target.tgid, process.tag));
+            retag.push(Retag::Set(target, process.tag));
         }
         let of_its_own = own.is_server_lineage() && own.server == from.server;
         if !of_its_own {

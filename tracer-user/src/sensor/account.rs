@@ -2,7 +2,9 @@
 
 use std::os::fd::AsFd as _;
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use std::io;
+
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use tracer_common::ledger::{LOSSES, Ledger, Line, column};
 use tracer_common::probe::Drop as Lost;
@@ -58,15 +60,50 @@ impl Occupancy {
     }
 }
 
-/// The tags, for another thread to look them up.
+/// The tags that the kernel holds, by process: a handle of its own, for any thread.
 pub struct Tags(HashMap<MapData, u32, Plain<Tag>>);
 
 impl Tags {
-    /// The tag that the kernel holds for a process; all zero where it has none.
+    /// The tag of a process.
     #[must_use]
-    pub fn get(&self, tgid: u32) -> Tag {
-        self.0.get(&tgid, 0).map_or(Tag::ZERO, |Plain(tag)| tag)
+    pub fn get(&self, tgid: u32) -> Option<Tag> {
+        self.0.get(&tgid, 0).ok().map(|Plain(tag)| tag)
     }
+
+    /// Sets a tag where the process has one, or where it has none. False where that is not so.
+    ///
+    /// # Errors
+    ///
+    /// The map is full, or the kernel refused.
+    pub fn put(&mut self, tgid: u32, tag: Tag, has_one: bool) -> Result<bool, SensorError> {
+        // include/uapi/linux/bpf.h
+        const BPF_NOEXIST: u64 = 1;
+        const BPF_EXIST: u64 = 2;
+        let flags = if has_one { BPF_EXIST } else { BPF_NOEXIST };
+        match self.0.insert(tgid, Plain(tag), flags) {
+            Ok(()) => Ok(true),
+            Err(error) if is_other_than_thought(&error) => Ok(false),
+            Err(error) => Err(map_error(&error)),
+        }
+    }
+
+    /// Removes a tag; absent is not an error.
+    pub fn remove(&mut self, tgid: u32) {
+        let _absent = self.0.remove(&tgid);
+    }
+
+    /// The processes that have one, at most `most`: under churn the kernel may begin again.
+    pub fn tagged(&self, most: usize) -> impl Iterator<Item = u32> {
+        self.0.keys().take(most).map_while(Result::ok)
+    }
+}
+
+fn is_other_than_thought(error: &MapError) -> bool {
+    let MapError::SyscallError(error) = error else {
+        return false;
+    };
+    let kind = error.io_error.kind();
+    matches!(kind, io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }
 
 impl Sensor {
@@ -162,7 +199,7 @@ impl Sensor {
         }
     }
 
-    /// The tags, for another thread.
+    /// The tags, for whoever sets them and looks them up.
     ///
     /// # Errors
     ///

@@ -51,6 +51,19 @@ pub fn take(proc: &Path, boot_ns: u64, give: impl FnMut(Bytes)) -> io::Result<us
     .take(give)
 }
 
+/// When the process that holds a number started, as field 22 of `/proc/PID/stat` has it. `None` where
+/// nobody holds it, or who did has ended and nobody has asked for its status.
+#[must_use]
+pub fn started(proc: &Path, pid: u32) -> Option<u64> {
+    /// `PF_EXITING`, include/linux/sched.h
+    const EXITING: u32 = 4;
+    let dir = proc.join(pid.to_string());
+    let stat = Stat::parse(&read(&dir.join("stat"))?)?;
+    // The others of a process live on where its first thread has ended.
+    let ends = stat.flags & EXITING != 0 || matches!(stat.state, b'X' | b'Z');
+    (!ends || has_threads(&dir)).then_some(stat.start_ticks)
+}
+
 /// How to read the processes.
 pub struct Reading<'a> {
     /// `/proc`
@@ -277,6 +290,8 @@ struct Stat {
     pgid: u32,
     sid: u32,
     tty: u32,
+    /// `task_struct.flags`
+    flags: u32,
     start_ticks: u64,
 }
 
@@ -293,8 +308,9 @@ impl Stat {
         let pgid = fields.next()?.parse().unwrap_or(0);
         let sid = fields.next()?.parse().unwrap_or(0);
         let tty = fields.next()?.parse().unwrap_or(0);
-        // Field 22 of the line; five of the fields after the name have been taken.
-        let start_ticks = fields.nth(14)?.parse().ok()?;
+        // Fields 9 and 22 of the line.
+        let flags = fields.nth(1)?.parse().ok()?;
+        let start_ticks = fields.nth(12)?.parse().ok()?;
         Some(Self {
             comm,
             state,
@@ -302,6 +318,7 @@ impl Stat {
             pgid,
             sid,
             tty,
+            flags,
             start_ticks,
         })
     }
@@ -517,7 +534,7 @@ mod tests {
             (stat.state, stat.ppid, stat.pgid, stat.sid),
             (b'R', 7, 8, 9)
         );
-        assert_eq!(stat.start_ticks, 5555);
+        assert_eq!((stat.flags, stat.start_ticks), (4_194_304, 5555));
         assert_eq!(tty(stat.tty), 136 << 20 | 1);
     }
 
@@ -537,6 +554,28 @@ mod tests {
         assert_eq!(cgroup(hybrid), b"/docker/abc");
         assert_eq!(cgroup(b"5:memory:/\n0::/user.slice\n"), b"/user.slice");
         assert_eq!(cgroup(b"0::/\n"), b"/");
+    }
+
+    #[test]
+    fn who_has_ended_holds_no_number() {
+        let proc = Path::new("/proc");
+        let mut child = std::process::Command::new("/bin/cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        assert!(started(proc, pid) >= started(proc, std::process::id()));
+        // A zombie: it has ended, and its entry is there until it is waited for.
+        drop(child.stdin.take());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while started(proc, pid).is_some() {
+            assert!(std::time::Instant::now() < deadline, "it does not end");
+            std::thread::yield_now();
+        }
+        assert!(proc.join(pid.to_string()).exists());
+        child.wait().unwrap();
+        assert_eq!(started(proc, pid), None);
     }
 
     #[test]

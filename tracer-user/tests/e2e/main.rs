@@ -20,6 +20,7 @@ mod attacks;
 mod benign;
 mod healing;
 mod host;
+mod hostile;
 mod http;
 mod latency;
 mod lineage;
@@ -79,6 +80,14 @@ fn process_life_that_was_lost_is_found_again() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(Skip(reason)) = healing::a_lost_worker_is_found() {
         host::say(&format!("SKIPPED healing: {reason}"));
+    }
+}
+
+#[test]
+fn short_servers_leave_no_tags() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = hostile::short_servers_leave_no_tags() {
+        host::say(&format!("SKIPPED hostile: {reason}"));
     }
 }
 

@@ -85,7 +85,7 @@ fn a_tag_that_the_kernel_could_not_give() {
         (Role::App.bit(), 2, via::FILE)
     );
     assert!(
-        told.retags.contains(&Retag::Set(30, tag)),
+        told.retags.contains(&Retag::Set(told.process(30).key, tag)),
         "{:?}",
         told.retags
     );

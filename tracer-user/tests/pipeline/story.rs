@@ -146,7 +146,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
         .take_commands()
         .into_iter()
         .filter_map(|command| match command {
-            Command::Tag(tgid, tag) => Some((tgid, tag)),
+            Command::Tag(key, tag) => Some((key.tgid, tag)),
             Command::Role(..)
             | Command::Discover(_)
             | Command::Identify
