@@ -519,7 +519,6 @@ impl Agent {
         }
         now.push(Looked::one(TAGS_REFUSED, self.tags_refused, true));
         now.push(Looked::one(SHED, self.shed, true));
-        now.push(Looked::one("names_unasked", self.names.refused(), false));
         self.tell(now, before)
     }
 

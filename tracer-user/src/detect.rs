@@ -10,6 +10,8 @@ mod expected;
 mod nearest;
 pub mod roles;
 pub mod rules;
+mod shells;
+mod undecided;
 mod writing;
 mod written;
 
@@ -18,6 +20,9 @@ use std::collections::VecDeque;
 use tracer_common::event::{EventKind, access, flag};
 
 use self::nearest::{nearest, server_of};
+use self::shells::Shells;
+use self::undecided::Undecided;
+pub use self::undecided::{Asked, Dropped, QUESTIONS};
 use self::writing::Aliases;
 use self::written::{By, Written};
 use crate::alert::{Directory, Rule, Severity};
@@ -33,11 +38,6 @@ const START_UP_NS: u64 = 60_000_000_000;
 
 /// Two alerts on the same file by the same process within this time are one, nanoseconds.
 const SAME_WRITE_NS: u64 = 1_000_000_000;
-
-/// Writes of code kept in case their directory becomes known, and for how long, nanoseconds: the
-/// configuration of a server is read within a second of its start, however busy the host is.
-const UNDECIDED: usize = 256;
-const UNDECIDED_NS: u64 = 10_000_000_000;
 
 /// How soon a child that a starting server makes runs a program, nanoseconds.
 const CHILD_EXEC_NS: u64 = 1_000_000_000;
@@ -69,15 +69,13 @@ pub struct Found {
 #[derive(Default)]
 pub struct Detector {
     directories: Directories,
-    /// Writes of code outside every directory known so far, in case one becomes known.
-    undecided: VecDeque<Event>,
+    undecided: Undecided,
+    /// The event that is being judged is code in no directory known so far.
+    is_undecided: bool,
     written: Written,
+    shells: Shells,
     aliases: Aliases,
     recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
-    /// How many events were noted as undecided.
-    noted: u64,
-    /// Directories that callers named, and it would matter where they lead.
-    questions: Vec<(u32, Vec<u8>)>,
     suppressed: u64,
 }
 
@@ -128,87 +126,99 @@ impl Detector {
             directory,
             real,
         } = resolved;
-        let (about, others): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.undecided)
-            .into_iter()
-            .partition(|event| {
-                by_name(event).any(|(ns, path)| ns == mnt_ns && path::parent(path) == directory)
-            });
-        self.undecided = about.into();
-        self.aliases.lend(directory, real);
-        let found = self.judge_again(store);
-        self.aliases.forget();
-        for event in others {
-            self.remember_undecided(&event);
+        let about = self.undecided.answered((mnt_ns, directory.clone()));
+        let leads = !real.is_empty() && real != directory;
+        if leads {
+            self.aliases.lend(directory, real);
         }
-        found
-    }
-
-    /// Directories whose real place would decide, since last asked: mount namespace and name.
-    pub fn take_questions(&mut self) -> Vec<(u32, Vec<u8>)> {
-        std::mem::take(&mut self.questions)
-    }
-
-    fn judge_again(&mut self, store: &Store) -> Vec<(Event, Found)> {
-        let undecided = std::mem::take(&mut self.undecided);
         let mut all = Vec::new();
-        for event in undecided {
-            let found = match &event.payload {
-                Payload::File(file) => self.file(store, &event, file),
-                Payload::Change(change) => self.change(store, &event, change),
-                Payload::Fork(_)
-                | Payload::Exec(_)
-                | Payload::Exit(_)
-                | Payload::Socket(_)
-                | Payload::Observed(_)
-                | Payload::ExecFailed(_)
-                | Payload::Credentials(_)
-                | Payload::Namespace(_)
-                | Payload::Trace(_)
-                | Payload::Comm(_) => None,
-            };
+        for (number, event) in about {
+            let found = self.look(store, &event);
+            self.undecided.settle(number, found.is_some());
             all.extend(found.map(|found| (event, found)));
+        }
+        if leads {
+            self.aliases.forget();
         }
         all
     }
 
-    fn remember_undecided(&mut self, event: &Event) {
-        let oldest = event.meta.boot_ns.saturating_sub(UNDECIDED_NS);
-        while self
-            .undecided
-            .front()
-            .is_some_and(|event| event.meta.boot_ns < oldest)
-            || self.undecided.len() >= UNDECIDED
-        {
-            self.undecided.pop_front();
+    /// Directories whose real place would decide, and whose turn it is to be asked about. Each is to be
+    /// answered by [`Self::resolved`].
+    pub fn take_questions(&mut self) -> Vec<Asked> {
+        self.undecided.take_questions()
+    }
+
+    /// What found no room to be judged again, since last asked.
+    pub const fn take_dropped(&mut self) -> Dropped {
+        self.undecided.take_dropped()
+    }
+
+    fn judge_again(&mut self, store: &Store) -> Vec<(Event, Found)> {
+        let mut all = Vec::new();
+        for event in self.undecided.take_kept() {
+            let found = self.look(store, &event);
+            if let Some(found) = found {
+                all.push((event, found));
+            } else if self.is_undecided {
+                self.undecided.keep(event);
+            }
         }
-        self.undecided.push_back(event.clone());
-        self.noted += 1;
+        all
+    }
+
+    /// Judges what gave a file its content or its name, and keeps it where more may become known.
+    fn judge(&mut self, store: &Store, event: &Event) -> Option<Found> {
+        let found = self.look(store, event);
+        if found.is_none() && self.is_undecided {
+            let names = by_name(event).map(|(ns, name)| (ns, path::parent(name).to_vec()));
+            let questions = names.collect();
+            self.undecided.insert(event.clone(), questions);
+        }
+        found
+    }
+
+    fn look(&mut self, store: &Store, event: &Event) -> Option<Found> {
+        self.is_undecided = false;
+        match &event.payload {
+            Payload::File(file) => self.file(store, event, file),
+            Payload::Change(change) => self.change(store, event, change),
+            Payload::Fork(_)
+            | Payload::Exec(_)
+            | Payload::Exit(_)
+            | Payload::Socket(_)
+            | Payload::Observed(_)
+            | Payload::ExecFailed(_)
+            | Payload::Credentials(_)
+            | Payload::Namespace(_)
+            | Payload::Trace(_)
+            | Payload::Comm(_) => None,
+        }
     }
 
     /// Applies the rules to an event that the store has taken in.
     pub fn event(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
         match &event.payload {
-            Payload::Exec(exec) => self.exec(store, event, exec),
+            Payload::Exec(exec) => {
+                self.shells.learn(exec);
+                self.exec(store, event, exec)
+            }
             Payload::File(file) if writes(file) => {
                 self.remember_file(store, event, file);
-                self.file(store, event, file)
+                self.judge(store, event)
             }
             Payload::File(file) => self.runs(store, event, file),
             Payload::Change(change) => {
                 self.follow(store, event, change);
-                let noted = self.noted;
-                let found = self.change(store, event, change);
-                if self.noted > noted {
-                    let names = by_name(event);
-                    let parents = names.map(|(ns, path)| (ns, path::parent(path).to_vec()));
-                    self.questions.extend(parents);
-                }
-                found
+                self.judge(store, event)
+            }
+            Payload::Observed(exec) => {
+                self.shells.learn(exec);
+                None
             }
             Payload::Fork(_)
             | Payload::Exit(_)
             | Payload::Socket(_)
-            | Payload::Observed(_)
             | Payload::ExecFailed(_)
             | Payload::Credentials(_)
             | Payload::Namespace(_)
@@ -222,6 +232,7 @@ impl Detector {
         let Payload::Observed(exec) = &event.payload else {
             return None;
         };
+        self.shells.learn(exec);
         self.exec(store, event, exec)
     }
 

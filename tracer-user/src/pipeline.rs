@@ -20,7 +20,7 @@ use crate::alert::{
     Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView,
 };
 use crate::config::Emit;
-use crate::detect::{Detector, Found};
+use crate::detect::{Asked, Detector, Dropped, Found};
 use crate::enrich::container::container_id;
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
 use crate::lineage::process::{Image, Origin, Process, Server, Via};
@@ -41,7 +41,8 @@ pub enum Command {
     Identify,
     /// Read `/proc` again: records of process life were lost.
     Heal,
-    /// Look where a directory leads.
+    /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
+    /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
 }
 
@@ -93,6 +94,11 @@ const LIFE_LOSSES: &[&str] = &[
 
 /// The reason of processes that the store did not take in.
 const REFUSED: &str = "processes_refused";
+
+/// The reasons of events that could not be judged again: no room to wait for a directory to become known, or
+/// to have it looked at where a name leads.
+const UNDECIDED: &str = "writes_undecided";
+const UNASKED: &str = "names_unasked";
 
 /// `/proc` as it was read again, up to where it has been given.
 struct Reading {
@@ -188,6 +194,7 @@ impl Pipeline {
                 for (event, found) in self.detector.resolved(&self.store, resolved) {
                     self.raise(&event, found);
                 }
+                self.ask();
             }
             Input::DirectoryLeft(file) => self.detector.displace_directory(file),
             Input::Record(bytes) => match decode(&bytes) {
@@ -394,7 +401,10 @@ impl Pipeline {
         self.identify(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
-        self.ask(event);
+        self.ask();
+        let Dropped { kept, unasked } = self.detector.take_dropped();
+        self.refuse(UNDECIDED, kept, event.meta.boot_ns);
+        self.refuse(UNASKED, unasked, event.meta.boot_ns);
     }
 
     /// A name that leads to directories may lead elsewhere from now on.
@@ -474,12 +484,25 @@ impl Pipeline {
     }
 
     /// Asks where directories lead that the detector could not judge by their names.
-    fn ask(&mut self, event: &Event) {
-        for (mnt_ns, directory) in self.detector.take_questions() {
-            let chain = self.store.chain(event.meta.subject);
-            let living = chain.filter(|process| process.ended.is_none());
+    fn ask(&mut self) {
+        for Asked {
+            mnt_ns,
+            directory,
+            subjects,
+        } in self.detector.take_questions()
+        {
+            let mut processes: Vec<ProcessKey> = Vec::new();
+            let chains = subjects.iter().take(ASKED);
+            for process in chains.flat_map(|subject| self.store.chain(*subject)) {
+                if processes.len() < ASKED
+                    && process.ended.is_none()
+                    && !processes.contains(&process.key)
+                {
+                    processes.push(process.key);
+                }
+            }
             self.commands.push(Command::Resolve(NameAsked {
-                processes: living.map(|process| process.key).take(ASKED).collect(),
+                processes,
                 mnt_ns,
                 directory,
             }));

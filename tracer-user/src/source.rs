@@ -64,7 +64,7 @@ pub struct Resolved {
     pub mnt_ns: u32,
     /// As it was named: absolute, its links not followed.
     pub directory: Vec<u8>,
-    /// With every link followed.
+    /// With every link followed; empty where that leads nowhere, or could not be looked at.
     pub real: Vec<u8>,
 }
 

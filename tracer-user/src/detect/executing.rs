@@ -26,9 +26,6 @@ impl Detector {
     pub(super) fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
         let dropped = self.dropped(store, exec);
         let nameless = exec.nlink == 0;
-        if dropped.is_none() && !nameless && roles::is_native(exec) {
-            return None; // a server starts a server: php-fpm reloading, Apache running php-cgi
-        }
         let of_lineage = nearest(store, event, true, counts);
         let outsider = of_lineage
             .as_ref()
@@ -38,7 +35,9 @@ impl Detector {
             !outsider || dropped.identity || dropped.by.is_same_place(exec, &dropped.path)
         });
         let nearest = of_lineage.or_else(|| beside(dropped.as_ref()?))?;
-        let program = roles::program(exec);
+        // A server that starts a server (php-fpm reloading, Apache running php-cgi) runs none of these; one
+        // that is called so and is a shell is a shell.
+        let program = self.shells.program(exec);
         let is_dropped = dropped.is_some() || (nameless && program.is_none());
         if program.is_none() && !is_dropped {
             return None;
@@ -118,7 +117,7 @@ impl Detector {
         });
         let interprets = process
             .image()
-            .is_some_and(|image| roles::program(&image.exec).is_some());
+            .is_some_and(|image| self.shells.program(&image.exec).is_some());
         if !by_this || !interprets {
             return None;
         }
@@ -159,7 +158,7 @@ impl Detector {
         if !becomes_it && (writer.is_none() || nearest.depth == 0) {
             return None;
         }
-        let program = roles::program_named(roles::base(&file.path));
+        let program = self.shells.loaded(file.file, &file.path);
         let (rule, what): (&'static Rule, _) = match (writer, program) {
             (Some(_), _) => (&rules::DROPPED_EXEC, "a program that it wrote"),
             (None, Some(program)) if nearest.server.role == Role::Database => {

@@ -188,19 +188,23 @@ pub fn program_named(name: &[u8]) -> Option<Program> {
     }
 }
 
-/// Whether the executable itself is a server's, run by the kernel and not by a dynamic loader.
-#[must_use]
-pub fn is_native(exec: &Exec) -> bool {
-    !is_loader(base(&exec.exe)) && by_name(effective_name(exec)).is_some()
-}
-
 /// The name of the program that really runs: the applet of a multi-call binary, the target of a
 /// dynamic loader that was called as a program, else the executable's own.
 #[must_use]
 pub fn effective_name(exec: &Exec) -> &[u8] {
     let (path, args) = invoked(exec);
-    let mut name = base(path);
-    for word in args.take(NESTED) {
+    called(base(path), args)
+}
+
+/// The applet that a multi-call binary runs, whatever its file is called.
+#[must_use]
+pub fn applet(args: &[Vec<u8>]) -> &[u8] {
+    called(b"busybox", args.iter().map(Vec::as_slice))
+}
+
+/// What a program of this name runs as, called by these words.
+fn called<'a>(mut name: &'a [u8], words: impl Iterator<Item = &'a [u8]>) -> &'a [u8] {
+    for word in words.take(NESTED) {
         if !is_multi_call(name) {
             break;
         }
@@ -214,8 +218,10 @@ pub fn effective_name(exec: &Exec) -> &[u8] {
 /// Programs that run programs by their arguments, in each other: more than that is nobody's.
 const NESTED: usize = 4;
 
-/// Builds for other machines and from elsewhere have words after the name: `busybox-x86_64`.
-fn is_multi_call(name: &[u8]) -> bool {
+/// Whether a program is many by its name. Builds for other machines and from elsewhere have words after it:
+/// `busybox-x86_64`.
+#[must_use]
+pub fn is_multi_call(name: &[u8]) -> bool {
     MULTI_CALL
         .iter()
         .any(|known| name.starts_with(known.as_bytes()))

@@ -51,11 +51,13 @@ pub static SHELL: Rule = Rule {
         requests seldom needs that; a web shell, an exploited application or a command injection \
         always does.",
     action: "server-spawned-shell",
-    version: "2",
+    version: "3",
     techniques: &[WEB_SHELL, UNIX_SHELL],
     false_positives: &[
         "An application that runs command line tools through a shell for ordinary requests \
          (image conversion, archive tools).",
+        "A program in a runtime that listens beside its work and runs shells by design: certbot \
+         --standalone and its hooks, supervisord with inet_http_server.",
     ],
 };
 
@@ -67,7 +69,7 @@ pub static DATABASE_SHELL: Rule = Rule {
         shell or a language interpreter, as COPY ... PROGRAM, user defined functions and stored \
         procedures make it do.",
     action: "database-spawned-shell",
-    version: "2",
+    version: "3",
     techniques: &[STORED_PROCEDURE, UNIX_SHELL],
     false_positives: &[
         "PostgreSQL's archive_command, restore_command and ssl_passphrase_command, which the server \

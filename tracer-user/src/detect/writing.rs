@@ -345,7 +345,7 @@ impl Detector {
                 "code under a path that is not known whole",
             ),
             (None, Some(_)) => {
-                self.remember_undecided(event);
+                self.is_undecided = true;
                 return None;
             }
             (Some(_) | None, None) => return None,

@@ -213,6 +213,65 @@ fn a_report_is_the_same_on_replay_and_says_no_process() {
     }
 }
 
+/// A link to a served directory is used, and then others in great number before it is looked at.
+fn flood(others: usize, other: impl Fn(usize) -> String) -> Pipeline {
+    let served = "served /srv/www\n rename 11 /tmp/a /tmp/l/s.php";
+    let mut story = format!("{SERVER}\n{served}\n");
+    for number in 0..others {
+        story.push_str(&other(number));
+        story.push('\n');
+    }
+    story.push_str("now\n leads /tmp/l /srv/www/up\n");
+    run(Emit::Alerts, &inputs(&story))
+}
+
+/// Code by its name, each in another directory.
+fn elsewhere(number: usize) -> String {
+    format!("symlink 11 /tmp/b /tmp/{number}/q.php")
+}
+
+#[test]
+fn a_flood_does_not_hide_where_a_name_led() {
+    for others in [256, 20_000] {
+        let mut pipeline = flood(others, |_| "rename 11 /tmp/b /tmp/e/q.php".into());
+        let documents = pipeline.take_documents();
+        assert_eq!(alerts(&documents), ["server-code-write high 11"]);
+        let commands = pipeline.take_commands();
+        let asked = commands
+            .iter()
+            .filter(|command| matches!(command, Command::Resolve(_)));
+        assert_eq!(asked.count(), 2, "one a directory");
+    }
+    let mut pipeline = flood(20_000, elsewhere);
+    assert_eq!(
+        alerts(&pipeline.take_documents()),
+        ["server-code-write high 11"]
+    );
+}
+
+#[test]
+fn what_is_not_judged_again_is_a_loss() {
+    let mut pipeline = flood(20_000, elsewhere);
+    let document = pipeline.take_documents().remove(0);
+    let lost: Vec<_> = pipeline
+        .take_reports()
+        .into_iter()
+        .flat_map(|report| report.lost)
+        .collect();
+    let reasons: Vec<&str> = lost.iter().map(|(why, _)| why.as_str()).collect();
+    assert!(reasons.contains(&"names_unasked"), "{lost:?}");
+    assert!(reasons.contains(&"writes_undecided"), "{lost:?}");
+    // Not of the time of the alert, which is about the begin.
+    assert_eq!(document.event.integrity.lost, []);
+    // Later ones know that something was missed.
+    let more = "fork 11>20\n exec 20 /usr/bin/dash sh\n now";
+    let story: String = (0..20_000).map(|number| elsewhere(number) + "\n").collect();
+    let documents = documents(Emit::Alerts, &after(&format!("{story}{more}")));
+    let lost = &documents[0].event.integrity.lost;
+    let has = |why: &str| lost.iter().any(|(known, _)| known == why);
+    assert!(has("names_unasked"), "{lost:?}");
+}
+
 /// Whether a story makes the pipeline ask for `/proc`.
 fn heals(story: &str) -> bool {
     let commands = run(Emit::Alerts, &after(story)).take_commands();

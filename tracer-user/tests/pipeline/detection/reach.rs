@@ -50,6 +50,9 @@ pub(super) const MUST: &[Row] = &[
     ("a hard link through one", FPM, "link 11 :dir=/tmp x l/x.php;;now;;leads /tmp/l /srv/www/up", &["server-code-write high 11"]),
     ("names exchanged through one", FPM, "rename 11 :exchange /tmp/l/x.php /tmp/x;;now;;leads /tmp/l /srv/www", &["server-code-write high 11"]),
     ("a name that was another", FPM, "rename 11 :early-new=/tmp/l/x.php /tmp/x /tmp/y;;now;;leads /tmp/l /srv/www", &["server-code-write high 11"]),
+    ("an answer that takes its time", FPM, "rename 11 /tmp/x /tmp/l/x.php;;wait 11s;;open 11 created /tmp/y.php;;now;;leads /tmp/l /srv/www", &["server-code-write high 11"]),
+    ("the second answer", FPM, "rename 11 /tmp/x /tmp/l/x.php;;now;;rename 11 /tmp/y /tmp/l/y.php;;now;;leads /tmp/l /tmp/l;;leads /tmp/l /srv/www", &["server-code-write high 11"]),
+    ("a directory that becomes known while a name is looked up", FPM, "rename 11 /tmp/x /opt/l/x.php;;now;;served /opt/l;;leads /opt/l /opt/l", &["server-code-write high 11"]),
     // Two names at once.
     ("a name that was harmless when the call began", FPM, "rename 11 :early-new=/tmp/a /tmp/x /srv/www/x.php", &["server-code-write high 11"]),
     ("a name that was harmless when it ended", FPM, "rename 11 :early-new=/srv/www/x.php /tmp/x /tmp/a", &["server-code-write high 11"]),
@@ -62,6 +65,14 @@ pub(super) const MUST: &[Row] = &[
     // What a program is made to load before itself, even one that is let through.
     ("a library preloaded into mail()", FPM, "open 11 created /tmp/x.so;;fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i';;map 20 :writer=11 exec /tmp/x.so", &["server-dropped-exec high 20"]),
     ("one into a program that is no shell", FPM, "open 11 created /tmp/x.so;;fork 11>20;;exec 20 /usr/bin/convert convert a b;;map 20 exec /tmp/x.so", &["server-dropped-exec high 20"]),
+    // A shell by its file, whatever it is called.
+    ("a shell mounted over a harmless name", FPM, "fork 1>40;;exec 40 :ino=77 /usr/bin/dash sh;;fork 11>30;;exec 30 :ino=77 :mnt=4026532999 /usr/bin/id id -c id", &["server-shell high 30"]),
+    ("an interpreter mounted over a server", FPM, "fork 1>40;;exec 40 :ino=77 /usr/bin/perl perl;;fork 11>30;;exec 30 :ino=77 :mnt=4026532999 /usr/sbin/nginx nginx -e 1", &["server-shell high 30"]),
+    ("the same in the server's own namespace", FPM, "fork 1>40;;exec 40 :ino=77 /usr/bin/perl perl;;fork 11>30;;exec 30 :ino=77 /usr/sbin/nginx nginx -e 1", &["server-shell high 30"]),
+    ("a shell that ran when the agent began", FPM, "observed 40 :ino=77 :parent=1 /usr/bin/bash -bash;;now;;fork 11>30;;exec 30 :ino=77 /usr/bin/id id -c id", &["server-shell high 30"]),
+    ("busybox under another name", FPM, "fork 1>40;;exec 40 :ino=77 /bin/busybox ls;;fork 11>30;;exec 30 :ino=77 :mnt=4026532999 /usr/bin/id sh -c id", &["server-shell high 30"]),
+    ("a loader that maps one", FPM, "fork 1>40;;exec 40 :ino=77 /usr/bin/dash sh;;fork 11>30;;exec 30 /lib64/ld-linux-x86-64.so.2 ld /usr/bin/id;;map 30 :ino=77 exec /usr/bin/id", &["server-shell high 30"]),
+    ("a database's", POSTGRES, "fork 1>40;;exec 40 :ino=77 /usr/bin/dash sh;;fork 11>30;;exec 30 :ino=77 /usr/bin/id id", &["database-shell high 30"]),
     // Dropped files, by the kernel's memory of who wrote them.
     ("a dropped program by a hard link", FPM, "open 11 created /tmp/x;;link 11 /tmp/x /tmp/y;;fork 11>30;;exec 30 /tmp/y", &["server-dropped-exec high 30"]),
     ("a dropped program by a name that was not told", FPM, "fork 11>30;;exec 30 :writer=11 /tmp/z", &["server-dropped-exec high 30"]),
@@ -102,9 +113,10 @@ pub(super) const MUST_NOT: &[Row] = &[
     ("a mount elsewhere", FPM, "mount 11 tmpfs /var/cache/app", &[]),
     ("a mount made private, a sandbox's root", FPM, "mount 11 :number=278528 none /srv/www;;mount 11 tmpfs /", &[]),
     ("a rename through a directory that leads elsewhere", FPM, "rename 11 /tmp/x /tmp/l/x.php;;now;;leads /tmp/l /var/cache", &[]),
-    ("where it leads later", FPM, "rename 11 /tmp/x /tmp/l/x.php;;wait 11s;;open 11 created /tmp/y.php;;now;;leads /tmp/l /srv/www", &[]),
     ("where another directory leads", FPM, "rename 11 /tmp/x /tmp/l/x.php;;now;;leads /tmp/m /srv/www", &[]),
     ("what the kernel resolved itself", FPM, "rename 11 :resolved /tmp/x /tmp/l/x.php;;now;;leads /tmp/l /srv/www", &[]),
+    ("an applet beside a shell of the same file", FPM, "fork 1>40;;exec 40 :ino=77 :nlink=300 /bin/sh sh;;fork 11>30;;exec 30 :ino=77 :nlink=300 /bin/ls ls", &[]),
+    ("a program with the number that a shell had", FPM, "fork 1>40;;exec 40 :ino=77 /usr/bin/bash bash;;exec 40 :ino=78 /usr/bin/bash bash;;fork 11>30;;exec 30 :ino=77 /usr/bin/curl curl", &[]),
     ("two harmless names", FPM, "rename 11 :early-new=/tmp/b /tmp/x /tmp/a", &[]),
     ("a program loaded by its loader", FPM, "fork 11>30;;exec 30 /lib64/ld-linux-x86-64.so.2 ld /tmp/c;;map 30 exec /usr/bin/convert", &[]),
     ("a server loads a library that it unpacked", TOMCAT, "open 10 created /tmp/libnetty_tcnative.so;;map 10 :writer=10 exec /tmp/libnetty_tcnative.so", &[]),
