@@ -4,6 +4,7 @@
 //! exact arguments, this start-up phase, this kind of directory), never to a server as such, so that
 //! an attacker gains nothing by being inside the excepted server.
 
+mod aliases;
 pub mod code;
 mod executing;
 mod expected;
@@ -17,15 +18,15 @@ use std::collections::VecDeque;
 
 use tracer_common::event::{EventKind, access, flag};
 
+use self::aliases::{Aliases, Link};
 use self::nearest::{nearest, server_of};
-use self::writing::Aliases;
-use self::written::{By, Written};
+use self::written::{By, Changed, Written};
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::container::container_id;
 use crate::enrich::docroot::{Added, Directories, Entry, path};
 use crate::event::{Change, Event, FileAccess, FileId, Payload, ProcessKey, Writer};
 use crate::lineage::Store;
-use crate::lineage::process::{Process, Server};
+use crate::lineage::process::Server;
 use crate::source::Resolved;
 
 /// How long a server's own start-up may take before it listens, nanoseconds.
@@ -86,6 +87,18 @@ impl Detector {
     #[must_use]
     pub const fn suppressed(&self) -> u64 {
         self.suppressed
+    }
+
+    /// Written files, or names of them, that were forgotten because there were too many.
+    #[must_use]
+    pub const fn written_forgotten(&self) -> u64 {
+        self.written.forgotten()
+    }
+
+    /// The same of links that servers made.
+    #[must_use]
+    pub const fn links_forgotten(&self) -> u64 {
+        self.aliases.forgotten()
     }
 
     /// Served and component directories.
@@ -231,20 +244,59 @@ impl Detector {
             return;
         }
         if let Some(by) = subject(store, event, file.mnt_ns) {
-            self.written.insert(file.file, &file.path, by);
+            let known = Some(file.file).filter(|file| *file != FileId::default());
+            let generation = known.map(|_| file.generation);
+            self.written.insert(known, generation, &file.path, by);
         }
     }
 
-    /// Keeps the names of written files, whoever changes them.
+    /// Keeps the names of written files and of links, whoever changes them.
     fn follow(&mut self, store: &Store, event: &Event, change: &Change) {
-        let Change { old, new, file, .. } = change;
-        let is = |kinds: &[EventKind]| kinds.contains(&change.kind);
-        if let (Some(file), Some(writer)) = (file, change.writer)
-            && is(&[EventKind::Rename, EventKind::Link])
-            && self.written.by(Some(*file), b"").is_none()
+        let Change { new, file, .. } = change;
+        if writing::gives_rights(change) {
+            self.written.privilege(*file, new);
+        }
+        if ![
+            EventKind::Rename,
+            EventKind::Link,
+            EventKind::Symlink,
+            EventKind::Unlink,
+            EventKind::Mknod,
+        ]
+        .contains(&change.kind)
+        {
+            return;
+        }
+        self.remember_writer(store, change);
+        let maker = subject(store, event, change.mnt_ns);
+        let container = match &maker {
+            Some(_) => None,
+            None => container_of(store, event.meta.subject),
+        };
+        // A server's lineage may have made itself a place where names mean other files.
+        let same = |by: &By, path: &[u8]| match &maker {
+            Some(_) => by.is_in(change.mnt_ns),
+            None => by.is_same_path(change.mnt_ns, container.as_deref(), path),
+        };
+        let changed = Changed {
+            file: *file,
+            perhaps: event.meta.flags & flag::ATTEMPT != 0 || change.early.is_some(),
+            same: &same,
+        };
+        // Either pair of names may be the one that the kernel took.
+        let early = change.early.as_ref().map(|(old, new)| (old, new));
+        for (old, new) in [(&change.old, new)].into_iter().chain(early) {
+            self.follow_names(change, (old, new), &changed, maker.as_ref());
+        }
+    }
+
+    /// Notes what the kernel remembers to be written: before this side knew, or forgotten here.
+    fn remember_writer(&mut self, store: &Store, change: &Change) {
+        if let (Some(file), Some(writer)) = (change.file, change.writer)
+            && [EventKind::Rename, EventKind::Link].contains(&change.kind)
+            && !self.written.knows(file)
             && let Some(server) = server_of(store, writer.process, writer.tag, &|_| true)
         {
-            // The kernel remembers what was written before this side knew, or was forgotten here.
             let by = By {
                 writer,
                 server,
@@ -252,24 +304,57 @@ impl Detector {
                 mnt_ns: change.mnt_ns,
                 container: None,
             };
-            self.written.insert(*file, old, by);
+            self.written.insert(Some(file), None, &change.old, by);
         }
-        if is(&[EventKind::Rename]) {
-            if is_exchange(change) {
-                self.written.exchange(old, new);
-            } else {
-                self.written.rename(old, new);
+    }
+
+    fn follow_names(
+        &mut self,
+        change: &Change,
+        (old, new): (&[u8], &[u8]),
+        changed: &Changed<'_>,
+        maker: Option<&By>,
+    ) {
+        let Change {
+            file, directory, ..
+        } = change;
+        let directories = &self.directories;
+        let matters = |path: &[u8], file: Option<FileId>| {
+            let by_file = file.and_then(|file| directories.by_file(file));
+            by_file.is_some() || directories.lookup(change.mnt_ns, path).is_some()
+        };
+        let (written, aliases) = (&mut self.written, &mut self.aliases);
+        match change.kind {
+            EventKind::Rename if is_exchange(change) => {
+                written.exchange(old, new, changed);
+                aliases.exchange((old, new), *directory, changed, &matters);
             }
-        } else if is(&[EventKind::Link]) {
-            self.written.link(*file, old, new);
-        } else if is(&[EventKind::Mknod])
-            && let Some(file) = file
-            && let Some(by) = subject(store, event, change.mnt_ns)
-        {
-            self.written.insert(*file, new, by);
-        }
-        if writing::gives_rights(change) {
-            self.written.privilege(*file, new);
+            EventKind::Rename => {
+                written.rename(old, new, changed);
+                aliases.rename(old, new, *directory, changed, &matters);
+            }
+            EventKind::Link => {
+                written.link(old, new, changed);
+                aliases.link(old, new, *directory, &matters);
+            }
+            EventKind::Unlink => {
+                written.unlink(new, changed);
+                aliases.unlink(new, changed);
+            }
+            EventKind::Symlink => {
+                written.unlink(new, changed);
+                let made =
+                    maker.and_then(|by| Link::new(new, &change.detail, *directory, by.clone()));
+                if let Some(link) = made {
+                    aliases.insert(link, changed, &matters);
+                }
+            }
+            EventKind::Mknod => {
+                if let (Some(file), Some(by)) = (file, maker) {
+                    written.insert(Some(*file), None, new, by.clone());
+                }
+            }
+            _ => {}
         }
     }
 
@@ -300,7 +385,6 @@ impl Detector {
 /// The subject of an event as who wrote a file, where it is of a server's lineage.
 fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
     let nearest = nearest(store, event, false, |_| true)?;
-    let image = store.get(event.meta.subject).and_then(Process::image);
     Some(By {
         writer: Writer {
             process: event.meta.subject,
@@ -310,8 +394,13 @@ fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
         server: nearest.server,
         uid: event.payload.ids().map(|ids| ids.euid),
         mnt_ns,
-        container: image.and_then(|image| container_id(&image.exec.cgroup)),
+        container: container_of(store, event.meta.subject),
     })
+}
+
+/// The container that a process is in.
+fn container_of(store: &Store, key: ProcessKey) -> Option<String> {
+    container_id(&store.get(key)?.image()?.exec.cgroup)
 }
 
 /// The effective user of a process, as last told.
