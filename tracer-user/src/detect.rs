@@ -14,7 +14,7 @@ pub mod rules;
 mod writing;
 mod written;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use tracer_common::event::{EventKind, access, flag};
 
@@ -42,6 +42,10 @@ const UNDECIDED_NS: u64 = 10_000_000_000;
 
 /// How soon a child that a starting server makes runs a program, nanoseconds.
 const CHILD_EXEC_NS: u64 = 1_000_000_000;
+
+/// Processes noted that have another root directory. With more of them every process of a server's
+/// lineage is taken for one.
+const ROOTED: usize = 1024;
 
 /// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
 const RENAME_EXCHANGE: u32 = 1 << 1;
@@ -74,6 +78,8 @@ pub struct Detector {
     undecided: VecDeque<Event>,
     written: Written,
     aliases: Aliases,
+    /// Who has another root directory, and so have those that it made.
+    rooted: HashSet<ProcessKey>,
     recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
     /// How many events were noted as undecided.
     noted: u64,
@@ -218,13 +224,18 @@ impl Detector {
                 }
                 found
             }
+            Payload::Namespace(change) => {
+                if change.root != b"/" && self.rooted.len() < ROOTED {
+                    self.rooted.insert(event.meta.subject);
+                }
+                None
+            }
             Payload::Fork(_)
             | Payload::Exit(_)
             | Payload::Socket(_)
             | Payload::Observed(_)
             | Payload::ExecFailed(_)
             | Payload::Credentials(_)
-            | Payload::Namespace(_)
             | Payload::Trace(_)
             | Payload::Comm(_) => None,
         }
@@ -278,9 +289,12 @@ impl Detector {
             Some(_) => by.is_in(change.mnt_ns),
             None => by.is_same_path(change.mnt_ns, container.as_deref(), path),
         };
+        let is_tried = event.meta.flags & flag::ATTEMPT != 0;
+        let is_resolved = event.meta.flags & flag::RESOLVED != 0;
+        let is_rooted = maker.is_some() && !is_resolved && self.is_rooted(store, event);
         let changed = Changed {
             file: *file,
-            perhaps: event.meta.flags & flag::ATTEMPT != 0 || change.early.is_some(),
+            perhaps: is_tried || change.early.is_some() || is_rooted,
             same: &same,
         };
         // Either pair of names may be the one that the kernel took.
@@ -288,6 +302,15 @@ impl Detector {
         for (old, new) in [(&change.old, new)].into_iter().chain(early) {
             self.follow_names(change, (old, new), &changed, maker.as_ref());
         }
+    }
+
+    /// Whether absolute names may mean other files to the subject than they say.
+    fn is_rooted(&self, store: &Store, event: &Event) -> bool {
+        self.rooted.len() >= ROOTED
+            || (!self.rooted.is_empty()
+                && store
+                    .chain(event.meta.subject)
+                    .any(|process| self.rooted.contains(&process.key)))
     }
 
     /// Notes what the kernel remembers to be written: before this side knew, or forgotten here.

@@ -43,6 +43,7 @@ pub(super) const MUST: &[Row] = &[
     // A place of its own.
     ("removed where the name means another file", HOST, "open 11 created /opt/x.sh;;unlink 11 :mnt=7 :no-file /opt/x.sh;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec high 30"]),
     ("moved away there", HOST, "open 11 created /opt/x.sh;;rename 11 :mnt=7 :no-file /opt/x.sh /opt/y;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec high 30"]),
+    ("removed under another root directory", HOST, "open 11 created /opt/x.sh;;fork 11>12;;namespace 12 chroot /tmp/jail;;fork 12>13;;unlink 13 :no-file /opt/x.sh;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec high 30"]),
     // Links.
     ("a link to the root directory", FPM, "symlink 11 / /srv/www/r;;open 11 created /tmp/x.php", &["server-code-write high 11"]),
     ("a link to it when there is code", FPM, "open 11 created /tmp/x.php;;symlink 11 / /srv/www/r", &["server-code-write high 11"]),
@@ -73,6 +74,7 @@ pub(super) const MUST_NOT: &[Row] = &[
     ("a number that is used again", HOST, "open 11 :ino=7 created /tmp/x;;unlink 11 :ino=7 /tmp/x;;rename 20 :untagged :ino=7 /build/i.php /srv/www/i.php", &[]),
     ("another file of that number", HOST, "open 11 :ino=7 :gen=1 created /opt/x.sh;;open 11 :ino=7 :gen=2 created /tmp/y;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &[]),
     ("what was tried with what was not written", HOST, "open 11 created /srv/www/index.php;;rename 20 :untagged :attempt :uring :no-file /build/index.php /srv/www/index.php", &["server-code-write high 11"]),
+    ("removed after another has gone to another root directory", HOST, "open 11 created /opt/x.sh;;namespace 41 chroot /srv;;unlink 11 :no-file /opt/x.sh;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &[]),
     ("a link that is gone", FPM, "symlink 11 /tmp/d /srv/www/d;;unlink 11 :no-file /srv/www/d;;open 11 created /tmp/d/x.php", &[]),
     ("a link moved out", FPM, "symlink 11 /tmp/d /srv/www/d;;rename 11 :no-file /srv/www/d /opt/d;;open 11 created /tmp/d/x.php", &[]),
     ("links that lead to each other only", FPM, "symlink 11 /tmp/a /tmp/b;;symlink 11 /tmp/b /tmp/a;;open 11 created /tmp/b/x.php", &[]),
