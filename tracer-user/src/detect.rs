@@ -347,37 +347,29 @@ impl Detector {
             by_file.is_some() || directories.lookup(change.mnt_ns, path).is_some()
         };
         let (written, aliases) = (&mut self.written, &mut self.aliases);
-        match change.kind {
-            EventKind::Rename if is_exchange(change) => {
-                written.exchange(old, new, changed);
-                aliases.exchange((old, new), *directory, changed, &matters);
+        let is = |kind| change.kind == kind;
+        if is(EventKind::Rename) && is_exchange(change) {
+            written.exchange(old, new, changed);
+            aliases.exchange((old, new), *directory, changed, &matters);
+        } else if is(EventKind::Rename) {
+            written.rename(old, new, changed);
+            aliases.rename(old, new, *directory, changed, &matters);
+        } else if is(EventKind::Link) {
+            written.link(old, new, changed);
+            aliases.link(old, new, *directory, &matters);
+        } else if is(EventKind::Unlink) {
+            written.unlink(new, changed);
+            aliases.unlink(new, changed);
+        } else if is(EventKind::Symlink) {
+            written.unlink(new, changed);
+            let link = maker.and_then(|by| Link::new(new, &change.detail, *directory, by.clone()));
+            if let Some(link) = link {
+                aliases.insert(link, changed, &matters);
             }
-            EventKind::Rename => {
-                written.rename(old, new, changed);
-                aliases.rename(old, new, *directory, changed, &matters);
-            }
-            EventKind::Link => {
-                written.link(old, new, changed);
-                aliases.link(old, new, *directory, &matters);
-            }
-            EventKind::Unlink => {
-                written.unlink(new, changed);
-                aliases.unlink(new, changed);
-            }
-            EventKind::Symlink => {
-                written.unlink(new, changed);
-                let made =
-                    maker.and_then(|by| Link::new(new, &change.detail, *directory, by.clone()));
-                if let Some(link) = made {
-                    aliases.insert(link, changed, &matters);
-                }
-            }
-            EventKind::Mknod => {
-                if let (Some(file), Some(by)) = (file, maker) {
-                    written.insert(Some(*file), None, new, by.clone());
-                }
-            }
-            _ => {}
+        } else if is(EventKind::Mknod)
+            && let (Some(file), Some(by)) = (file, maker)
+        {
+            written.insert(Some(*file), None, new, by.clone());
         }
     }
 
