@@ -150,8 +150,9 @@ impl Names {
                     break;
                 }
             }
-            // The first of them last, so that it comes next.
-            let children: Vec<_> = node.children.iter().take(max).collect();
+            // The first of them last, so that it comes next. What waits is bounded, too.
+            let room = max.saturating_sub(rest.len());
+            let children: Vec<_> = node.children.iter().take(room).collect();
             let children = children.into_iter().rev();
             rest.extend(children.map(|(name, id)| (*id, [path.as_slice(), b"/", name].concat())));
         }

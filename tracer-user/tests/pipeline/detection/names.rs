@@ -128,3 +128,20 @@ fn names_do_not_grow() {
     story.push_str("\nfork 8>30\nexec 30 /usr/bin/dash sh /opt/x/a.sh");
     assert_eq!(raised(&story), ["server-dropped-exec high 30"]);
 }
+
+/// Of more files than are remembered the first go, and are counted.
+#[test]
+fn the_first_files_go_first() {
+    let mut story = format!("{HOST}\nopen 11 :ino=1 created /opt/x.sh");
+    for number in 2..=16_385 {
+        write!(story, "\nopen 11 :ino={number} created /opt/{number}").unwrap();
+    }
+    story.push_str("\nfork 8>30\nexec 30 /usr/bin/dash sh /opt/x.sh");
+    story.push_str("\nfork 8>31\nexec 31 /usr/bin/dash sh /opt/2");
+    let mut pipeline = run(Emit::Alerts, &inputs(&story));
+    assert_eq!(
+        alerts(&pipeline.take_documents()),
+        ["server-dropped-exec high 31"]
+    );
+    assert!(pipeline.counts().contains(&("written_forgotten", 1)));
+}
