@@ -4,6 +4,7 @@
 //! exact arguments, this start-up phase, this kind of directory), never to a server as such, so that
 //! an attacker gains nothing by being inside the excepted server.
 
+mod aliases;
 pub mod code;
 mod executing;
 mod expected;
@@ -15,22 +16,22 @@ mod undecided;
 mod writing;
 mod written;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use tracer_common::event::{EventKind, access, flag};
 
+use self::aliases::{Aliases, Link};
 use self::nearest::{nearest, server_of};
 use self::shells::Shells;
 use self::undecided::Undecided;
 pub use self::undecided::{Asked, Dropped, QUESTIONS};
-use self::writing::Aliases;
-use self::written::{By, Written};
+use self::written::{By, Changed, Written};
 use crate::alert::{Directory, Rule, Severity};
 use crate::enrich::container::container_id;
 use crate::enrich::docroot::{Added, Directories, Entry, path};
 use crate::event::{Change, Event, FileAccess, FileId, Payload, ProcessKey, Writer};
 use crate::lineage::Store;
-use crate::lineage::process::{Process, Server};
+use crate::lineage::process::Server;
 use crate::source::Resolved;
 
 /// How long a server's own start-up may take before it listens, nanoseconds.
@@ -41,6 +42,10 @@ const SAME_WRITE_NS: u64 = 1_000_000_000;
 
 /// How soon a child that a starting server makes runs a program, nanoseconds.
 const CHILD_EXEC_NS: u64 = 1_000_000_000;
+
+/// Processes noted that have another root directory. With more of them every process of a server's
+/// lineage is taken for one.
+const ROOTED: usize = 1024;
 
 /// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
 const RENAME_EXCHANGE: u32 = 1 << 1;
@@ -75,6 +80,8 @@ pub struct Detector {
     written: Written,
     shells: Shells,
     aliases: Aliases,
+    /// Who has another root directory, and so have those that it made.
+    rooted: HashSet<ProcessKey>,
     recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
     suppressed: u64,
 }
@@ -84,6 +91,18 @@ impl Detector {
     #[must_use]
     pub const fn suppressed(&self) -> u64 {
         self.suppressed
+    }
+
+    /// Written files, or names of them, that were forgotten because there were too many.
+    #[must_use]
+    pub const fn written_forgotten(&self) -> u64 {
+        self.written.forgotten()
+    }
+
+    /// The same of links that servers made.
+    #[must_use]
+    pub const fn links_forgotten(&self) -> u64 {
+        self.aliases.forgotten()
     }
 
     /// Served and component directories.
@@ -216,12 +235,17 @@ impl Detector {
                 self.shells.learn(exec);
                 None
             }
+            Payload::Namespace(change) => {
+                if change.root != b"/" && self.rooted.len() < ROOTED {
+                    self.rooted.insert(event.meta.subject);
+                }
+                None
+            }
             Payload::Fork(_)
             | Payload::Exit(_)
             | Payload::Socket(_)
             | Payload::ExecFailed(_)
             | Payload::Credentials(_)
-            | Payload::Namespace(_)
             | Payload::Trace(_)
             | Payload::Comm(_) => None,
         }
@@ -242,20 +266,71 @@ impl Detector {
             return;
         }
         if let Some(by) = subject(store, event, file.mnt_ns) {
-            self.written.insert(file.file, &file.path, by);
+            let known = Some(file.file).filter(|file| *file != FileId::default());
+            let generation = known.map(|_| file.generation);
+            self.written.insert(known, generation, &file.path, by);
         }
     }
 
-    /// Keeps the names of written files, whoever changes them.
+    /// Keeps the names of written files and of links, whoever changes them.
     fn follow(&mut self, store: &Store, event: &Event, change: &Change) {
-        let Change { old, new, file, .. } = change;
-        let is = |kinds: &[EventKind]| kinds.contains(&change.kind);
-        if let (Some(file), Some(writer)) = (file, change.writer)
-            && is(&[EventKind::Rename, EventKind::Link])
-            && self.written.by(Some(*file), b"").is_none()
+        let Change { new, file, .. } = change;
+        if writing::gives_rights(change) {
+            self.written.privilege(*file, new);
+        }
+        if ![
+            EventKind::Rename,
+            EventKind::Link,
+            EventKind::Symlink,
+            EventKind::Unlink,
+            EventKind::Mknod,
+        ]
+        .contains(&change.kind)
+        {
+            return;
+        }
+        self.remember_writer(store, change);
+        let maker = subject(store, event, change.mnt_ns);
+        let container = match &maker {
+            Some(_) => None,
+            None => container_of(store, event.meta.subject),
+        };
+        // A server's lineage may have made itself a place where names mean other files.
+        let same = |by: &By, path: &[u8]| match &maker {
+            Some(_) => by.is_in(change.mnt_ns),
+            None => by.is_same_path(change.mnt_ns, container.as_deref(), path),
+        };
+        let is_tried = event.meta.flags & flag::ATTEMPT != 0;
+        let is_resolved = event.meta.flags & flag::RESOLVED != 0;
+        let is_rooted = maker.is_some() && !is_resolved && self.is_rooted(store, event);
+        let changed = Changed {
+            file: *file,
+            perhaps: is_tried || change.early.is_some() || is_rooted,
+            same: &same,
+        };
+        // Either pair of names may be the one that the kernel took.
+        let early = change.early.as_ref().map(|(old, new)| (old, new));
+        for (old, new) in [(&change.old, new)].into_iter().chain(early) {
+            self.follow_names(change, (old, new), &changed, maker.as_ref());
+        }
+    }
+
+    /// Whether absolute names may mean other files to the subject than they say.
+    fn is_rooted(&self, store: &Store, event: &Event) -> bool {
+        self.rooted.len() >= ROOTED
+            || (!self.rooted.is_empty()
+                && store
+                    .chain(event.meta.subject)
+                    .any(|process| self.rooted.contains(&process.key)))
+    }
+
+    /// Notes what the kernel remembers to be written: before this side knew, or forgotten here.
+    fn remember_writer(&mut self, store: &Store, change: &Change) {
+        if let (Some(file), Some(writer)) = (change.file, change.writer)
+            && [EventKind::Rename, EventKind::Link].contains(&change.kind)
+            && !self.written.knows(file)
             && let Some(server) = server_of(store, writer.process, writer.tag, &|_| true)
         {
-            // The kernel remembers what was written before this side knew, or was forgotten here.
             let by = By {
                 writer,
                 server,
@@ -263,24 +338,49 @@ impl Detector {
                 mnt_ns: change.mnt_ns,
                 container: None,
             };
-            self.written.insert(*file, old, by);
+            self.written.insert(Some(file), None, &change.old, by);
         }
-        if is(&[EventKind::Rename]) {
-            if is_exchange(change) {
-                self.written.exchange(old, new);
-            } else {
-                self.written.rename(old, new);
+    }
+
+    fn follow_names(
+        &mut self,
+        change: &Change,
+        (old, new): (&[u8], &[u8]),
+        changed: &Changed<'_>,
+        maker: Option<&By>,
+    ) {
+        let Change {
+            file, directory, ..
+        } = change;
+        let directories = &self.directories;
+        let matters = |path: &[u8], file: Option<FileId>| {
+            let by_file = file.and_then(|file| directories.by_file(file));
+            by_file.is_some() || directories.lookup(change.mnt_ns, path).is_some()
+        };
+        let (written, aliases) = (&mut self.written, &mut self.aliases);
+        let is = |kind| change.kind == kind;
+        if is(EventKind::Rename) && is_exchange(change) {
+            written.exchange(old, new, changed);
+            aliases.exchange((old, new), *directory, changed, &matters);
+        } else if is(EventKind::Rename) {
+            written.rename(old, new, changed);
+            aliases.rename(old, new, *directory, changed, &matters);
+        } else if is(EventKind::Link) {
+            written.link(old, new, changed);
+            aliases.link(old, new, *directory, &matters);
+        } else if is(EventKind::Unlink) {
+            written.unlink(new, changed);
+            aliases.unlink(new, changed);
+        } else if is(EventKind::Symlink) {
+            written.unlink(new, changed);
+            let link = maker.and_then(|by| Link::new(new, &change.detail, *directory, by.clone()));
+            if let Some(link) = link {
+                aliases.insert(link, changed, &matters);
             }
-        } else if is(&[EventKind::Link]) {
-            self.written.link(*file, old, new);
-        } else if is(&[EventKind::Mknod])
-            && let Some(file) = file
-            && let Some(by) = subject(store, event, change.mnt_ns)
+        } else if is(EventKind::Mknod)
+            && let (Some(file), Some(by)) = (file, maker)
         {
-            self.written.insert(*file, new, by);
-        }
-        if writing::gives_rights(change) {
-            self.written.privilege(*file, new);
+            written.insert(Some(*file), None, new, by.clone());
         }
     }
 
@@ -311,7 +411,6 @@ impl Detector {
 /// The subject of an event as who wrote a file, where it is of a server's lineage.
 fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
     let nearest = nearest(store, event, false, |_| true)?;
-    let image = store.get(event.meta.subject).and_then(Process::image);
     Some(By {
         writer: Writer {
             process: event.meta.subject,
@@ -321,8 +420,13 @@ fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
         server: nearest.server,
         uid: event.payload.ids().map(|ids| ids.euid),
         mnt_ns,
-        container: image.and_then(|image| container_id(&image.exec.cgroup)),
+        container: container_of(store, event.meta.subject),
     })
+}
+
+/// The container that a process is in.
+fn container_of(store: &Store, key: ProcessKey) -> Option<String> {
+    container_id(&store.get(key)?.image()?.exec.cgroup)
 }
 
 /// The effective user of a process, as last told.

@@ -283,6 +283,8 @@ impl Pipeline {
             ("processes_ended_unseen", self.healed.ended),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
+            ("written_forgotten", self.detector.written_forgotten()),
+            ("links_forgotten", self.detector.links_forgotten()),
             ("directories", self.detector.directories().len() as u64),
             (
                 "directories_by_identity",

@@ -150,7 +150,7 @@ pub(super) fn dropped(written: &Written, exec: &Exec) -> Option<Dropped> {
     if module {
         let first = script.split(|&byte| byte == b'.').next().unwrap_or(script);
         let (path, by) = written.module(&exec.cwd, first)?;
-        Some(of(path, by, false, false))
+        Some(of(&path, by, false, false))
     } else {
         named(script, false)
     }

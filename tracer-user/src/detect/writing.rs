@@ -1,8 +1,6 @@
 //! The rules on what a server's lineage writes, however it reached the kernel: by opening a file, by
 //! giving one another name, by mounting one directory over another. Pure.
 
-use std::collections::VecDeque;
-
 use tracer_common::event::{EventKind, flag};
 
 use super::code::{Code, code};
@@ -15,9 +13,6 @@ use crate::event::{Change, Event, FileAccess, FileId};
 use crate::lineage::Store;
 use crate::lineage::process::{Process, Server};
 
-/// Directories remembered that a server linked into a served one.
-const ALIASES: usize = 64;
-
 /// The attribute that holds a file's capabilities (capabilities(7)).
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -29,40 +24,6 @@ const SET_ID: u16 = 0o6000;
 /// `MS_SLAVE`, `MS_SHARED` (include/uapi/linux/mount.h).
 const MOUNT_SETTINGS: u64 = 32 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20;
 
-/// Links that a server's lineage made in a served directory to another: what is written there is
-/// served here. The latest [`ALIASES`].
-#[derive(Default)]
-pub(super) struct Aliases(VecDeque<(Vec<u8>, Vec<u8>)>);
-
-impl Aliases {
-    fn insert(&mut self, target: Vec<u8>, link: Vec<u8>) {
-        if self.0.iter().any(|(known, _)| *known == target) {
-            return;
-        }
-        if self.0.len() >= ALIASES {
-            self.0.pop_front();
-        }
-        self.0.push_back((target, link));
-    }
-
-    /// Notes where a directory leads until [`Self::forget`].
-    pub(super) fn lend(&mut self, directory: Vec<u8>, real: Vec<u8>) {
-        self.0.push_front((directory, real));
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.0.pop_front();
-    }
-
-    /// Other names that a file may have.
-    fn leads(&self, path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-        self.0.iter().filter_map(|(target, link)| {
-            let rest = path.strip_prefix(target.as_slice())?;
-            rest.starts_with(b"/").then(|| [link, rest].concat())
-        })
-    }
-}
-
 /// A name as it is judged.
 #[derive(Clone, Copy)]
 struct Name<'a> {
@@ -70,12 +31,18 @@ struct Name<'a> {
     mnt_ns: u32,
     /// The nearest watched directory that the kernel found it in.
     directory: Option<FileId>,
+    /// It is code, whatever this path is: that may be cut short.
+    is_code: bool,
 }
 
 impl<'a> Name<'a> {
-    /// What is below it.
+    /// Code that is below it.
     const fn below(self, path: &'a [u8]) -> Self {
-        Self { path, ..self }
+        Self {
+            path,
+            is_code: true,
+            ..self
+        }
     }
 
     /// The other of two names: of that the kernel did not tell the directory.
@@ -132,6 +99,7 @@ impl Detector {
             path: &file.path,
             mnt_ns: file.mnt_ns,
             directory: file.directory,
+            is_code: false,
         };
         self.write(&who, event, at, verb)
     }
@@ -144,7 +112,11 @@ impl Detector {
         change: &Change,
     ) -> Option<Found> {
         let of_lineage = nearest(store, event, false, |_| true);
-        let by = self.written.by(change.file, &change.new).cloned();
+        // What was only tried may have left another file by the new name.
+        let is_tried = event.meta.flags & flag::ATTEMPT != 0
+            && [EventKind::Rename, EventKind::Link].contains(&change.kind);
+        let name = if is_tried { &change.old } else { &change.new };
+        let by = self.written.by(change.file, name).cloned();
         let who = match (&of_lineage, &by) {
             (Some(nearest), _) => Who::of(nearest, event),
             // Somebody else moves what a server wrote: an administrator may well mean it.
@@ -186,6 +158,7 @@ impl Detector {
             path: new,
             mnt_ns: change.mnt_ns,
             directory: change.directory,
+            is_code: false,
         };
         let show = String::from_utf8_lossy;
         if is(EventKind::Rename) {
@@ -198,7 +171,8 @@ impl Detector {
         }
         if is(EventKind::Link) {
             let verb = format!("linked {}{} as", show(old), who.wrote);
-            return self.write(who, event, at, &verb);
+            let found = self.write(who, event, at, &verb);
+            return found.or_else(|| self.leads(who, event, at));
         }
         if is(EventKind::Symlink) {
             return self.symlink(who, event, change, at);
@@ -221,18 +195,23 @@ impl Detector {
     fn renamed(&mut self, who: &Who<'_>, event: &Event, old: &[u8], at: Name<'_>) -> Option<Found> {
         let show = String::from_utf8_lossy;
         let verb = format!("renamed {}{} to", show(old), who.wrote);
-        // A directory brings what was written in it.
+        // A directory brings what was written in it. Where that was only tried, not all of it has the new
+        // name by now.
         let inside = match code(at.path) {
             Some(_) => None,
-            None => self.written.code_below(at.path).map(<[u8]>::to_vec),
+            None => self.written.code_below(at.path).or_else(|| {
+                let rest = self.written.code_below(old)?.split_off(old.len());
+                Some([at.path, &rest].concat())
+            }),
         };
-        match inside {
+        let found = match inside {
             Some(path) => {
                 let verb = format!("{verb} {} and with it", show(at.path));
                 self.write(who, event, at.below(&path), &verb)
             }
             None => self.write(who, event, at, &verb),
-        }
+        };
+        found.or_else(|| self.leads(who, event, at))
     }
 
     /// A symbolic link: code by its own name or by that of what it points to; or a way to a directory,
@@ -244,33 +223,32 @@ impl Detector {
         change: &Change,
         at: Name<'_>,
     ) -> Option<Found> {
-        let show = String::from_utf8_lossy;
-        let target = path::join(path::parent(at.path), &change.detail);
-        let target = path::normalise(&target).unwrap_or_default();
-        let verb = format!("made a link to {}:", show(&change.detail));
-        if let Some(found) = self.write(who, event, at, &verb) {
-            return Some(found);
-        }
-        let inside = match code(&target) {
-            Some(_) => Some(target.clone()),
-            None => self.written.code_below(&target).map(<[u8]>::to_vec),
+        let verb = format!(
+            "made a link to {}:",
+            String::from_utf8_lossy(&change.detail)
+        );
+        self.write(who, event, at, &verb)
+            .or_else(|| self.leads(who, event, at))
+    }
+
+    /// Judges a name that is a link's by where that leads.
+    fn leads(&mut self, who: &Who<'_>, event: &Event, at: Name<'_>) -> Option<Found> {
+        let target = self.aliases.target(at.path)?.to_vec();
+        let rest = match code(&target) {
+            // The name of what it points to says what it is.
+            Some(_) => [b"/", path::name(&target)].concat(),
+            None => {
+                let dir = target.strip_suffix(b"/").unwrap_or(&target);
+                self.written.code_below(&target)?.split_off(dir.len())
+            }
         };
-        if target.is_empty() || self.place(at).is_none() {
-            return None;
-        }
-        if let Some(inside) = inside {
-            let rest = inside.strip_prefix(target.as_slice()).unwrap_or_default();
-            let name = if rest.is_empty() {
-                // The name of what it points to says what it is.
-                [at.path, b"/", path::name(&target)].concat()
-            } else {
-                [at.path, rest].concat()
-            };
-            let verb = format!("made a link to {} and with it", show(&target));
-            return self.write(who, event, at.below(&name), &verb);
-        }
-        self.aliases.insert(target, at.path.to_vec());
-        None
+        self.place(at)?;
+        let name = [at.path, &rest].concat();
+        let verb = format!(
+            "made a link to {} and with it",
+            String::from_utf8_lossy(&target)
+        );
+        self.write(who, event, at.below(&name), &verb)
     }
 
     /// What is mounted on, in or over a watched directory takes the place of its files.
@@ -312,7 +290,10 @@ impl Detector {
             (Some(file), Some(path)) if path.path.starts_with(file.path) => Some(path),
             (None, Some(path)) => Some(path),
             (Some(file), _) => Some(file),
-            (None, None) => self.aliases.leads(at.path).find_map(|path| lookup(&path)),
+            (None, None) => self.aliases.find(at.path, |path, file| {
+                let by_file = file.and_then(|file| self.directories.by_file(file));
+                lookup(path).or(by_file)
+            }),
         }
     }
 
@@ -323,7 +304,7 @@ impl Detector {
         // must a name that is cut at its end, or that could not be read.
         let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
         let unnamed = cut && event.meta.flags & flag::STRING_TRUNCATED != 0;
-        let kind = code(path).or(unnamed.then_some(Code::Program));
+        let kind = code(path).or((unnamed || at.is_code).then_some(Code::Program));
         let found = self.place(at);
         let (rule, what) = match (&found, kind) {
             (Some(found), _) if found.kind == Kind::Component => (

@@ -1,24 +1,46 @@
-//! Files that server lineages wrote. Pure, and bounded: the latest [`WRITTEN`] of them.
+//! Files that server lineages wrote. Pure, and bounded: the latest [`WRITTEN`] of them, as far as they
+//! and their names take no more than [`BYTES`].
+//!
+//! A name is believed gone only where that is sure: not by what was tried only, and not by what a process
+//! did to a name that may mean another file to it. What is refused: a name longer than any path, and one
+//! below itself.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Bound;
+mod names;
+#[cfg(test)]
+mod tests;
 
-use super::code::code;
+use std::collections::{BTreeMap, HashMap};
+
+use self::names::{Id, Names};
+use crate::enrich::container::container_id;
+use crate::enrich::docroot::path::MAX_BYTES;
 use crate::event::{Exec, FileId, Writer};
 use crate::lineage::process::Server;
 
 /// Files remembered.
 const WRITTEN: usize = 16_384;
 
-/// Names of one file: hard links. The latest.
+/// What they may take with all names, bytes.
+const BYTES: usize = 64 << 20;
+
+/// What a file takes at most, besides its names: itself, and its places in two tables.
+const FILE: usize = 512;
+
+/// Names of one file: hard links. The first, as it is the likeliest to last, and the latest.
 const NAMES: usize = 8;
+
+/// Names that files are given below a directory that may have been renamed.
+const PERHAPS: usize = 256;
 
 /// The files, by identity and by name.
 #[derive(Default)]
 pub(super) struct Written {
-    by_file: HashMap<FileId, File>,
-    by_path: BTreeMap<Vec<u8>, FileId>,
-    order: VecDeque<FileId>,
+    files: HashMap<FileId, File>,
+    names: Names,
+    /// By the time when they were written.
+    order: BTreeMap<u64, FileId>,
+    last: u64,
+    forgotten: u64,
 }
 
 /// Who wrote a file, and where its name means it.
@@ -37,334 +59,444 @@ pub(super) struct By {
 }
 
 impl By {
-    /// Whether a path that the writer used means the same file to what an exec begins: in the same
-    /// mount namespace, or in the same container or on the host, except for what services have a
-    /// directory of their own for.
+    /// Whether a path that the writer used means the same file to what an exec begins: see
+    /// [`Self::is_same_path`].
     pub(super) fn is_same_place(&self, exec: &Exec, path: &[u8]) -> bool {
+        let container = container_id(&exec.cgroup);
+        self.is_same_path(exec.ns.mnt, container.as_deref(), path)
+    }
+
+    /// Whether a path that the writer used means the same file elsewhere: in the same mount namespace,
+    /// or in the same container or on the host, except for what services have a directory of their own
+    /// for.
+    pub(super) fn is_same_path(&self, mnt_ns: u32, container: Option<&str>, path: &[u8]) -> bool {
         let private = |dir: &[u8]| path.starts_with(dir);
-        (self.mnt_ns != 0 && self.mnt_ns == exec.ns.mnt)
+        self.is_in(mnt_ns)
             || (!private(b"/tmp/")
                 && !private(b"/var/tmp/")
-                && self.container == crate::enrich::container::container_id(&exec.cgroup))
+                && self.container.as_deref() == container)
+    }
+
+    /// Whether this is the writer's mount namespace.
+    pub(super) const fn is_in(&self, mnt_ns: u32) -> bool {
+        self.mnt_ns != 0 && self.mnt_ns == mnt_ns
     }
 }
 
 struct File {
-    names: VecDeque<Vec<u8>>,
+    names: Vec<Id>,
     by: By,
+    /// Place in the order.
+    at: u64,
+    /// `i_generation`, where known.
+    generation: Option<u32>,
     /// It was given capabilities or a user to run as.
     privileged: bool,
 }
 
+/// A change of names, as far as it matters here.
+pub(super) struct Changed<'a> {
+    /// The file of the old name, where known.
+    pub(super) file: Option<FileId>,
+    /// It is not known whether it was done, or whether with these names.
+    pub(super) perhaps: bool,
+    /// Whether a name that this writer used means the same file to who changed it.
+    pub(super) same: &'a dyn Fn(&By, &[u8]) -> bool,
+}
+
 impl Written {
-    pub(super) fn insert(&mut self, file: FileId, path: &[u8], by: By) {
-        match self.by_file.get_mut(&file) {
-            Some(known) => {
-                known.by = by;
-                if !known.names.iter().any(|name| name == path) {
-                    // Another file of that number, or this one under a name that was not told.
-                    let old = std::mem::take(&mut known.names);
-                    known.names.push_back(path.to_vec());
-                    for name in old {
-                        self.forget_path(&name, file);
-                    }
-                }
-            }
-            None => {
-                let names = VecDeque::from([path.to_vec()]);
-                let privileged = false;
-                self.by_file.insert(
-                    file,
-                    File {
-                        names,
-                        by,
-                        privileged,
-                    },
-                );
-                self.order.push_back(file);
+    /// Notes that a file was written. One that is not known by its identity is known by its name.
+    pub(super) fn insert(
+        &mut self,
+        file: Option<FileId>,
+        generation: Option<u32>,
+        path: &[u8],
+        by: By,
+    ) {
+        // A name that no call can use is none.
+        let path = if path.len() > MAX_BYTES { b"" } else { path };
+        self.last += 1;
+        let named = self.names.file_of(path);
+        let file = match (file, named) {
+            (Some(file), _) => file,
+            (None, Some(named)) => named,
+            (None, None) if path.is_empty() => return,
+            (None, None) => made_up(self.last),
+        };
+        if let Some(named) = named
+            && self
+                .files
+                .get(&named)
+                .is_some_and(|known| known.by.mnt_ns == by.mnt_ns)
+        {
+            self.identify(named, file);
+        }
+        let at = self.last;
+        let known = self.files.entry(file).or_insert_with(|| File {
+            names: Vec::new(),
+            by: by.clone(),
+            at,
+            generation,
+            privileged: false,
+        });
+        self.order.remove(&known.at);
+        self.order.insert(at, file);
+        (known.at, known.by) = (at, by);
+        if let Some(generation) = generation
+            && known
+                .generation
+                .replace(generation)
+                .is_some_and(|old| old != generation)
+        {
+            // Another file of that number.
+            known.privileged = false;
+            for name in std::mem::take(&mut known.names) {
+                self.names.set(name, None);
             }
         }
-        self.by_path.insert(path.to_vec(), file);
-        if self.order.len() > WRITTEN
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(known) = self.by_file.remove(&oldest)
-        {
-            for name in known.names {
-                self.forget_path(&name, oldest);
-            }
+        self.name(file, path);
+        while self.files.len() > WRITTEN || self.bytes() > BYTES {
+            let Some((_, oldest)) = self.order.pop_first() else {
+                break;
+            };
+            self.remove(oldest);
+            self.forgotten += 1;
         }
     }
 
-    /// Follows a file, or all files of a directory, to a new name.
-    pub(super) fn rename(&mut self, old: &[u8], new: &[u8]) {
-        if let Some(file) = self.by_path.remove(old) {
-            self.move_to(file, old, new.to_vec());
+    /// Files and names that were forgotten because there were too many.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Whether a file is known by this identity.
+    pub(super) fn knows(&self, file: FileId) -> bool {
+        self.files.contains_key(&file)
+    }
+
+    /// Follows a file, or all files of a directory, to a new name. What had that has it no more.
+    pub(super) fn rename(&mut self, old: &[u8], new: &[u8], changed: &Changed<'_>) {
+        if !is_possible(old, new) {
             return;
         }
-        let moved: Vec<(Vec<u8>, FileId)> = self
-            .below(old)
-            .map(|(path, file)| (path.clone(), *file))
-            .collect();
-        for (path, file) in moved {
-            self.by_path.remove(&path);
-            let rest = path.get(old.len()..).unwrap_or_default();
-            self.move_to(file, &path, [new, rest].concat());
+        if changed.perhaps {
+            self.link(old, new, changed);
+            return;
+        }
+        let Some(from) = self.mine(old, changed) else {
+            // Under a name that is not known here, perhaps.
+            self.link(old, new, changed);
+            return;
+        };
+        if !self.is_same(from, old, changed) {
+            self.copy(from, new);
+            return;
+        }
+        let file = self.names.file(from);
+        if file.is_some() && file == self.names.file_of(new) {
+            return; // two names of one file stay (rename(2))
+        }
+        self.forget(new, changed);
+        if self.names.find(new).is_some() {
+            // To others that name means what is known by it.
+            self.copy(from, new);
+        } else {
+            self.names.move_to(from, new);
         }
     }
 
     /// Two names change places, with all that is below them.
-    pub(super) fn exchange(&mut self, one: &[u8], other: &[u8]) {
-        // No path of the kernel's begins so.
-        const ASIDE: &[u8] = b"\0";
-        self.rename(one, ASIDE);
-        self.rename(other, one);
-        self.rename(ASIDE, other);
+    pub(super) fn exchange(&mut self, one: &[u8], other: &[u8], changed: &Changed<'_>) {
+        if !is_possible(one, other) {
+            return;
+        }
+        let file = changed.file;
+        let first = self.mine(one, changed);
+        // The identity is that of the first.
+        let second = self.names.find(other);
+        let is_sure = |id: Option<Id>, path| {
+            !changed.perhaps && id.is_none_or(|id| self.is_same(id, path, changed))
+        };
+        let is_foreign = first.is_none() && self.names.find(one).is_some();
+        if is_foreign || !is_sure(first, one) || !is_sure(second, other) {
+            if let Some(id) = first {
+                self.copy(id, other);
+            }
+            if let Some(id) = second {
+                self.copy(id, one);
+            }
+            return;
+        }
+        match (first, second) {
+            (Some(first), Some(second)) => self.names.exchange(first, second),
+            (Some(id), None) => self.names.move_to(id, other),
+            (None, Some(id)) => self.names.move_to(id, one),
+            (None, None) => {}
+        }
+        if let Some(file) = file.filter(|file| first.is_none() && self.knows(*file)) {
+            self.name(file, other);
+        }
     }
 
     /// A file has one name more. By its identity where that is known: the old name may be a
-    /// descriptor's.
-    pub(super) fn link(&mut self, file: Option<FileId>, old: &[u8], new: &[u8]) {
-        let known = file.filter(|file| self.by_file.contains_key(file));
-        let Some(file) = known.or_else(|| self.by_path.get(old).copied()) else {
+    /// descriptor's. Of a directory it may be so.
+    pub(super) fn link(&mut self, old: &[u8], new: &[u8], changed: &Changed<'_>) {
+        if !is_possible(old, new) {
             return;
-        };
-        let Some(known) = self.by_file.get_mut(&file) else {
+        }
+        let from = self.mine(old, changed);
+        let is_its_own = changed.file.is_some() && self.names.file_of(new) == changed.file;
+        if !changed.perhaps && !is_its_own {
+            self.forget(new, changed);
+        }
+        let known = changed.file.filter(|file| self.knows(*file));
+        if let Some(file) = known {
+            if !changed.perhaps || self.names.file_of(new).is_none() {
+                self.name(file, new);
+            }
+        } else if let Some(from) = from {
+            self.copy(from, new);
+        }
+    }
+
+    /// A name is gone, with all below it.
+    pub(super) fn unlink(&mut self, path: &[u8], changed: &Changed<'_>) {
+        if changed.perhaps {
             return;
-        };
-        known.names.push_back(new.to_vec());
-        let oldest = (known.names.len() > NAMES).then(|| known.names.pop_front());
-        self.by_path.insert(new.to_vec(), file);
-        if let Some(name) = oldest.flatten() {
-            self.forget_path(&name, file);
+        }
+        match changed.file {
+            // That one, whoever says so.
+            Some(file) if self.names.file_of(path) == Some(file) => self.forget_all(path),
+            Some(_) | None => self.forget(path, changed),
         }
     }
 
     /// Notes that a file runs with more rights than who runs it.
     pub(super) fn privilege(&mut self, file: Option<FileId>, path: &[u8]) {
-        let file = file.or_else(|| self.by_path.get(path).copied());
-        if let Some(known) = file.and_then(|file| self.by_file.get_mut(&file)) {
+        if let (Some(file), Some(named)) = (file, self.names.file_of(path)) {
+            self.identify(named, file);
+        }
+        let named = self.names.file_of(path);
+        let by_name = named.filter(|named| file.is_none_or(|file| !self.is_other(*named, file)));
+        let file = file.filter(|file| self.knows(*file)).or(by_name);
+        if let Some(known) = file.and_then(|file| self.files.get_mut(&file)) {
             known.privileged = true;
         }
     }
 
     /// Whether it does.
     pub(super) fn is_privileged(&self, file: FileId) -> bool {
-        self.by_file
-            .get(&file)
-            .is_some_and(|known| known.privileged)
+        self.files.get(&file).is_some_and(|known| known.privileged)
     }
 
-    /// Who wrote a file, by its identity, else by its name.
+    /// Who wrote a file, by its identity, else by its name; not by a name that another file is known by.
     pub(super) fn by(&self, file: Option<FileId>, path: &[u8]) -> Option<&By> {
-        let known = file.and_then(|file| self.by_file.get(&file));
-        known.map(|known| &known.by).or_else(|| self.by_path(path))
+        let file = file.filter(|file| *file != FileId::default());
+        if let Some(known) = file.and_then(|file| self.files.get(&file)) {
+            return Some(&known.by);
+        }
+        let named = self.names.file_of(path)?;
+        if file.is_some_and(|file| self.is_other(named, file)) {
+            return None;
+        }
+        self.files.get(&named).map(|known| &known.by)
     }
 
     /// Who wrote the file of this name.
     pub(super) fn by_path(&self, path: &[u8]) -> Option<&By> {
-        let file = self.by_path.get(path)?;
-        self.by_file.get(file).map(|known| &known.by)
+        let file = self.names.file_of(path)?;
+        self.files.get(&file).map(|known| &known.by)
     }
 
-    /// The first file of a directory that is code, by name.
-    pub(super) fn code_below(&self, dir: &[u8]) -> Option<&[u8]> {
-        self.below(dir)
-            .map(|(path, _)| path.as_slice())
-            .find(|path| code(path).is_some())
+    /// The first file of a directory that is code, by name. Its path may be cut short.
+    pub(super) fn code_below(&self, dir: &[u8]) -> Option<Vec<u8>> {
+        let rest = self.names.code_below(self.names.find(dir)?)?;
+        Some([dir.strip_suffix(b"/").unwrap_or(dir), &rest].concat())
     }
 
     /// Who wrote this file, where it still has a name it had. An inode number alone is used again
     /// when the file is gone.
     pub(super) fn holds(&self, file: FileId, path: &[u8]) -> Option<&By> {
-        (self.by_path.get(path) == Some(&file)).then(|| self.by_path(path))?
+        (self.names.file_of(path) == Some(file)).then(|| self.by_path(path))?
     }
 
     /// Whether a file of this name was written.
     pub(super) fn has_path(&self, path: &[u8]) -> bool {
-        self.by_path.contains_key(path)
+        self.names.file_of(path).is_some()
     }
 
     /// Who wrote what an interpreter in `dir` would take for the module `name`: `name.py`, `name.so`,
     /// `name/…`.
-    pub(super) fn module(&self, dir: &[u8], name: &[u8]) -> Option<(&[u8], &By)> {
-        let mut path = dir.to_vec();
-        if !path.ends_with(b"/") {
-            path.push(b'/');
+    pub(super) fn module(&self, dir: &[u8], name: &[u8]) -> Option<(Vec<u8>, &By)> {
+        let (rest, file) = self.names.module(self.names.find(dir)?, name)?;
+        let path = [dir.strip_suffix(b"/").unwrap_or(dir), &rest].concat();
+        Some((path, &self.files.get(&file)?.by))
+    }
+
+    fn bytes(&self) -> usize {
+        self.names.bytes() + self.files.len() * FILE
+    }
+
+    /// The node of a name, unless the file that was changed is another than is known by it.
+    fn mine(&mut self, path: &[u8], changed: &Changed<'_>) -> Option<Id> {
+        let id = self.names.find(path)?;
+        if let (Some(file), Some(named)) = (changed.file, self.names.file(id)) {
+            if self.is_other(named, file) {
+                if !changed.perhaps {
+                    self.forget(path, changed);
+                }
+                return None;
+            }
+            self.identify(named, file);
         }
-        path.extend_from_slice(name);
-        let len = path.len();
-        let (path, file) = self.from(path).find(|(known, _)| {
-            known
-                .get(len..)
-                .is_some_and(|rest| rest.starts_with(b".") || rest.starts_with(b"/"))
-        })?;
-        Some((path, &self.by_file.get(file)?.by))
+        Some(id)
     }
 
-    /// What is below a directory, in the order of names.
-    fn below(&self, dir: &[u8]) -> impl Iterator<Item = (&Vec<u8>, &FileId)> + use<'_> {
-        self.from([dir, b"/"].concat())
+    /// Whether a file is not that which is known by an identity. Inodes of file systems without a device
+    /// of their own that tell no generation get other numbers when the kernel reads them again
+    /// (overlayfs).
+    fn is_other(&self, named: FileId, file: FileId) -> bool {
+        let known = self.files.get(&named);
+        let is_fixed = named.dev != file.dev
+            || named.major() != 0
+            || known.is_none_or(|known| known.generation.is_some_and(|generation| generation != 0));
+        named != file && !is_made_up(named) && is_fixed
     }
 
-    /// What begins with these bytes, in the order of names.
-    fn from(&self, prefix: Vec<u8>) -> impl Iterator<Item = (&Vec<u8>, &FileId)> {
-        self.by_path
-            .range::<[u8], _>((Bound::Included(prefix.as_slice()), Bound::Unbounded))
-            .take_while(move |(path, _)| path.starts_with(&prefix))
+    /// Gives a file that was known by its name only its identity.
+    fn identify(&mut self, made_up: FileId, file: FileId) {
+        if !is_made_up(made_up) || is_made_up(file) {
+            return;
+        }
+        let Some(named) = self.remove_entry(made_up) else {
+            return;
+        };
+        for name in &named.names {
+            self.names.set(*name, Some(file));
+        }
+        match self.files.get_mut(&file) {
+            Some(known) => {
+                known.privileged |= named.privileged;
+                let names = named.names;
+                self.add_names(file, names);
+            }
+            None => {
+                self.order.insert(named.at, file);
+                self.files.insert(file, named);
+            }
+        }
     }
 
-    fn move_to(&mut self, file: FileId, old: &[u8], path: Vec<u8>) {
-        if let Some(known) = self.by_file.get_mut(&file)
-            && let Some(name) = known.names.iter_mut().find(|name| *name == old)
+    /// Gives a file a name, that it may have already.
+    fn name(&mut self, file: FileId, path: &[u8]) {
+        if path.is_empty() {
+            return;
+        }
+        let (id, before) = self.names.put(path, file);
+        if before == Some(file) {
+            return;
+        }
+        if let Some(before) = before {
+            // By its identity it may be known yet, under names that were not told.
+            self.unname(before, id, is_made_up(before));
+        }
+        self.add_names(file, vec![id]);
+    }
+
+    fn add_names(&mut self, file: FileId, names: Vec<Id>) {
+        let Some(known) = self.files.get_mut(&file) else {
+            return;
+        };
+        known.names.extend(names);
+        while known.names.len() > NAMES {
+            let name = known.names.remove(1);
+            self.names.set(name, None);
+            self.forgotten += 1;
+        }
+    }
+
+    /// Gives files that may have been renamed, or are below a directory that may have been, these names,
+    /// too, where they are free.
+    fn copy(&mut self, from: Id, new: &[u8]) {
+        for (rest, file) in self.names.some(from, PERHAPS) {
+            let path = [new, &rest].concat();
+            if path.len() <= MAX_BYTES && self.names.file_of(&path).is_none() {
+                self.name(file, &path);
+            }
+        }
+    }
+
+    /// Whether the first file at or below a node is one whose name means the same to who changed it.
+    fn is_same(&self, id: Id, path: &[u8], changed: &Changed<'_>) -> bool {
+        let file = self.names.first(id);
+        let known = file.and_then(|file| self.files.get(&file));
+        known.is_none_or(|known| (changed.same)(&known.by, path))
+    }
+
+    /// Another file has the name by now, or none.
+    fn forget(&mut self, path: &[u8], changed: &Changed<'_>) {
+        if let Some(id) = self.names.find(path)
+            && self.is_same(id, path, changed)
         {
-            name.clone_from(&path);
+            self.forget_all(path);
         }
-        self.by_path.insert(path, file);
     }
 
-    /// Another file may have the name by now.
-    fn forget_path(&mut self, path: &[u8], file: FileId) {
-        if self.by_path.get(path) == Some(&file) {
-            self.by_path.remove(path);
+    /// The same of all below it. A file without a name is none.
+    fn forget_all(&mut self, path: &[u8]) {
+        let Some(id) = self.names.find(path) else {
+            return;
+        };
+        for (id, file) in self.names.all(id) {
+            self.names.set(id, None);
+            self.unname(file, id, true);
         }
+    }
+
+    /// Takes a name from a file, and forgets it where it has no other and `ends` with that.
+    fn unname(&mut self, file: FileId, name: Id, ends: bool) {
+        if let Some(known) = self.files.get_mut(&file) {
+            known.names.retain(|known| *known != name);
+            if known.names.is_empty() && ends {
+                self.remove_entry(file);
+            }
+        }
+    }
+
+    fn remove(&mut self, file: FileId) {
+        for name in self
+            .remove_entry(file)
+            .into_iter()
+            .flat_map(|known| known.names)
+        {
+            self.names.set(name, None);
+        }
+    }
+
+    fn remove_entry(&mut self, file: FileId) -> Option<File> {
+        let known = self.files.remove(&file)?;
+        self.order.remove(&known.at);
+        Some(known)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tracer_common::tag::{Role, Tag};
-
-    use super::*;
-    use crate::event::ProcessKey;
-
-    fn file(inode: u64) -> FileId {
-        FileId { dev: 1, inode }
+/// An identity for a file that has a name only. No file system has device zero.
+const fn made_up(number: u64) -> FileId {
+    FileId {
+        dev: 0,
+        inode: number,
     }
+}
 
-    fn by(tgid: u32) -> By {
-        By {
-            writer: Writer {
-                process: ProcessKey::new(tgid, 0),
-                boot_ns: 0,
-                tag: Tag::ZERO,
-            },
-            server: Server {
-                name: "nginx",
-                role: Role::Web,
-            },
-            uid: Some(33),
-            mnt_ns: 1,
-            container: None,
-        }
-    }
+const fn is_made_up(file: FileId) -> bool {
+    file.dev == 0
+}
 
-    fn holds(written: &Written, inode: u64, path: &str) -> bool {
-        written.holds(file(inode), path.as_bytes()).is_some()
-    }
-
-    fn has_module(written: &Written, dir: &str, name: &str) -> bool {
-        written.module(dir.as_bytes(), name.as_bytes()).is_some()
-    }
-
-    #[test]
-    fn names_move_with_files_and_directories() {
-        let mut written = Written::default();
-        written.insert(file(1), b"/tmp/a/x.php", by(1));
-        written.insert(file(2), b"/tmp/a/sub/y", by(1));
-        written.insert(file(3), b"/tmp/ab", by(1));
-        written.rename(b"/tmp/a", b"/srv/b");
-        assert!(holds(&written, 1, "/srv/b/x.php"));
-        assert!(holds(&written, 2, "/srv/b/sub/y"));
-        assert!(holds(&written, 3, "/tmp/ab"));
-        assert!(!written.has_path(b"/tmp/a/x.php"));
-        assert_eq!(
-            written.code_below(b"/srv/b"),
-            Some(b"/srv/b/x.php".as_slice())
-        );
-        assert_eq!(written.code_below(b"/srv/b/sub"), None);
-        written.rename(b"/tmp/ab", b"/tmp/c.php");
-        assert!(holds(&written, 3, "/tmp/c.php"));
-    }
-
-    #[test]
-    fn names_change_places() {
-        let mut written = Written::default();
-        written.insert(file(1), b"/tmp/a", by(1));
-        written.insert(file(2), b"/srv/b/x", by(1));
-        written.exchange(b"/tmp/a", b"/srv/b");
-        assert!(holds(&written, 1, "/srv/b"));
-        assert!(holds(&written, 2, "/tmp/a/x"));
-        written.exchange(b"/srv/b", b"/nothing");
-        assert!(holds(&written, 1, "/nothing") && !written.has_path(b"/srv/b"));
-    }
-
-    #[test]
-    fn a_name_is_its_latest_file_s() {
-        let mut written = Written::default();
-        written.insert(file(1), b"/tmp/x", by(1));
-        written.insert(file(2), b"/tmp/x", by(1));
-        // The first is written again under another name: the name stays the second's.
-        written.insert(file(1), b"/tmp/y", by(1));
-        assert!(written.has_path(b"/tmp/x") && written.has_path(b"/tmp/y"));
-    }
-
-    #[test]
-    fn hard_links_are_names_of_one_file() {
-        let mut written = Written::default();
-        written.insert(file(1), b"/tmp/x", by(1));
-        written.link(None, b"/tmp/x", b"/srv/x.php");
-        // By its identity, whatever it was called.
-        written.link(Some(file(1)), b"/proc/self/fd/3", b"/tmp/y");
-        for path in ["/tmp/x", "/srv/x.php", "/tmp/y"] {
-            assert!(holds(&written, 1, path), "{path}");
-        }
-        written.rename(b"/tmp/y", b"/tmp/z");
-        assert!(holds(&written, 1, "/tmp/z") && !holds(&written, 1, "/tmp/y"));
-        // What was never written has no names here.
-        written.link(Some(file(2)), b"/etc/passwd", b"/tmp/p");
-        assert!(!written.has_path(b"/tmp/p"));
-        for number in 0..20 {
-            written.link(Some(file(1)), b"", format!("/tmp/{number}").as_bytes());
-        }
-        assert!(!written.has_path(b"/tmp/x") && written.has_path(b"/tmp/19"));
-        assert_eq!(written.by_path.len(), NAMES);
-    }
-
-    #[test]
-    fn the_latest_writer_counts() {
-        let mut written = Written::default();
-        written.insert(file(1), b"/tmp/x", by(1));
-        written.link(None, b"/tmp/x", b"/tmp/y");
-        written.insert(file(1), b"/tmp/y", by(2));
-        for (file, path) in [(Some(file(1)), ""), (None, "/tmp/x"), (None, "/tmp/y")] {
-            let by = written.by(file, path.as_bytes()).unwrap();
-            assert_eq!(by.writer.process.tgid, 2);
-        }
-        written.privilege(None, b"/tmp/x");
-        assert!(written.is_privileged(file(1)) && !written.is_privileged(file(2)));
-    }
-
-    #[test]
-    fn modules() {
-        let mut written = Written::default();
-        written.insert(file(1), b"/tmp/multiprocessing/__init__.py", by(1));
-        written.insert(file(2), b"/x.so", by(1));
-        assert!(has_module(&written, "/tmp", "multiprocessing"));
-        assert!(has_module(&written, "/", "x"));
-        assert!(!has_module(&written, "/tmp", "multi"));
-        assert!(!has_module(&written, "/srv", "multiprocessing"));
-    }
-
-    #[test]
-    fn bounded() {
-        let mut written = Written::default();
-        for inode in 0..WRITTEN as u64 + 10 {
-            written.insert(file(inode), format!("/tmp/{inode}").as_bytes(), by(1));
-        }
-        assert_eq!(
-            (written.by_file.len(), written.by_path.len()),
-            (WRITTEN, WRITTEN)
-        );
-        assert!(!written.has_path(b"/tmp/9") && written.has_path(b"/tmp/10"));
-    }
+/// Whether one of these can become the other: no directory goes below itself.
+pub(super) fn is_possible(old: &[u8], new: &[u8]) -> bool {
+    let is_in = |path: &[u8], dir: &[u8]| {
+        path.strip_prefix(dir)
+            .is_some_and(|rest| rest.is_empty() || (rest.starts_with(b"/") && !dir.is_empty()))
+    };
+    new.len() <= MAX_BYTES && !new.is_empty() && !is_in(new, old) && !is_in(old, new)
 }

@@ -5,6 +5,7 @@ use tracer::config::Emit;
 use tracer::pipeline::Command;
 
 mod hosts;
+mod names;
 mod programs;
 mod reach;
 mod silent;
@@ -35,12 +36,14 @@ fn rows_that_must_alert() {
     check(programs::MUST);
     check(writes::MUST);
     check(reach::MUST);
+    check(names::MUST);
 }
 
 #[test]
 fn rows_that_must_not_alert() {
     check(silent::MUST_NOT);
     check(reach::MUST_NOT);
+    check(names::MUST_NOT);
 }
 
 /// Where a directory leads is asked for only where the rules hang on it, through processes that live.

@@ -9,7 +9,7 @@
 //! end                                       the snapshot is complete
 //! fork 10>20                                10 creates 20
 //! exec 20 :uid=33 /bin/sh sh -c 'id; ls'    executable, then argv (its name, where left out)
-//! open 20 created /srv/www/x.php            or `write`, `append`
+//! open 20 created /srv/www/x.php            or `write`, `append`; `:gen=2`: its inode's generation
 //! wrote|read 20 /srv/www/x.php              by a descriptor it was given; for reading
 //! map 20 write|exec /srv/www/x.php
 //! rename|link 20 /srv/www/x.txt /srv/www/x  `:exchange`: RENAME_EXCHANGE

@@ -67,9 +67,12 @@ impl Teller {
             tail.extend_from_slice(name.as_bytes());
             tail.push(0);
         }
+        body.generation = line
+            .option("gen")
+            .map_or(0, |number| number.parse().unwrap());
         body.directory = Self::directory(line);
         body.writer = self.writer(line);
-        body.mnt_ns = 4_026_531_841;
+        body.mnt_ns = mnt_ns(line);
         body.ids = ids(uid);
         body.uid = uid;
         body.gid = uid;
@@ -83,7 +86,7 @@ impl Teller {
         let mut header = self.header(line, kind, pid);
         let uid = self.process(pid).uid;
         let mut body = ChangeBody {
-            mnt_ns: 4_026_531_841,
+            mnt_ns: mnt_ns(line),
             call_flags: if line.option("exchange").is_some() {
                 2
             } else {
@@ -192,4 +195,10 @@ impl Teller {
             .collect();
         self.files.extend(moved);
     }
+}
+
+/// `:mnt=7`: the mount namespace that it was done in.
+fn mnt_ns(line: &Line) -> u32 {
+    line.option("mnt")
+        .map_or(4_026_531_841, |number| number.parse().unwrap())
 }
