@@ -6,10 +6,12 @@
 //! Shutdown follows the data: rings are drained, the pipeline is emptied, the sink is flushed, then
 //! the programs are detached.
 
+mod apart;
 mod healing;
 mod health;
 mod host;
 mod names;
+mod owner;
 mod places;
 mod servers;
 mod tags;
@@ -18,15 +20,17 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
 use std::path::Path;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tracer_common::probe::Drop;
 use tracer_common::tag::Tag;
 
+use self::apart::{Apart, Limits, Word};
 use self::healing::Healing;
 use self::health::{Counts, Health};
 use self::names::Names;
-use self::places::Moved;
+use self::owner::Owner;
 use self::servers::{Found, Servers};
 use crate::config::Emit;
 use crate::encode;
@@ -55,6 +59,13 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How often, in seconds, it is looked at how full the kernel side's maps are: counting them asks the
 /// kernel for each key.
 const OCCUPANCY_SECONDS: u64 = 10;
+
+/// One thread counts, and whatever it takes.
+const COUNTING: Limits = Limits {
+    at_once: 1,
+    stuck: 1,
+    patience: Duration::from_secs(60),
+};
 
 /// How often, in seconds, a line on standard error says how the agent stands.
 const HEALTH_SECONDS: u64 = 3600;
@@ -175,20 +186,35 @@ pub async fn run(
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
         tags_refused: 0,
+        counting: Apart::new("tracer-maps", COUNTING),
+        is_counting: false,
+        maps: Vec::new(),
         warned: Vec::new(),
         seconds: 0,
         boot_wall_ns: host::boot_wall_ns(),
         shed: 0,
         sensor,
     };
-    agent.begin(attached_boot_ns, options.directories).await?;
-    agent.deliver(sink.as_mut()).await;
-    let processes = agent.pipeline.processes();
-    ready(&agent.sensor, processes);
-    let outcome = agent.serve(&mut sink, stop).await;
+    tokio::pin!(stop);
+    let begun = tokio::select! {
+        begun = agent.begin(attached_boot_ns, options.directories) => begun.map(|()| true),
+        // A start may take long where `/proc` or a configuration does not answer.
+        () = &mut stop => Ok(false),
+    };
+    let outcome = match begun {
+        Ok(true) => {
+            agent.deliver(sink.as_mut()).await;
+            let processes = agent.pipeline.processes();
+            ready(&agent.sensor, processes);
+            agent.serve(&mut sink, stop).await
+        }
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
     // Whatever ended it, what was seen is passed on.
     let drained = agent
-        .drain()
+        .drain(&mut sink)
+        .await
         .map_err(|error| AgentError::Io("cannot write the capture", error));
     agent.deliver(sink.as_mut()).await;
     let summary = agent.summary();
@@ -207,6 +233,9 @@ pub async fn run(
 
 /// The word of `sys_exit` for being left out.
 const SYSCALLS_MISSED: &str = "sys_exit_missed";
+
+/// The name of the map of tags, where maps are counted.
+const TAGS: &str = "tags";
 
 /// How often a source lost something for a reason, and whether an event was lost each time.
 type Lost = (&'static str, u64, bool);
@@ -238,6 +267,11 @@ struct Agent {
     healing: Healing,
     /// Tags that could not be set.
     tags_refused: u64,
+    /// Counts how full the kernel side's maps are.
+    counting: Apart<Vec<Occupancy>>,
+    is_counting: bool,
+    /// How full they were when they were counted last.
+    maps: Vec<Occupancy>,
     /// Maps that were said to be nearly full.
     warned: Vec<&'static str>,
     /// How often house was kept.
@@ -260,11 +294,9 @@ impl Agent {
         for directory in directories {
             self.give(Input::Directory(directory)).map_err(record)?;
         }
-        let mut records = Vec::new();
-        snapshot::take(Path::new("/proc"), attached_boot_ns, |bytes| {
-            records.push(bytes)
-        })
-        .map_err(|error| AgentError::Io("cannot read /proc", error))?;
+        let records = self.healing.first(attached_boot_ns).await;
+        let records =
+            records.map_err(|why| AgentError::Io("cannot read /proc", io::Error::other(why)))?;
         for bytes in records {
             self.give(Input::Record(bytes)).map_err(record)?;
         }
@@ -280,9 +312,8 @@ impl Agent {
     async fn serve(
         &mut self,
         sink: &mut Option<Sink>,
-        stop: impl Future<Output = ()>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), AgentError> {
-        tokio::pin!(stop);
         let ring = |error| AgentError::Io("cannot wait for a ring", error);
         let record = |error| AgentError::Io("cannot write the capture", error);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
@@ -309,7 +340,8 @@ impl Agent {
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
-                found = self.healing.found() => self.heal(found).map_err(record)?,
+                found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
+                (_, counted) = self.counting.told() => self.counted(counted),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -344,19 +376,33 @@ impl Agent {
         Ok(more)
     }
 
+    /// Takes what the rings hold until there is no more, or patience is over. What comes of it is passed
+    /// on as it comes: who floods the rings does not fill memory.
+    async fn catch_up(&mut self, sink: &mut Option<Sink>) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let more = self.pump()?;
+            self.deliver(sink.as_mut()).await;
+            if !more || Instant::now() >= deadline {
+                return Ok(());
+            }
+        }
+    }
+
     /// Takes all that is left: unloads the programs, so that it has an end.
-    fn drain(&mut self) -> io::Result<()> {
+    async fn drain(&mut self, sink: &mut Option<Sink>) -> io::Result<()> {
         self.tell_losses()?;
         self.sensor.detach();
-        let deadline = Instant::now() + PATIENCE;
-        while self.pump()? && Instant::now() < deadline {}
+        self.catch_up(sink).await?;
         // A program that was running on another CPU when it was unloaded still ends.
         let deadline = Instant::now() + UNDER_WAY;
         while self.health().unaccounted() > 0 && Instant::now() < deadline {
             self.pump()?;
-            std::thread::sleep(Duration::from_millis(1));
+            self.deliver(sink.as_mut()).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        self.keep_house()?;
+        self.tell_losses()?;
+        self.maps = self.sensor.occupancy();
         self.give(Input::Watermark(u64::MAX))
     }
 
@@ -388,7 +434,8 @@ impl Agent {
     fn learn(&mut self, found: Found) -> io::Result<()> {
         match found {
             Found::Directory(entry) => self.give(Input::Directory(entry)),
-            Found::Moved(Moved::At(file, Located { entry, generation })) => {
+            Found::Unnamed(name) => self.give(Input::DirectoryUnnamed(name)),
+            Found::At(file, Located { entry, generation }) => {
                 // Known before it is watched: the other way round, a write may be told that means nothing.
                 self.give(Input::DirectoryAt { file, entry })?;
                 if let Err(error) = self.sensor.watch_directory(file.into(), generation)
@@ -399,7 +446,7 @@ impl Agent {
                 }
                 Ok(())
             }
-            Found::Moved(Moved::Left(file)) => {
+            Found::Left(file) => {
                 self.sensor.unwatch_directory(file.into());
                 self.give(Input::DirectoryLeft(file))
             }
@@ -481,7 +528,7 @@ impl Agent {
             self.give(Input::Clock(wall))?;
         }
         if self.seconds.is_multiple_of(OCCUPANCY_SECONDS) {
-            self.warn_of_full_maps();
+            self.count_maps();
         }
         self.seconds += 1;
         if self.seconds.is_multiple_of(HEALTH_SECONDS) {
@@ -513,6 +560,8 @@ impl Agent {
         }
         now.push((SHED, self.shed, true));
         now.push(("names_unasked", self.names.refused(), false));
+        now.push(("directories_unwatched", self.servers.refused(), false));
+        now.push(("servers_unknown", self.servers.unknown(), false));
         self.tell(now, before)
     }
 
@@ -523,9 +572,27 @@ impl Agent {
         Ok(())
     }
 
+    /// Has it counted how full the maps are.
+    fn count_maps(&mut self) {
+        if !self.is_counting {
+            self.is_counting = true;
+            let counters = self.sensor.share_counters();
+            self.counting
+                .ask(0, Owner::Host, move |_| counters.occupancy());
+        }
+    }
+
     /// Says once of each map that hardly any room is left in it.
-    fn warn_of_full_maps(&mut self) {
-        for map in self.sensor.occupancy() {
+    fn counted(&mut self, counted: Word<Vec<Occupancy>>) {
+        let Word::Done(maps) = counted else {
+            return; // it is still counted, or is not from now on
+        };
+        self.is_counting = false;
+        for &map in &maps {
+            if map.is_nearly_full() && map.name == TAGS {
+                // It sweeps out what ended unseen.
+                self.healing.want();
+            }
             if map.is_nearly_full() && !self.warned.contains(&map.name) {
                 let Occupancy { name, used, size } = map;
                 eprintln!(
@@ -535,17 +602,18 @@ impl Agent {
                 self.warned.push(name);
             }
         }
+        self.maps = maps;
     }
 
     fn health(&self) -> Health {
-        Health::of(&self.sensor, self.life.taken(), self.files.taken())
+        let (life, files) = (self.life.taken(), self.files.taken());
+        Health::of(&self.sensor, life, files, self.maps.clone())
     }
 
     /// Hands what `/proc` shows by now to the pipeline.
-    fn heal(&mut self, found: healing::Found) -> io::Result<()> {
+    async fn heal(&mut self, found: healing::Found, sink: &mut Option<Sink>) -> io::Result<()> {
         // Everything up to the reading's begin goes first.
-        let deadline = Instant::now() + PATIENCE;
-        while self.pump()? && Instant::now() < deadline {}
+        self.catch_up(sink).await?;
         self.give(Input::HealBegin(found.boot_ns))?;
         for record in found.records {
             self.give(Input::Record(record))?;
@@ -562,7 +630,6 @@ impl Agent {
             .counts()
             .into_iter()
             .chain([
-                ("directories_unwatched", self.servers.refused()),
                 ("records_made", health.made),
                 ("records_of_life", health.life),
                 ("records_of_files", health.files),

@@ -14,6 +14,7 @@ pub mod offsets;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -24,7 +25,7 @@ use tracer_common::probe::{Probe, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
 
-use self::account::Counter;
+use self::account::Counters;
 use self::attach::{Attached, is_refusal};
 pub use self::attach::{ProbeReport, TierChoice};
 use self::btf::Btf;
@@ -146,7 +147,7 @@ pub struct Sensor {
     directories: HashMap<MapData, Plain<InodeKey>, u32>,
     drops: PerCpuArray<MapData, u64>,
     ledger: PerCpuArray<MapData, Plain<Ledger>>,
-    counters: Vec<Counter>,
+    counters: Arc<Counters>,
     shared_tags: MapData,
     missing: Vec<&'static str>,
     diagnostics: Option<EbpfLogger<StderrLog>>,

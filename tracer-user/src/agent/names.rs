@@ -1,34 +1,39 @@
-//! Where a directory leads that a caller named: asked for on threads of their own, two at a time,
-//! where a rule would hang on it. Bounded: what is asked beyond the bound is not answered, and counted.
+//! Where a directory leads that a caller named: asked for on threads [apart](super::apart), two at a
+//! time, where a rule would hang on it. Bounded: what is asked beyond the bound is not answered, and
+//! counted.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashSet;
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
-
+use super::apart::{Apart, Limits, Word};
+use super::owner::Owner;
 use crate::enrich::docroot::discover::resolve;
 use crate::pipeline::NameAsked;
 use crate::source::Resolved;
 
-/// Questions that wait for their turn or for the pipeline.
+/// Questions that wait for their answer, or never got one.
 const WAITING: usize = 64;
 
+/// The kernel answers from memory, but before Linux 5.12.
+const LIMITS: Limits = Limits {
+    at_once: 2,
+    stuck: 8,
+    patience: Duration::from_secs(5),
+};
+
 pub(super) struct Names {
-    found: mpsc::Receiver<Resolved>,
-    give: mpsc::Sender<Resolved>,
-    slots: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    apart: Apart<Option<Resolved>>,
+    asked: u64,
+    waiting: HashSet<u64>,
     refused: u64,
 }
 
 impl Names {
     pub(super) fn new() -> Self {
-        let (give, found) = mpsc::channel(WAITING);
         Self {
-            found,
-            give,
-            slots: Arc::new(Semaphore::new(2)),
-            waiting: Arc::new(AtomicUsize::new(0)),
+            apart: Apart::new("tracer-names", LIMITS),
+            asked: 0,
+            waiting: HashSet::new(),
             refused: 0,
         }
     }
@@ -36,48 +41,44 @@ impl Names {
     /// Begins to look where a directory leads. The answer comes by [`Self::found`]; none where it leads
     /// to itself, or nowhere.
     pub(super) fn ask(&mut self, asked: NameAsked) {
-        if self.waiting.load(Ordering::Acquire) >= WAITING {
+        if self.waiting.len() >= WAITING {
             self.refused += 1;
             return;
         }
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        let (give, slots) = (self.give.clone(), Arc::clone(&self.slots));
-        let waiting = Arc::clone(&self.waiting);
-        tokio::spawn(async move {
-            let Ok(_slot) = slots.acquire().await else {
-                return;
-            };
-            let answer = tokio::task::spawn_blocking(move || {
-                let NameAsked {
-                    processes,
-                    mnt_ns,
-                    directory,
-                } = asked;
-                let real = resolve(&processes, mnt_ns, &directory)?;
-                (real != directory).then_some(Resolved {
-                    mnt_ns,
-                    directory,
-                    real,
-                })
-            });
-            if let Ok(Some(resolved)) = answer.await {
-                // A closed channel means that the agent has ended.
-                let _ended = give.send(resolved).await;
-            }
-            waiting.fetch_sub(1, Ordering::AcqRel);
+        self.asked += 1;
+        self.waiting.insert(self.asked);
+        // Whose it is is not known, but where: that is who can make it hang.
+        let owner = Owner::Root(asked.mnt_ns);
+        self.apart.ask(self.asked, owner, move |_| {
+            let NameAsked {
+                processes,
+                mnt_ns,
+                directory,
+            } = asked;
+            let real = resolve(&processes, mnt_ns, &directory)?;
+            (real != directory).then_some(Resolved {
+                mnt_ns,
+                directory,
+                real,
+            })
         });
     }
 
-    /// Waits for the next answer.
+    /// Waits for the next answer. Cancel safe.
     pub(super) async fn found(&mut self) -> Resolved {
-        match self.found.recv().await {
-            Some(resolved) => resolved,
-            // The agent holds a sender, so this does not happen while it runs.
-            None => std::future::pending().await,
+        loop {
+            let (number, word) = self.apart.told().await;
+            self.waiting.remove(&number);
+            match word {
+                Word::Done(Some(resolved)) => return resolved,
+                Word::Done(None) => {}
+                // Told by the count; what waits behind it is counted when it does not fit.
+                Word::Stuck(_) | Word::Hopeless | Word::Refused(_) => self.refused += 1,
+            }
         }
     }
 
-    /// Questions that were not asked.
+    /// Questions that were not asked, or not answered.
     pub(super) const fn refused(&self) -> u64 {
         self.refused
     }
