@@ -6,10 +6,12 @@
 //! Shutdown follows the data: rings are drained, the pipeline is emptied, the sink is flushed, then
 //! the programs are detached.
 
+mod apart;
 mod healing;
 mod health;
 mod host;
 mod names;
+mod owner;
 mod places;
 mod servers;
 mod tags;
@@ -18,14 +20,16 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
 use std::path::Path;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tracer_common::tag::Tag;
 
+use self::apart::{Apart, Limits, Word};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
 use self::names::Names;
-use self::places::Moved;
+use self::owner::Owner;
 use self::servers::{Found, Servers};
 use crate::config::Emit;
 use crate::encode;
@@ -54,6 +58,13 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How often, in seconds, it is looked at how full the kernel side's maps are: counting them asks the
 /// kernel for each key.
 const OCCUPANCY_SECONDS: u64 = 10;
+
+/// One thread counts, and whatever it takes.
+const COUNTING: Limits = Limits {
+    at_once: 1,
+    stuck: 1,
+    patience: Duration::from_secs(60),
+};
 
 /// How often, in seconds, a line on standard error says how the agent stands.
 const HEALTH_SECONDS: u64 = 3600;
@@ -175,20 +186,35 @@ pub async fn run(
         healing: Healing::new(),
         tags_refused: 0,
         tags_full: false,
+        counting: Apart::new("tracer-maps", COUNTING),
+        is_counting: false,
+        maps: Vec::new(),
         warned: Vec::new(),
         seconds: 0,
         boot_wall_ns: host::boot_wall_ns(),
         shed: 0,
         sensor,
     };
-    agent.begin(attached_boot_ns, options.directories).await?;
-    agent.deliver(sink.as_mut()).await;
-    let processes = agent.pipeline.processes();
-    ready(&agent.sensor, processes);
-    let outcome = agent.serve(&mut sink, stop).await;
+    tokio::pin!(stop);
+    let begun = tokio::select! {
+        begun = agent.begin(attached_boot_ns, options.directories) => begun.map(|()| true),
+        // A start may take long where `/proc` or a configuration does not answer.
+        () = &mut stop => Ok(false),
+    };
+    let outcome = match begun {
+        Ok(true) => {
+            agent.deliver(sink.as_mut()).await;
+            let processes = agent.pipeline.processes();
+            ready(&agent.sensor, processes);
+            agent.serve(&mut sink, stop).await
+        }
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
     // Whatever ended it, what was seen is passed on.
     let drained = agent
-        .drain()
+        .drain(&mut sink)
+        .await
         .map_err(|error| AgentError::Io("cannot write the capture", error));
     agent.deliver(sink.as_mut()).await;
     let summary = agent.summary();
@@ -251,6 +277,11 @@ struct Agent {
     tags_refused: u64,
     /// The map of tags was nearly full when last looked at.
     tags_full: bool,
+    /// Counts how full the kernel side's maps are.
+    counting: Apart<Vec<Occupancy>>,
+    is_counting: bool,
+    /// How full they were when they were counted last.
+    maps: Vec<Occupancy>,
     /// Maps that were said to be nearly full.
     warned: Vec<&'static str>,
     /// How often house was kept.
@@ -273,11 +304,9 @@ impl Agent {
         for directory in directories {
             self.give(Input::Directory(directory)).map_err(record)?;
         }
-        let mut records = Vec::new();
-        snapshot::take(Path::new("/proc"), attached_boot_ns, |bytes| {
-            records.push(bytes)
-        })
-        .map_err(|error| AgentError::Io("cannot read /proc", error))?;
+        let records = self.healing.first(attached_boot_ns).await;
+        let records =
+            records.map_err(|why| AgentError::Io("cannot read /proc", io::Error::other(why)))?;
         for bytes in records {
             self.give(Input::Record(bytes)).map_err(record)?;
         }
@@ -293,9 +322,8 @@ impl Agent {
     async fn serve(
         &mut self,
         sink: &mut Option<Sink>,
-        stop: impl Future<Output = ()>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), AgentError> {
-        tokio::pin!(stop);
         let ring = |error| AgentError::Io("cannot wait for a ring", error);
         let record = |error| AgentError::Io("cannot write the capture", error);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
@@ -322,7 +350,8 @@ impl Agent {
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
-                found = self.healing.found() => self.heal(found).map_err(record)?,
+                found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
+                (_, counted) = self.counting.told() => self.counted(counted),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -357,19 +386,33 @@ impl Agent {
         Ok(more)
     }
 
+    /// Takes what the rings hold until there is no more, or patience is over. What comes of it is passed
+    /// on as it comes: who floods the rings does not fill memory.
+    async fn catch_up(&mut self, sink: &mut Option<Sink>) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let more = self.pump()?;
+            self.deliver(sink.as_mut()).await;
+            if !more || Instant::now() >= deadline {
+                return Ok(());
+            }
+        }
+    }
+
     /// Takes all that is left: unloads the programs, so that it has an end.
-    fn drain(&mut self) -> io::Result<()> {
+    async fn drain(&mut self, sink: &mut Option<Sink>) -> io::Result<()> {
         self.tell_losses()?;
         self.sensor.detach();
-        let deadline = Instant::now() + PATIENCE;
-        while self.pump()? && Instant::now() < deadline {}
+        self.catch_up(sink).await?;
         // A program that was running on another CPU when it was unloaded still ends.
         let deadline = Instant::now() + UNDER_WAY;
         while self.health().unaccounted() > 0 && Instant::now() < deadline {
             self.pump()?;
-            std::thread::sleep(Duration::from_millis(1));
+            self.deliver(sink.as_mut()).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        self.keep_house()?;
+        self.tell_losses()?;
+        self.maps = self.sensor.occupancy();
         self.give(Input::Watermark(u64::MAX))
     }
 
@@ -401,7 +444,8 @@ impl Agent {
     fn learn(&mut self, found: Found) -> io::Result<()> {
         match found {
             Found::Directory(entry) => self.give(Input::Directory(entry)),
-            Found::Moved(Moved::At(file, Located { entry, generation })) => {
+            Found::Unnamed(name) => self.give(Input::DirectoryUnnamed(name)),
+            Found::At(file, Located { entry, generation }) => {
                 // Known before it is watched: the other way round, a write may be told that means nothing.
                 self.give(Input::DirectoryAt { file, entry })?;
                 if let Err(error) = self.sensor.watch_directory(file.into(), generation)
@@ -412,7 +456,7 @@ impl Agent {
                 }
                 Ok(())
             }
-            Found::Moved(Moved::Left(file)) => {
+            Found::Left(file) => {
                 self.sensor.unwatch_directory(file.into());
                 self.give(Input::DirectoryLeft(file))
             }
@@ -494,7 +538,7 @@ impl Agent {
             self.give(Input::Clock(wall))?;
         }
         if self.seconds.is_multiple_of(OCCUPANCY_SECONDS) {
-            self.look_at_maps();
+            self.count_maps();
         }
         self.seconds += 1;
         if self.seconds.is_multiple_of(HEALTH_SECONDS) {
@@ -519,6 +563,12 @@ impl Agent {
         }
         now.push(Looked::one(TAGS_REFUSED, self.tags_refused, true));
         now.push(Looked::one(SHED, self.shed, true));
+        now.push(Looked::one(
+            "directories_unwatched",
+            self.servers.refused(),
+            false,
+        ));
+        now.push(Looked::one("servers_unknown", self.servers.unknown(), false));
         self.tell(now, before)
     }
 
@@ -529,13 +579,27 @@ impl Agent {
         Ok(())
     }
 
-    /// Says once of each map that hardly any room is left in it. Once there is room for tags again, those
-    /// that found none are set.
-    fn look_at_maps(&mut self) {
-        for map in self.sensor.occupancy() {
+    /// Has it counted how full the maps are.
+    fn count_maps(&mut self) {
+        if !self.is_counting {
+            self.is_counting = true;
+            let counters = self.sensor.share_counters();
+            self.counting
+                .ask(0, Owner::Host, move |_| counters.occupancy());
+        }
+    }
+
+    /// Says once of each map that hardly any room is left in it.
+    fn counted(&mut self, counted: Word<Vec<Occupancy>>) {
+        let Word::Done(maps) = counted else {
+            return; // it is still counted, or is not from now on
+        };
+        self.is_counting = false;
+        for &map in &maps {
             if map.name == TAGS {
+                // Nearly full, what ended unseen is swept out; with room again, those that found none are set.
                 let was_full = std::mem::replace(&mut self.tags_full, map.is_nearly_full());
-                if was_full && !self.tags_full {
+                if was_full != self.tags_full {
                     self.healing.want();
                 }
             }
@@ -548,17 +612,18 @@ impl Agent {
                 self.warned.push(name);
             }
         }
+        self.maps = maps;
     }
 
     fn health(&self) -> Health {
-        Health::of(&self.sensor, self.life.taken(), self.files.taken())
+        let (life, files) = (self.life.taken(), self.files.taken());
+        Health::of(&self.sensor, life, files, self.maps.clone())
     }
 
     /// Hands what `/proc` shows by now to the pipeline.
-    fn heal(&mut self, found: healing::Found) -> io::Result<()> {
+    async fn heal(&mut self, found: healing::Found, sink: &mut Option<Sink>) -> io::Result<()> {
         // Everything up to the reading's begin goes first.
-        let deadline = Instant::now() + PATIENCE;
-        while self.pump()? && Instant::now() < deadline {}
+        self.catch_up(sink).await?;
         self.give(Input::HealBegin(found.boot_ns))?;
         for record in found.records {
             self.give(Input::Record(record))?;
@@ -575,7 +640,6 @@ impl Agent {
             .counts()
             .into_iter()
             .chain([
-                ("directories_unwatched", self.servers.refused()),
                 ("records_made", health.made),
                 ("records_of_life", health.life),
                 ("records_of_files", health.files),

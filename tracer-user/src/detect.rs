@@ -120,6 +120,11 @@ impl Detector {
         self.judge_again(store)
     }
 
+    /// Forgets a directory that no server names any more.
+    pub fn forget_directory(&mut self, name: &[u8]) {
+        self.directories.forget(name);
+    }
+
     /// Notes where a directory is, as the kernel identifies it, and judges again likewise.
     pub fn place_directory(
         &mut self,

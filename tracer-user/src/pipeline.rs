@@ -185,6 +185,7 @@ impl Pipeline {
                     self.raise(&event, found);
                 }
             }
+            Input::DirectoryUnnamed(name) => self.detector.forget_directory(&name),
             Input::DirectoryAt { file, entry } => {
                 for (event, found) in self.detector.place_directory(&self.store, file, entry) {
                     self.raise(&event, found);

@@ -14,6 +14,7 @@ pub mod offsets;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -24,7 +25,7 @@ use tracer_common::probe::{Probe, Tier};
 use tracer_common::tag::{InodeKey, Tag};
 use tracer_common::wire::as_bytes;
 
-use self::account::Counter;
+use self::account::Counters;
 use self::attach::{Attached, is_refusal};
 pub use self::attach::{ProbeReport, TierChoice};
 use self::btf::Btf;
@@ -148,7 +149,7 @@ pub struct Sensor {
     ledger: PerCpuArray<MapData, Plain<Ledger>>,
     /// The numbers of the CPUs, in the order of the ledger's.
     cpus: Vec<u32>,
-    counters: Vec<Counter>,
+    counters: Arc<Counters>,
     shared_tags: MapData,
     missing: Vec<&'static str>,
     diagnostics: Option<EbpfLogger<StderrLog>>,

@@ -31,6 +31,8 @@ pub enum Input {
     },
     /// A directory that a server serves or loads from, found in its configuration.
     Directory(Entry),
+    /// No server names this directory any more.
+    DirectoryUnnamed(Vec<u8>),
     /// Where such a directory is, as the kernel identifies it.
     DirectoryAt {
         /// The directory.

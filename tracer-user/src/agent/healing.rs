@@ -1,58 +1,55 @@
-//! Reads `/proc` again where records of process life were lost, on a thread of its own.
+//! Reads `/proc`: once when the agent begins, and again where records of process life were lost.
 //!
-//! One reading at a time and [`PAUSE`] between two. Reading a process's arguments reads its memory, and
-//! that may be such that the reader waits forever (a page that a file system of the process's own, or
-//! userfaultfd(2), does not give). So a reading has [`PATIENCE`]; a process that it got stuck at is read
-//! without its memory from then on, and the thread is left behind. After [`STUCK`] of those there is no
-//! healing any more, and that is said.
+//! One reading at a time, on a thread [apart](super::apart), and [`PAUSE`] between two. Reading a
+//! process's arguments reads its memory, and that may be such that the reader waits for ever (a page of
+//! a file whose file system is a program of the process's own). Such a process is set aside, which is
+//! told: from then on it is read without its memory, and so is every other of its user where a second
+//! one is as bad; after [`ASIDE`] of them, every process of whoever is not root.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tracer_common::tag::Tag;
 
+use super::apart::{Apart, Limits, Word};
+use super::owner::Owner;
 use super::{host, tags};
 use crate::sensor::Sensor;
-use crate::source::snapshot::{self, Reading};
+use crate::source::snapshot::{self, Aside, Reading};
 
 /// Time between the begins of two readings.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a reading may take: it takes a tenth of a millisecond a process, on hosts with millions of
-/// them too.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Processes that are set aside before all of users are.
+const ASIDE: usize = 16;
+
+/// To read a process takes a tenth of a millisecond.
+const LIMITS: Limits = Limits {
+    at_once: 1,
+    stuck: 2 * ASIDE,
+    patience: Duration::from_secs(5),
+};
 
 /// Tags that are looked at: as many as the map takes.
 const TAGGED: usize = 262_144;
 
-/// Threads left behind.
-const STUCK: usize = 16;
-
 pub(super) struct Healing {
     wanted: bool,
     due: Instant,
-    /// Why there is no healing, once that is so.
+    /// There is no healing any more.
     off: bool,
-    running: Option<Running>,
+    /// A reading is under way.
+    running: bool,
     /// How many readings were begun: a result of an earlier one comes too late.
     begun: u64,
-    aside: Vec<u32>,
-    give: mpsc::Sender<Found>,
-    found: mpsc::Receiver<Found>,
-}
-
-struct Running {
-    since: Instant,
-    at: Arc<AtomicU32>,
+    aside: Aside,
+    apart: Apart<Result<Found, String>>,
 }
 
 /// What a reading found.
 pub(super) struct Found {
-    number: u64,
     /// When it began, nanoseconds since boot.
     pub(super) boot_ns: u64,
     pub(super) records: Vec<Bytes>,
@@ -60,16 +57,33 @@ pub(super) struct Found {
 
 impl Healing {
     pub(super) fn new() -> Self {
-        let (give, found) = mpsc::channel(1);
         Self {
             wanted: false,
             due: Instant::now(),
             off: false,
-            running: None,
+            running: false,
             begun: 0,
-            aside: Vec::new(),
-            give,
-            found,
+            aside: Aside::default(),
+            apart: Apart::new("tracer-proc", LIMITS),
+        }
+    }
+
+    /// The processes that run when the agent begins, as records of this time; no tags are known.
+    ///
+    /// # Errors
+    ///
+    /// Why `/proc` cannot be read.
+    pub(super) async fn first(&mut self, boot_ns: u64) -> Result<Vec<Bytes>, String> {
+        loop {
+            self.begin(move |at, aside| {
+                read(boot_ns, at, aside, &|_| Tag::ZERO).map_err(|error| error.to_string())
+            });
+            if let Some(found) = self.next().await {
+                return found.map(|found| found.records);
+            }
+            if self.off {
+                return Err("too many processes of root do not let their memory be read".to_owned());
+            }
         }
     }
 
@@ -78,30 +92,93 @@ impl Healing {
         self.wanted = true;
     }
 
-    /// Begins a reading where one is wanted and due, and gives up one that got stuck.
+    /// Begins a reading where one is wanted and due.
     pub(super) fn step(&mut self, sensor: &Sensor) {
         let now = Instant::now();
-        if let Some(running) = &self.running {
-            if now < running.since + PATIENCE {
-                return;
-            }
-            let pid = running.at.load(Ordering::Acquire);
-            eprintln!(
-                "tracer: cannot read the memory of process {pid}: no answer; it is passed over"
-            );
-            self.aside.push(pid);
-            self.running = None;
-            self.wanted = true;
-            if self.aside.len() >= STUCK {
-                self.stop("too many processes do not let their memory be read");
+        if !self.wanted || self.off || self.running || now < self.due {
+            return;
+        }
+        self.wanted = false;
+        self.due = now + PAUSE;
+        if !host::sees_all_processes() {
+            return self.stop("this is not the host's pid namespace");
+        }
+        let mut tags = match sensor.share_tags() {
+            Ok(tags) => tags,
+            Err(error) => return self.stop(&error.to_string()),
+        };
+        self.begin(move |at, aside| {
+            let tagged: Vec<u32> = tags.tagged(TAGGED).collect();
+            let tag = |tgid| tags.get(tgid).unwrap_or(Tag::ZERO);
+            let found = read(host::boot_ns(), at, aside, &tag).map_err(|error| error.to_string());
+            // Whose end the kernel side has not seen, or who ended before its tag was set.
+            tags::sweep(&mut tags, tagged, |tgid| {
+                snapshot::started(Path::new("/proc"), tgid).is_some()
+            });
+            found
+        });
+    }
+
+    /// Waits for the next reading. Cancel safe.
+    pub(super) async fn found(&mut self) -> Found {
+        loop {
+            match self.next().await {
+                Some(Ok(found)) => return found,
+                // A `/proc` that cannot be listed shows nobody, which is not believed.
+                Some(Err(error)) => eprintln!("tracer: cannot read /proc: {error}"),
+                None => self.wanted = true,
             }
         }
-        if self.wanted && !self.off && now >= self.due {
-            self.wanted = false;
-            self.due = now + PAUSE;
-            if let Err(why) = self.begin(sensor) {
-                self.stop(&why);
+    }
+
+    fn begin(
+        &mut self,
+        read: impl FnOnce(&AtomicU32, &Aside) -> Result<Found, String> + Send + 'static,
+    ) {
+        self.begun += 1;
+        self.running = true;
+        let aside = self.aside.clone();
+        self.apart
+            .ask(self.begun, Owner::Host, move |at| read(at, &aside));
+    }
+
+    /// What becomes of the reading under way; `None` where it has to be done again. Cancel safe.
+    async fn next(&mut self) -> Option<Result<Found, String>> {
+        loop {
+            let (number, word) = self.apart.told().await;
+            if number != self.begun {
+                continue; // it was given up before
             }
+            self.running = false;
+            match word {
+                Word::Done(found) => return Some(found),
+                Word::Stuck(pid) => {
+                    // Not this one, should it come back.
+                    self.begun += 1;
+                    self.set_aside(pid);
+                    return None;
+                }
+                Word::Hopeless => return Some(Err("too many processes do not answer".to_owned())),
+                Word::Refused(error) => return Some(Err(error.to_string())),
+            }
+        }
+    }
+
+    fn set_aside(&mut self, pid: u32) {
+        let user = self.aside.add(Path::new("/proc"), pid);
+        let more = user.map(|uid| format!(", and so is every other of user {uid}"));
+        eprintln!(
+            "tracer: cannot read the memory of process {pid}: no answer; it is passed over{}",
+            more.unwrap_or_default()
+        );
+        if self.aside.len() >= LIMITS.stuck {
+            self.stop("too many processes do not let their memory be read");
+        } else if self.aside.len() >= ASIDE && !self.aside.has_all_users() {
+            self.aside.add_all_users();
+            eprintln!(
+                "tracer: too many processes do not let their memory be read: arguments are read of \
+                 root's only"
+            );
         }
     }
 
@@ -109,68 +186,22 @@ impl Healing {
         self.off = true;
         eprintln!("tracer: what was lost stays lost, /proc is not read again: {why}");
     }
+}
 
-    fn begin(&mut self, sensor: &Sensor) -> Result<(), String> {
-        if !host::sees_all_processes() {
-            return Err("this is not the host's pid namespace".to_owned());
-        }
-        let mut tags = sensor.share_tags().map_err(|error| error.to_string())?;
-        self.begun += 1;
-        let (number, aside, give) = (self.begun, self.aside.clone(), self.give.clone());
-        let at = Arc::new(AtomicU32::new(0));
-        self.running = Some(Running {
-            since: Instant::now(),
-            at: Arc::clone(&at),
-        });
-        let read = move || {
-            let boot_ns = host::boot_ns();
-            let mut records = Vec::new();
-            let tagged: Vec<u32> = tags.tagged(TAGGED).collect();
-            let reading = Reading {
-                proc: Path::new("/proc"),
-                boot_ns,
-                tag: &|tgid| tags.get(tgid).unwrap_or(Tag::ZERO),
-                at: &at,
-                aside: &aside,
-            };
-            // A `/proc` that cannot be listed shows nobody, which is not believed.
-            if let Err(error) = reading.take(|record| records.push(record)) {
-                eprintln!("tracer: cannot read /proc: {error}");
-                records.clear();
-            }
-            // Whose end the kernel side has not seen, or who ended before its tag was set.
-            tags::sweep(&mut tags, tagged, |tgid| {
-                snapshot::started(Path::new("/proc"), tgid).is_some()
-            });
-            let found = Found {
-                number,
-                boot_ns,
-                records,
-            };
-            // Nobody listens where the agent has ended or has given this reading up.
-            let _ended = give.try_send(found);
-        };
-        std::thread::Builder::new()
-            .name("tracer-heal".to_owned())
-            .spawn(read)
-            .map(std::mem::drop)
-            .map_err(|error| error.to_string())
-    }
-
-    /// Waits for the next reading. Cancel safe.
-    pub(super) async fn found(&mut self) -> Found {
-        loop {
-            match self.found.recv().await {
-                Some(found) if found.number == self.begun => {
-                    self.running = None;
-                    if !found.records.is_empty() {
-                        return found;
-                    }
-                }
-                Some(_) => {}
-                // The agent holds a sender, so this does not happen while it runs.
-                None => std::future::pending().await,
-            }
-        }
-    }
+fn read(
+    boot_ns: u64,
+    at: &AtomicU32,
+    aside: &Aside,
+    tag: &dyn Fn(u32) -> Tag,
+) -> std::io::Result<Found> {
+    let mut records = Vec::new();
+    let reading = Reading {
+        proc: Path::new("/proc"),
+        boot_ns,
+        tag,
+        at,
+        aside,
+    };
+    reading.take(|record| records.push(record))?;
+    Ok(Found { boot_ns, records })
 }

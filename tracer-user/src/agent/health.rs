@@ -112,12 +112,13 @@ pub(super) struct Health {
     pub(super) files: u64,
     /// Records lost, by reason.
     pub(super) lost: Vec<(&'static str, u64)>,
-    /// How full the maps are.
+    /// How full the maps were when they were last looked at.
     pub(super) maps: Vec<Occupancy>,
 }
 
 impl Health {
-    pub(super) fn of(sensor: &Sensor, life: u64, files: u64) -> Self {
+    /// What the ledger says; asked for often, so nothing is counted for it.
+    pub(super) fn of(sensor: &Sensor, life: u64, files: u64, maps: Vec<Occupancy>) -> Self {
         let lost = sensor.lost_records();
         Self {
             made: sensor.made(),
@@ -127,7 +128,7 @@ impl Health {
                 .iter()
                 .map(|(why, count)| (why.name(), *count))
                 .collect(),
-            maps: sensor.occupancy(),
+            maps,
         }
     }
 

@@ -1,62 +1,76 @@
-//! Which directories the kernel side watches, by identity, and for whose sake.
+//! Which directories servers name, and for whose sake each is known.
 //!
 //! Several servers may name one directory, each as it sees it. The kernel side and the pipeline know one
-//! entry a directory; this keeps account of the others, so that a directory is forgotten when the last
-//! that named it is. Bounded: what is beyond the bound is not watched by identity, and counted.
+//! entry a directory, by name and by identity; this keeps account of the others, so that a directory is
+//! forgotten when the last that named it is. Bounded, and shared out by [`Quota`]: what is beyond that
+//! is not known, and counted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 
-use tracer_common::limits;
-
-use crate::enrich::docroot::Located;
-use crate::event::FileId;
-
-/// Directories at most: what the kernel's map takes.
-const DIRECTORIES: usize = limits::DIRECTORIES as usize;
-
-/// Servers' words on directories at most: of the same site there are a few.
-const CLAIMS: usize = 4 * DIRECTORIES;
+use super::owner::{Owner, Quota};
+use crate::enrich::docroot::Origin;
 
 /// Whose view it is: a number that is not given twice.
 pub(super) type View = u64;
 
-/// What has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Moved {
-    /// A directory is this entry's.
-    At(FileId, Located),
-    /// It is nobody's any more.
-    Left(FileId),
-}
+/// Owners of whom it is told that there was no room for them.
+const TOLD: usize = 64;
 
-/// See the module.
-#[derive(Default)]
-pub(super) struct Places {
-    claims: HashMap<FileId, BTreeMap<View, Located>>,
+/// What has changed: what a directory is now, or `None` where it is nobody's any more.
+pub(super) type Moved<K, V> = (K, Option<V>);
+
+/// Directories by `K`, and what views say of them. See the module.
+pub(super) struct Claims<K, V> {
+    claims: HashMap<K, BTreeMap<View, V>>,
     /// Directories by view, to find what it no longer names.
-    views: HashMap<View, Vec<FileId>>,
-    count: usize,
+    views: HashMap<View, (Owner, Vec<K>)>,
+    quota: Quota,
+    /// Who says so.
+    origin: fn(&V) -> Origin,
     refused: u64,
+    /// Owners there was no room for, those that were told first.
+    poor: Vec<Owner>,
+    told: usize,
 }
 
-impl Places {
-    /// Takes what a view names now, in place of what it named before.
-    pub(super) fn replace(&mut self, view: View, places: Vec<(FileId, Located)>) -> Vec<Moved> {
-        let before = self.views.remove(&view).unwrap_or_default();
-        let now: HashSet<FileId> = places.iter().map(|(file, _)| *file).collect();
-        let mut moved = Vec::new();
-        for file in before.into_iter().filter(|file| !now.contains(file)) {
-            moved.extend(self.drop_claim(view, file));
+impl<K: Clone + Eq + Hash, V: Clone + Eq> Claims<K, V> {
+    pub(super) fn new(max: usize, origin: fn(&V) -> Origin) -> Self {
+        Self {
+            claims: HashMap::new(),
+            views: HashMap::new(),
+            quota: Quota::new(max),
+            origin,
+            refused: 0,
+            poor: Vec::new(),
+            told: 0,
         }
-        let mut kept = Vec::with_capacity(places.len());
-        for (file, located) in places {
-            if let Some(change) = self.claim(view, file, located) {
-                kept.push(file);
-                moved.extend(change);
+    }
+
+    /// Takes what a view of this owner names now, in place of what it named before.
+    pub(super) fn replace(
+        &mut self,
+        view: View,
+        owner: Owner,
+        now: Vec<(K, V)>,
+    ) -> Vec<Moved<K, V>> {
+        let before = self.views.remove(&view).map(|(_, keys)| keys);
+        let named: HashSet<&K> = now.iter().map(|(key, _)| key).collect();
+        let mut moved = Vec::new();
+        for key in before.into_iter().flatten() {
+            if !named.contains(&key) {
+                moved.extend(self.drop_claim(view, owner, key));
+            }
+        }
+        let mut kept = Vec::with_capacity(now.len());
+        for (key, value) in now {
+            if let Some(change) = self.claim(view, owner, &key, value) {
+                moved.extend(change.map(|value| (key.clone(), Some(value))));
+                kept.push(key);
             }
         }
         if !kept.is_empty() {
-            self.views.insert(view, kept);
+            self.views.insert(view, (owner, kept));
         }
         moved
     }
@@ -66,134 +80,118 @@ impl Places {
         self.refused
     }
 
+    /// Owners there was no room for, each once.
+    pub(super) fn poor(&mut self) -> Vec<Owner> {
+        let new = self.poor.get(self.told..).unwrap_or_default().to_vec();
+        self.told = self.poor.len();
+        new
+    }
+
     /// `None` where there is no room.
-    fn claim(&mut self, view: View, file: FileId, located: Located) -> Option<Option<Moved>> {
-        let before = self.owner(file).cloned();
-        let known = self.claims.get(&file);
+    fn claim(&mut self, view: View, owner: Owner, key: &K, value: V) -> Option<Option<V>> {
+        let before = self.best(key).cloned();
+        let known = self.claims.get(key);
         let is_more = known.is_none_or(|claims| !claims.contains_key(&view));
-        let is_full = self.count >= CLAIMS || (known.is_none() && self.claims.len() >= DIRECTORIES);
-        if is_more && is_full {
+        if is_more && !self.quota.take(owner) {
             self.refused = self.refused.saturating_add(1);
+            if self.poor.len() < TOLD && !self.poor.contains(&owner) {
+                self.poor.push(owner);
+            }
             return None;
         }
-        self.count += usize::from(is_more);
-        self.claims.entry(file).or_default().insert(view, located);
-        let now = self.owner(file).filter(|now| before.as_ref() != Some(*now));
-        Some(now.map(|located| Moved::At(file, located.clone())))
+        self.claims
+            .entry(key.clone())
+            .or_default()
+            .insert(view, value);
+        let now = self.best(key).filter(|now| before.as_ref() != Some(*now));
+        Some(now.cloned())
     }
 
-    fn drop_claim(&mut self, view: View, file: FileId) -> Option<Moved> {
-        let before = self.owner(file).cloned();
-        let claims = self.claims.get_mut(&file)?;
-        self.count -= usize::from(claims.remove(&view).is_some());
-        if claims.is_empty() {
-            self.claims.remove(&file);
-            return Some(Moved::Left(file));
+    fn drop_claim(&mut self, view: View, owner: Owner, key: K) -> Option<Moved<K, V>> {
+        let before = self.best(&key).cloned();
+        let claims = self.claims.get_mut(&key)?;
+        if claims.remove(&view).is_some() {
+            self.quota.release(owner);
         }
-        let now = self.owner(file).filter(|now| before.as_ref() != Some(*now));
-        now.map(|located| Moved::At(file, located.clone()))
+        if claims.is_empty() {
+            self.claims.remove(&key);
+            return Some((key, None));
+        }
+        let now = self.best(&key).filter(|now| before.as_ref() != Some(*now));
+        let now = now.cloned();
+        now.map(|value| (key, Some(value)))
     }
 
-    /// The entry of the highest origin; of two that are alike, that of the older view.
-    fn owner(&self, file: FileId) -> Option<&Located> {
-        let claims = self.claims.get(&file)?;
+    /// What the highest origin says; of two that are alike, the older view.
+    fn best(&self, key: &K) -> Option<&V> {
+        let claims = self.claims.get(key)?;
         // The last of equals is taken: so backwards.
         claims
             .values()
             .rev()
-            .max_by_key(|located| located.entry.origin)
+            .max_by_key(|value| (self.origin)(value))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enrich::docroot::{Entry, Kind, Origin};
 
-    fn entry(name: &str, origin: Origin) -> Located {
-        Located {
-            entry: Entry {
-                pattern: name.into(),
-                kind: Kind::Served,
-                origin,
-                source: "test".into(),
-                mnt_ns: None,
-            },
-            generation: 1,
-        }
-    }
+    type Said = (&'static str, Origin);
 
-    fn at(inode: u64) -> FileId {
-        FileId { dev: 1, inode }
+    fn claims(max: usize) -> Claims<u64, Said> {
+        Claims::new(max, |(_, origin)| *origin)
     }
 
     #[test]
     fn a_directory_is_forgotten_with_the_last_that_named_it() {
-        use Origin::{Config, Discovered};
-        let mut places = Places::default();
-        let (a, b, c) = (
-            entry("/a", Discovered),
-            entry("/b", Discovered),
-            entry("/c", Config),
+        use Origin::{Config, Default, Discovered};
+        let mut claims = claims(100);
+        let (a, b, c, d) = (
+            ("/a", Discovered),
+            ("/b", Discovered),
+            ("/c", Config),
+            ("/d", Default),
         );
-        let two = vec![(at(1), a.clone()), (at(2), a.clone())];
-        let expected = [Moved::At(at(1), a.clone()), Moved::At(at(2), a.clone())];
-        assert_eq!(places.replace(1, two.clone()), expected);
-        assert_eq!(places.replace(1, two), []);
-        // Another says the same of one, and changes nothing; what the user said does.
-        assert_eq!(places.replace(2, vec![(at(1), b.clone())]), []);
-        assert_eq!(
-            places.replace(0, vec![(at(1), c.clone())]),
-            [Moved::At(at(1), c)]
-        );
-        assert_eq!(places.replace(0, Vec::new()), [Moved::At(at(1), a.clone())]);
-        assert_eq!(
-            places.replace(1, vec![(at(3), a.clone())]),
-            [Moved::At(at(1), b), Moved::Left(at(2)), Moved::At(at(3), a)]
-        );
-        assert_eq!(places.replace(2, Vec::new()), [Moved::Left(at(1))]);
-        assert_eq!(places.replace(2, Vec::new()), []);
-        assert_eq!(places.replace(1, Vec::new()), [Moved::Left(at(3))]);
-        assert_eq!(
-            (places.count, places.claims.len(), places.views.len()),
-            (0, 0, 0)
-        );
+        let mut say = |view, said: &[(u64, Said)]| claims.replace(view, Owner::Host, said.to_vec());
+        assert_eq!(say(1, &[(1, a), (2, a)]), [(1, Some(a)), (2, Some(a))]);
+        assert_eq!(say(1, &[(1, a), (2, a)]), []);
+        // Another says the same of one, and changes nothing; what the user or the table said does.
+        assert_eq!(say(2, &[(1, b)]), []);
+        assert_eq!(say(0, &[(1, c)]), [(1, Some(c))]);
+        assert_eq!(say(0, &[(1, d)]), [(1, Some(d))]);
+        assert_eq!(say(0, &[]), [(1, Some(a))]);
+        assert_eq!(say(1, &[(2, a)]), [(1, Some(b))]);
+        assert_eq!(say(2, &[]), [(1, None)]);
+        assert_eq!(say(1, &[(2, b)]), [(2, Some(b))]);
+        assert_eq!(say(1, &[]), [(2, None)]);
     }
 
     #[test]
-    fn a_number_that_is_used_again_is_another_directory() {
-        let mut places = Places::default();
-        let first = entry("/a", Origin::Discovered);
-        let second = Located {
-            generation: 2,
-            ..first.clone()
-        };
-        places.replace(1, vec![(at(1), first)]);
-        assert_eq!(
-            places.replace(1, vec![(at(1), second.clone())]),
-            [Moved::At(at(1), second)]
-        );
-    }
-
-    #[test]
-    fn places_are_bounded_and_counted() {
-        let mut places = Places::default();
-        let all = |from: u64| -> Vec<(FileId, Located)> {
-            let last = from + DIRECTORIES as u64;
-            (from..last)
-                .map(|inode| (at(inode), entry("/x", Origin::Discovered)))
+    fn places_are_bounded_counted_and_given_back() {
+        let mut claims = claims(64);
+        let all = |from: u64| -> Vec<(u64, Said)> {
+            (from..from + 100)
+                .map(|inode| (inode, ("/x", Origin::Discovered)))
                 .collect()
         };
-        assert_eq!(places.replace(1, all(0)).len(), DIRECTORIES);
-        assert_eq!(places.replace(2, all(1)), []);
-        assert_eq!(places.refused(), 1);
-        for view in 3..10 {
-            places.replace(view, all(0));
+        assert_eq!(claims.replace(1, Owner::User(5), all(0)).len(), 8);
+        assert_eq!(claims.refused(), 92);
+        assert_eq!(claims.replace(2, Owner::User(5), all(1000)), []);
+        assert_eq!(claims.poor(), [Owner::User(5)]);
+        assert_eq!(claims.poor(), []);
+        // Others are none the poorer for it.
+        assert_eq!(claims.replace(3, Owner::Host, all(2000)).len(), 56);
+        assert_eq!(claims.poor(), [Owner::Host]);
+        for view in 1..4 {
+            let owner = if view == 3 {
+                Owner::Host
+            } else {
+                Owner::User(5)
+            };
+            claims.replace(view, owner, Vec::new());
         }
-        assert!(places.count <= CLAIMS);
-        for view in 0..10 {
-            places.replace(view, Vec::new());
-        }
-        assert_eq!((places.count, places.claims.len()), (0, 0));
+        assert!(claims.claims.is_empty() && claims.views.is_empty());
+        assert_eq!(claims.replace(4, Owner::Host, all(0)).len(), 64);
     }
 }

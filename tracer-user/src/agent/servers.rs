@@ -1,26 +1,30 @@
 //! Servers whose configuration is read for the directories they serve, and where those are.
 //!
-//! Read in the background, two at a time: once when a server is seen, and again every minute while
-//! it lives, as a reload gives it a new configuration without a new program. Servers that run the
-//! same program with the same arguments are one. Bounded: a server beyond the bound keeps the
-//! default directories.
+//! Read on threads [apart](super::apart), two at a time: once when a server is seen, and again every
+//! minute while it lives, as a reload gives it a new configuration without a new program. Servers that
+//! run the same program with the same arguments as the same user are one. Bounded, and shared out by
+//! [`Quota`]: a server beyond that keeps the default directories. A server where reading gets no answer
+//! keeps what was known of it, which is told.
 //!
 //! Directories are identified as the server sees them, those of its configuration and, where it sees
 //! other mounts or another root than the agent, the default and the user's ones too: again with each
-//! reading, and soon after a server's lineage made or renamed something that may be one.
+//! reading, and soon after a server's lineage made or renamed something that may be one. What a server
+//! named is known until it has ended, or names it no more.
 
-use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc};
+use tracer_common::limits;
 
-use super::places::{Moved, Places, View};
+use super::apart::{Apart, Limits, Word};
+use super::owner::{Owner, Quota, host_mounts};
+use super::places::{Claims, View};
 use crate::enrich::docroot::{DiscoverRequest, Discovery, Entry, Located, discover, identify};
 use crate::event::FileId;
 use crate::pipeline::ServerSeen;
+use crate::source::snapshot;
 
 /// Servers followed at once.
 const SERVERS: usize = 1024;
@@ -31,42 +35,52 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Directories taken from one server: those of one host's sites, not room for a flood.
 const DIRECTORIES: usize = 1024;
 
-/// Directories that wait for the pipeline.
-const FOUND: usize = 4096;
+/// Directories of all servers, by name and by identity: what the kernel's map takes.
+const ALL: usize = limits::DIRECTORIES as usize;
+
+/// A reading ends by itself after two seconds where the kernel answers.
+const LIMITS: Limits = Limits {
+    at_once: 2,
+    stuck: 16,
+    patience: Duration::from_secs(10),
+};
 
 pub(super) struct Servers {
     known: HashMap<Kind, Known>,
+    room: Quota,
+    /// Servers that were not taken in.
+    unknown: u64,
     /// Directories that hold whatever server is seen: the user's and the default ones.
     everywhere: Arc<[Entry]>,
-    places: Places,
+    names: Claims<Vec<u8>, Entry>,
+    places: Claims<FileId, Located>,
     views: View,
+    host: Option<u32>,
     /// Something happened that may have moved directories.
     stale: bool,
-    found: mpsc::Receiver<Word>,
-    give: mpsc::Sender<Word>,
     /// What was found and not asked for yet.
     waiting: VecDeque<Found>,
-    slots: Arc<Semaphore>,
-    /// Readings begun and not ended.
-    reading: Arc<AtomicUsize>,
+    apart: Apart<Told>,
 }
 
 /// What is found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// A directory that a server names.
     Directory(Entry),
-    /// Where a directory is, or no longer.
-    Moved(Moved),
+    /// No server names it any more.
+    Unnamed(Vec<u8>),
+    /// Where a directory is.
+    At(FileId, Located),
+    /// It is nobody's any more.
+    Left(FileId),
 }
 
 /// What a reading tells.
-enum Word {
-    Directory(Entry),
-    /// All that a view names, and where it is.
-    Places(View, Vec<(FileId, Located)>),
-    /// The directories of a server's configuration.
-    Named(View, Arc<[Entry]>),
-    Done,
+struct Told {
+    /// What the configuration names, where it was read.
+    named: Option<Arc<[Entry]>>,
+    places: Vec<(FileId, Located)>,
 }
 
 /// What makes two processes the same server.
@@ -77,6 +91,7 @@ struct Kind {
     args: Vec<Vec<u8>>,
     cwd: Vec<u8>,
     mnt_ns: u32,
+    owner: Owner,
 }
 
 struct Known {
@@ -85,23 +100,27 @@ struct Known {
     view: View,
     /// What its configuration named when it was read last.
     named: Arc<[Entry]>,
+    /// A reading is asked for and not done.
+    running: bool,
+    /// Another has to follow, of places at least.
+    again: bool,
 }
 
 impl Servers {
     /// No server yet; the directories that hold everywhere, as the agent itself sees them.
     pub(super) fn new(everywhere: Vec<Entry>) -> Self {
-        let (give, found) = mpsc::channel(FOUND);
         let mut servers = Self {
             known: HashMap::new(),
+            room: Quota::new(SERVERS),
+            unknown: 0,
             everywhere: everywhere.into(),
-            places: Places::default(),
+            names: Claims::new(ALL, |entry: &Entry| entry.origin),
+            places: Claims::new(ALL, |located: &Located| located.entry.origin),
             views: 0,
+            host: host_mounts(),
             stale: false,
-            found,
-            give,
             waiting: VecDeque::new(),
-            slots: Arc::new(Semaphore::new(2)),
-            reading: Arc::new(AtomicUsize::new(0)),
+            apart: Apart::new("tracer-servers", LIMITS),
         };
         match DiscoverRequest::own() {
             Ok(request) => servers.insert(Kind::own(), request),
@@ -112,9 +131,14 @@ impl Servers {
         servers
     }
 
-    /// How many directories found no room to be watched by identity.
+    /// How many directories found no room, by name or by identity.
     pub(super) const fn refused(&self) -> u64 {
-        self.places.refused()
+        self.names.refused() + self.places.refused()
+    }
+
+    /// How many servers found no room.
+    pub(super) const fn unknown(&self) -> u64 {
+        self.unknown
     }
 
     /// Something that may be a directory was made, renamed or mounted: they are identified anew at the
@@ -123,12 +147,26 @@ impl Servers {
         self.stale = true;
     }
 
+    /// Takes a server in, where there is room.
     fn insert(&mut self, kind: Kind, request: DiscoverRequest) {
+        if !self.room.take(kind.owner) {
+            if self.unknown == 0 {
+                eprintln!(
+                    "tracer: too many servers of {}: what more there are of them is not asked for \
+                     its directories",
+                    kind.owner
+                );
+            }
+            self.unknown = self.unknown.saturating_add(1);
+            return;
+        }
         let known = Known {
             request,
             due: Instant::now(),
             view: self.views,
             named: Arc::new([]),
+            running: false,
+            again: false,
         };
         self.views += 1;
         self.known.insert(kind, known);
@@ -138,12 +176,19 @@ impl Servers {
     pub(super) fn seen(&mut self, seen: ServerSeen) {
         let ServerSeen { key, server, image } = seen;
         let exec = &image.exec;
+        // Root only where it is all root's: a program that changes its user is who started it.
+        let uid = if exec.ids.uid == 0 {
+            exec.ids.euid
+        } else {
+            exec.ids.uid
+        };
         let kind = Kind {
             server,
             exe: exec.exe.clone(),
             args: exec.args.clone(),
             cwd: exec.cwd.clone(),
             mnt_ns: exec.ns.mnt,
+            owner: Owner::of(uid, exec.ns.mnt, self.host),
         };
         let request = DiscoverRequest {
             tgid: key.tgid,
@@ -153,11 +198,12 @@ impl Servers {
             exe: exec.exe.clone(),
             cwd: exec.cwd.clone(),
             mnt_ns: exec.ns.mnt,
+            uid,
         };
         if let Some(known) = self.known.get_mut(&kind) {
             // The same server in another process: read through the one that lives.
             known.request = request;
-        } else if self.known.len() < SERVERS {
+        } else {
             self.insert(kind, request);
         }
     }
@@ -167,10 +213,10 @@ impl Servers {
     pub(super) async fn settle(&mut self, patience: Duration) -> Vec<Found> {
         self.refresh();
         let deadline = tokio::time::Instant::now() + patience;
-        while self.reading.load(Ordering::Acquire) > 0 || !self.found.is_empty() {
-            match tokio::time::timeout_at(deadline, self.found.recv()).await {
-                Ok(Some(word)) => self.hear(word),
-                Ok(None) | Err(_) => break,
+        while self.apart.is_busy() {
+            match tokio::time::timeout_at(deadline, self.apart.told()).await {
+                Ok((view, word)) => self.hear(view, word),
+                Err(_elapsed) => break,
             }
         }
         std::mem::take(&mut self.waiting).into()
@@ -179,88 +225,143 @@ impl Servers {
     /// Begins to read what is due, and forgets servers that have ended.
     pub(super) fn refresh(&mut self) {
         let now = Instant::now();
+        self.forget_ended(now);
+        let stale = std::mem::take(&mut self.stale);
+        for (kind, known) in &mut self.known {
+            if known.due > now && !stale {
+                continue;
+            }
+            if known.running {
+                known.again = true;
+            } else {
+                let work = known.work(kind, &self.everywhere, now);
+                self.apart
+                    .ask(known.view, kind.owner, move |_| work.perform());
+            }
+        }
+    }
+
+    fn forget_ended(&mut self, now: Instant) {
         let lives = |known: &Known| {
-            Path::new("/proc")
-                .join(known.request.tgid.to_string())
-                .exists()
+            let DiscoverRequest {
+                tgid, start_ticks, ..
+            } = known.request;
+            snapshot::started(Path::new("/proc"), tgid) == Some(start_ticks)
         };
         let ended = self
             .known
             .extract_if(|_, known| known.due <= now && !lives(known));
-        let ended: Vec<View> = ended.map(|(_, known)| known.view).collect();
-        for view in ended {
-            let moved = self.places.replace(view, Vec::new());
-            self.waiting.extend(moved.into_iter().map(Found::Moved));
-        }
-        let stale = std::mem::take(&mut self.stale);
-        for (kind, known) in &mut self.known {
-            let is_due = known.due <= now;
-            if !is_due && !stale {
-                continue;
-            }
-            if is_due {
-                known.due = now + AGAIN;
-            }
-            let work = Work {
-                request: known.request.clone(),
-                view: known.view,
-                // The agent has no configuration of this kind.
-                reads: is_due && !kind.server.is_empty(),
-                named: Arc::clone(&known.named),
-                everywhere: Arc::clone(&self.everywhere),
-            };
-            let give = self.give.clone();
-            let slots = Arc::clone(&self.slots);
-            let reading = Arc::clone(&self.reading);
-            reading.fetch_add(1, Ordering::AcqRel);
-            tokio::spawn(async move {
-                let Ok(_slot) = slots.acquire().await else {
-                    return;
-                };
-                let words = tokio::task::spawn_blocking(move || work.perform()).await;
-                for word in words.unwrap_or_default() {
-                    if give.send(word).await.is_err() {
-                        return;
-                    }
-                }
-                reading.fetch_sub(1, Ordering::AcqRel);
-                // Wakes `settle`; a closed channel means that the agent has ended.
-                let _ended = give.send(Word::Done).await;
-            });
+        for (kind, known) in ended.collect::<Vec<_>>() {
+            self.apart.withdraw(known.view);
+            self.room.release(kind.owner);
+            self.name(known.view, kind.owner, &[]);
+            self.place(known.view, kind.owner, Vec::new());
         }
     }
 
-    /// Waits for the next thing that was found.
+    /// Waits for the next thing that was found. Cancel safe.
     pub(super) async fn found(&mut self) -> Found {
         loop {
             if let Some(found) = self.waiting.pop_front() {
                 return found;
             }
-            match self.found.recv().await {
-                Some(word) => self.hear(word),
-                // The agent holds a sender, so this does not happen while it runs.
-                None => std::future::pending().await,
-            }
+            let (view, word) = self.apart.told().await;
+            self.hear(view, word);
         }
     }
 
-    fn hear(&mut self, word: Word) {
-        match word {
-            Word::Directory(entry) => self.waiting.push_back(Found::Directory(entry)),
-            Word::Places(view, places) => {
-                // Not of a server that was forgotten meanwhile: nobody would take it back.
-                if self.known.values().any(|known| known.view == view) {
-                    let moved = self.places.replace(view, places);
-                    self.waiting.extend(moved.into_iter().map(Found::Moved));
-                }
+    fn hear(&mut self, view: View, word: Word<Told>) {
+        // Nothing of a server that was forgotten meanwhile: nobody would take it back.
+        let Some((kind, known)) = self.known.iter_mut().find(|(_, known)| known.view == view)
+        else {
+            return;
+        };
+        let Told { named, places } = match word {
+            Word::Done(told) => told,
+            Word::Stuck(_) => {
+                // It stays as it is, and is not read again unless the answer comes after all.
+                let DiscoverRequest { server, tgid, .. } = known.request;
+                eprintln!(
+                    "tracer: {server} (process {tgid}): no answer where its memory or its directories \
+                     are looked at; it is passed over until there is one"
+                );
+                return;
             }
-            Word::Named(view, named) => {
-                let known = self.known.values_mut().find(|known| known.view == view);
-                if let Some(known) = known {
-                    known.named = named;
-                }
+            // Asked for again when it is due.
+            Word::Hopeless => {
+                known.running = false;
+                return;
             }
-            Word::Done => {}
+            Word::Refused(error) => {
+                eprintln!("tracer: directories are not looked for: no thread: {error}");
+                known.running = false;
+                return;
+            }
+        };
+        known.running = false;
+        let owner = kind.owner;
+        if let Some(named) = &named {
+            known.named = Arc::clone(named);
+        }
+        if std::mem::take(&mut known.again) {
+            let work = known.work(kind, &self.everywhere, Instant::now());
+            self.apart.ask(view, owner, move |_| work.perform());
+        }
+        if let Some(named) = named {
+            self.name(view, owner, &named);
+        }
+        self.place(view, owner, places);
+    }
+
+    fn name(&mut self, view: View, owner: Owner, named: &[Entry]) {
+        // What is named twice is what it was named first.
+        let mut seen = HashSet::new();
+        let first = named.iter().filter(|entry| seen.insert(&entry.pattern));
+        let named = first.map(|entry| (entry.pattern.clone(), entry.clone()));
+        let moved = self.names.replace(view, owner, named.collect());
+        self.waiting
+            .extend(moved.into_iter().map(|(name, entry)| match entry {
+                Some(entry) => Found::Directory(entry),
+                None => Found::Unnamed(name),
+            }));
+        tell("known", self.names.poor());
+    }
+
+    fn place(&mut self, view: View, owner: Owner, places: Vec<(FileId, Located)>) {
+        let moved = self.places.replace(view, owner, places);
+        self.waiting
+            .extend(moved.into_iter().map(|(file, located)| match located {
+                Some(located) => Found::At(file, located),
+                None => Found::Left(file),
+            }));
+        tell("watched by identity", self.places.poor());
+    }
+}
+
+/// Says of whom directories were left out.
+fn tell(what: &str, poor: Vec<Owner>) {
+    for owner in poor {
+        eprintln!(
+            "tracer: servers of {owner} name too many directories: some are not {what}; name those \
+             that matter in `directories` of tracer's configuration"
+        );
+    }
+}
+
+impl Known {
+    /// The reading that is next.
+    fn work(&mut self, kind: &Kind, everywhere: &Arc<[Entry]>, now: Instant) -> Work {
+        let is_due = self.due <= now;
+        if is_due {
+            self.due = now + AGAIN;
+        }
+        self.running = true;
+        Work {
+            request: self.request.clone(),
+            // The agent has no configuration of this kind.
+            reads: is_due && !kind.server.is_empty(),
+            named: Arc::clone(&self.named),
+            everywhere: Arc::clone(everywhere),
         }
     }
 }
@@ -274,6 +375,7 @@ impl Kind {
             args: Vec::new(),
             cwd: Vec::new(),
             mnt_ns: 0,
+            owner: Owner::Host,
         }
     }
 }
@@ -281,7 +383,6 @@ impl Kind {
 /// One reading.
 struct Work {
     request: DiscoverRequest,
-    view: View,
     /// Whether the configuration is read, or taken as it was.
     reads: bool,
     named: Arc<[Entry]>,
@@ -289,22 +390,17 @@ struct Work {
 }
 
 impl Work {
-    fn perform(self) -> Vec<Word> {
-        let mut words = Vec::new();
-        let mut named = self.named;
-        if self.reads {
-            let entries = read(&self.request);
-            words.extend(entries.iter().cloned().map(Word::Directory));
-            named = entries.into();
-            words.push(Word::Named(self.view, Arc::clone(&named)));
-        }
-        let mut entries = named.to_vec();
+    fn perform(self) -> Told {
+        let named = self
+            .reads
+            .then(|| Arc::<[Entry]>::from(read(&self.request)));
+        let mut entries = named.as_ref().unwrap_or(&self.named).to_vec();
         // What the agent sees for itself it has asked for itself.
         if self.request.server.is_empty() || sees_otherwise(self.request.tgid) {
             entries.extend(self.everywhere.iter().cloned());
         }
-        words.push(Word::Places(self.view, identify(&self.request, &entries)));
-        words
+        let places = identify(&self.request, &entries);
+        Told { named, places }
     }
 }
 
@@ -330,7 +426,7 @@ fn read(request: &DiscoverRequest) -> Vec<Entry> {
         ..
     } = discover(request);
     // A process that has ended meanwhile is no problem.
-    if PathBuf::from(format!("/proc/{}", request.tgid)).exists() {
+    if Path::new("/proc").join(request.tgid.to_string()).exists() {
         for problem in problems {
             eprintln!("tracer: {problem}");
         }
@@ -349,18 +445,21 @@ fn read(request: &DiscoverRequest) -> Vec<Entry> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt as _;
+    use std::process::{Command, Stdio};
 
     use super::*;
     use crate::enrich::docroot::{Kind as Use, Origin};
+    use crate::event::{Exec, Payload, ProcessKey, decode};
+    use crate::lineage::process::Image;
 
     /// Long enough for a reading on a machine that is busy.
     const SOON: Duration = Duration::from_secs(20);
 
     fn moved(found: Vec<Found>) -> Vec<(u64, bool)> {
         let moved = found.into_iter().filter_map(|found| match found {
-            Found::Moved(Moved::At(file, _)) => Some((file.inode, true)),
-            Found::Moved(Moved::Left(file)) => Some((file.inode, false)),
-            Found::Directory(_) => None,
+            Found::At(file, _) => Some((file.inode, true)),
+            Found::Left(file) => Some((file.inode, false)),
+            Found::Directory(_) | Found::Unnamed(_) => None,
         });
         moved.collect()
     }
@@ -395,5 +494,144 @@ mod tests {
         servers.moved();
         assert_eq!(moved(servers.settle(SOON).await), [(second, false)]);
         assert_eq!(servers.refused(), 0);
+    }
+
+    /// A server of this user, by a process that lives as long as the value.
+    fn server(uid: u32, config: &Path) -> (Child, ServerSeen) {
+        let child = Child(
+            Command::new("/bin/cat")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        let tgid = child.0.id();
+        let key = ProcessKey {
+            tgid,
+            start_ticks: snapshot::started(Path::new("/proc"), tgid).unwrap(),
+        };
+        let args = [
+            b"nginx",
+            b"-c".as_slice(),
+            config.as_os_str().as_encoded_bytes(),
+        ];
+        let mut exec = exec_of(&child);
+        exec.args = args.map(<[u8]>::to_vec).to_vec();
+        exec.ids.uid = uid;
+        exec.ids.euid = uid;
+        let image = Image {
+            exec: Arc::new(exec),
+            boot_ns: 0,
+            observed: true,
+            server: None,
+        };
+        let seen = ServerSeen {
+            key,
+            server: "nginx",
+            image,
+        };
+        (child, seen)
+    }
+
+    struct Child(std::process::Child);
+
+    impl Drop for Child {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    /// What a snapshot of `/proc` says of it.
+    fn exec_of(child: &Child) -> Exec {
+        let mut found = None;
+        snapshot::take(Path::new("/proc"), 1, |record| {
+            let event = decode(&record).unwrap();
+            if event.meta.subject.tgid == child.0.id()
+                && let Payload::Observed(exec) = event.payload
+            {
+                found = Some(*exec);
+            }
+        })
+        .unwrap();
+        found.unwrap()
+    }
+
+    fn named(found: &[Found]) -> usize {
+        let named = |found: &&Found| matches!(found, Found::Directory(_));
+        found.iter().filter(named).count()
+    }
+
+    #[tokio::test]
+    async fn one_users_servers_take_no_others_place() {
+        let home = tempfile::tempdir().unwrap();
+        let config = |name: &str, roots: std::ops::Range<usize>| {
+            let lines = roots.map(|root| format!("server {{ root /srv/{name}/{root}; }}\n"));
+            let file = home.path().join(name);
+            fs::write(&file, lines.collect::<String>()).unwrap();
+            file
+        };
+        let mut servers = Servers::new(Vec::new());
+        let mut children = Vec::new();
+        for number in 0..20 {
+            let (child, seen) = server(1000, &config(&format!("n{number}"), 0..1024));
+            children.push(child);
+            servers.seen(seen);
+        }
+        let found = servers.settle(SOON).await;
+        assert_eq!(named(&found), ALL / 8, "what one user may have");
+        assert!(servers.refused() > 0);
+        for (uid, roots) in [(1001, 7), (0, 9)] {
+            let (child, seen) = server(uid, &config(&format!("u{uid}"), 0..roots));
+            children.push(child);
+            servers.seen(seen);
+            assert_eq!(named(&servers.settle(SOON).await), roots);
+        }
+        // Servers themselves are shared out, too.
+        let (child, seen) = server(1000, &home.path().join("n0"));
+        for number in 0..2 * SERVERS {
+            let mut seen = seen.clone();
+            let mut exec = (*seen.image.exec).clone();
+            exec.args.push(number.to_string().into_bytes());
+            seen.image.exec = Arc::new(exec);
+            servers.seen(seen);
+        }
+        children.push(child);
+        assert!(servers.unknown() > 0);
+        assert!(servers.known.len() < SERVERS / 4);
+        // Who has ended takes its directories along.
+        let mut left = 0;
+        drop(children);
+        for known in servers.known.values_mut() {
+            known.due = Instant::now();
+        }
+        for found in servers.settle(SOON).await {
+            left += usize::from(matches!(found, Found::Unnamed(_)));
+        }
+        assert_eq!(left, ALL / 8 + 7 + 9);
+        assert_eq!(servers.known.len(), 1, "the agent itself");
+    }
+
+    #[tokio::test]
+    async fn one_reading_of_a_server_at_a_time() {
+        let mut servers = Servers::new(Vec::new());
+        servers.settle(SOON).await;
+        for _ in 0..1000 {
+            servers.moved();
+            servers.refresh();
+        }
+        let own = servers.known.values().next().unwrap();
+        assert!(own.running && own.again);
+        let mut words = 0;
+        while servers.apart.is_busy() {
+            let told = tokio::time::timeout(SOON, servers.apart.told()).await;
+            let (view, word) = told.unwrap();
+            servers.hear(view, word);
+            words += 1;
+        }
+        assert_eq!(
+            words, 2,
+            "the one that ran, and one for all that came meanwhile"
+        );
     }
 }

@@ -107,7 +107,6 @@ fn watch(
 ) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
         .build()
         .map_err(|error| Failure::runtime(format!("cannot start the runtime: {error}")))?;
     let summary = runtime.block_on(async {
@@ -116,8 +115,10 @@ fn watch(
         agent::run(options, sink, announce, stop)
             .await
             .map_err(Failure::from)
-    })?;
-    say(&summary);
+    });
+    // Nothing is waited for that may not answer.
+    runtime.shutdown_background();
+    say(&summary?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -287,7 +287,9 @@ impl Detector {
         let by_file = at.directory.and_then(|file| self.directories.by_file(file));
         match (by_file, by_path) {
             // Of two in one tree the inner one decides; else the path says less than the kernel.
-            (Some(file), Some(path)) if path.path.starts_with(file.path) => Some(path),
+            (Some(file), Some(path)) if path.path.starts_with(file.path) || file.weakens(&path) => {
+                Some(path)
+            }
             (None, Some(path)) => Some(path),
             (Some(file), _) => Some(file),
             (None, None) => self.aliases.find(at.path, |path, file| {

@@ -1,6 +1,7 @@
 //! What the kernel side made and lost, and how full its maps are.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
 use std::io;
 
@@ -180,15 +181,16 @@ impl Sensor {
         all
     }
 
-    /// How full the maps are. Asks the kernel for key after key, so it is not for every moment.
+    /// How full the maps are, see [`Counters::occupancy`].
     #[must_use]
     pub fn occupancy(&self) -> Vec<Occupancy> {
-        let occupancy = |counter: &Counter| Occupancy {
-            name: counter.name,
-            used: (counter.count)(),
-            size: counter.size,
-        };
-        self.counters.iter().map(occupancy).collect()
+        self.counters.occupancy()
+    }
+
+    /// The maps that can be counted, for another thread.
+    #[must_use]
+    pub fn share_counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// Unloads every program. What they made until now is in the rings and the ledger, and nothing
@@ -210,24 +212,42 @@ impl Sensor {
 }
 
 /// Counts the entries of one map.
-pub(super) struct Counter {
+struct Counter {
     name: &'static str,
     size: u32,
-    count: Box<dyn Fn() -> u32>,
+    count: Box<dyn Fn() -> u32 + Send + Sync>,
 }
 
 /// Handles of the maps that are counted.
-pub(super) fn counters(ebpf: &Ebpf) -> Result<Vec<Counter>, SensorError> {
-    Ok(vec![
+pub struct Counters(Vec<Counter>);
+
+impl Counters {
+    /// How full the maps are. Asks the kernel for key after key, some hundred thousand times where they
+    /// are full, so it is not for a thread that has anything else to do.
+    #[must_use]
+    pub fn occupancy(&self) -> Vec<Occupancy> {
+        let occupancy = |counter: &Counter| Occupancy {
+            name: counter.name,
+            used: (counter.count)(),
+            size: counter.size,
+        };
+        self.0.iter().map(occupancy).collect()
+    }
+}
+
+/// Opens those handles.
+pub(super) fn counters(ebpf: &Ebpf) -> Result<Arc<Counters>, SensorError> {
+    let counters = vec![
         counter::<u32, Plain<Tag>>(ebpf, "tags", "TAGS")?,
         counter::<Plain<InodeKey>, u32>(ebpf, "role_inodes", "ROLE_INODES")?,
         counter::<Plain<InodeKey>, Plain<Writer>>(ebpf, "written", "WRITTEN")?,
         counter::<Plain<InodeKey>, u32>(ebpf, "watched_directories", "DIRECTORIES")?,
         counter::<u32, u64>(ebpf, "quotas", "QUOTA")?,
-    ])
+    ];
+    Ok(Arc::new(Counters(counters)))
 }
 
-fn counter<K: Pod + 'static, V: Pod + 'static>(
+fn counter<K: Pod + Send + Sync + 'static, V: Pod + Send + Sync + 'static>(
     ebpf: &Ebpf,
     name: &'static str,
     map: &str,

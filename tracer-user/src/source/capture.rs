@@ -34,6 +34,7 @@ const DIRECTORY_LEFT: u8 = 10;
 const HEAL_BEGIN: u8 = 11;
 const HEAL_END: u8 = 12;
 const RESOLVED: u8 = 13;
+const DIRECTORY_UNNAMED: u8 = 14;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -151,6 +152,10 @@ impl<W: Write> Writer<W> {
             Input::Directory(entry) => {
                 put_entry(&mut payload, entry);
                 DIRECTORY
+            }
+            Input::DirectoryUnnamed(name) => {
+                put_text(&mut payload, name);
+                DIRECTORY_UNNAMED
             }
             Input::DirectoryAt { file, entry } => {
                 put_file(&mut payload, *file);
@@ -367,6 +372,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             name: rest.string()?,
         },
         DIRECTORY => Input::Directory(rest.entry()?),
+        DIRECTORY_UNNAMED => Input::DirectoryUnnamed(rest.text()?.to_vec()),
         DIRECTORY_AT => Input::DirectoryAt {
             file: rest.file()?,
             entry: rest.entry()?,
@@ -483,6 +489,7 @@ mod tests {
                 pattern: b"/srv/\xff".to_vec(),
                 source: "/etc/nginx/nginx.conf:3".into(),
             }),
+            Input::DirectoryUnnamed(b"/srv/\xff".to_vec()),
             Input::DirectoryAt {
                 file: FileId {
                     dev: 8 << 20 | 1,

@@ -46,7 +46,7 @@ pub fn take(proc: &Path, boot_ns: u64, give: impl FnMut(Bytes)) -> io::Result<us
         boot_ns,
         tag: &|_| Tag::ZERO,
         at: &AtomicU32::new(0),
-        aside: &[],
+        aside: &Aside::default(),
     }
     .take(give)
 }
@@ -75,7 +75,68 @@ pub struct Reading<'a> {
     /// The process that is being read: its memory may be such that who reads it never comes back.
     pub at: &'a AtomicU32,
     /// Processes whose memory is not read.
-    pub aside: &'a [u32],
+    pub aside: &'a Aside,
+}
+
+/// Processes whose memory is not read, because of some of them who did read it never came back.
+#[derive(Clone, Debug, Default)]
+pub struct Aside {
+    /// Number, start time and user.
+    processes: Vec<(u32, u64, u32)>,
+    users: Vec<u32>,
+    all_users: bool,
+}
+
+impl Aside {
+    /// Sets a process aside. Gives its user where that is none the less, and every other process of the
+    /// user is set aside as well.
+    pub fn add(&mut self, proc: &Path, pid: u32) -> Option<u32> {
+        let dir = proc.join(pid.to_string());
+        let started = started(proc, pid).unwrap_or(0);
+        let mut body = ExecBody::ZERO;
+        status(&read(&dir.join("status")).unwrap_or_default(), &mut body);
+        let uid = user(&body);
+        let before = self.processes.iter().filter(|(_, _, user)| *user == uid);
+        let repeated = uid != 0 && before.count() > 0 && !self.users.contains(&uid);
+        self.processes.push((pid, started, uid));
+        repeated.then(|| self.users.push(uid)).map(|()| uid)
+    }
+
+    /// Sets every process aside whose user is not root.
+    pub const fn add_all_users(&mut self) {
+        self.all_users = true;
+    }
+
+    /// Whether those are.
+    #[must_use]
+    pub const fn has_all_users(&self) -> bool {
+        self.all_users
+    }
+
+    /// How many were added one by one.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether none was.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    fn holds(&self, pid: u32, started: u64, uid: u32) -> bool {
+        let is = |(number, start, _): &(u32, u64, u32)| (*number, *start) == (pid, started);
+        self.users.contains(&uid) || (self.all_users && uid != 0) || self.processes.iter().any(is)
+    }
+}
+
+/// The user that a process belongs to: root only where it is all root's.
+const fn user(body: &ExecBody) -> u32 {
+    match (body.ids.uid, body.ids.euid) {
+        (0, other) => other,
+        (uid, _) => uid,
+    }
 }
 
 impl Reading<'_> {
@@ -98,8 +159,7 @@ impl Reading<'_> {
                 continue;
             };
             self.at.store(pid, Ordering::Release);
-            let memory = !self.aside.contains(&pid);
-            if let Some(seen) = Seen::read(&entry.path(), pid, memory) {
+            if let Some(seen) = Seen::read(&entry.path(), pid, self.aside) {
                 found.insert(pid, seen);
             }
         }
@@ -157,8 +217,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Reads a process; its own memory only if asked to.
-    fn read(dir: &Path, pid: u32, memory: bool) -> Option<Self> {
+    /// Reads a process; its own memory only where it is not set aside.
+    fn read(dir: &Path, pid: u32, aside: &Aside) -> Option<Self> {
         let stat = Stat::parse(&read(&dir.join("stat"))?)?;
         if stat.state == b'X' || (stat.state == b'Z' && !has_threads(dir)) {
             return None;
@@ -198,8 +258,11 @@ impl Seen {
             // The kernel's own path has no such mark; the link count says it.
             exe = exe.strip_suffix(b" (deleted)").unwrap_or(&exe).to_vec();
         }
-        let args = memory.then(|| read(&dir.join("cmdline"))).flatten();
-        let mut args = args.unwrap_or_default();
+        let mut args = if aside.holds(pid, stat.start_ticks, user(&body)) {
+            Vec::new()
+        } else {
+            read(&dir.join("cmdline")).unwrap_or_default()
+        };
         // A server that writes its title over its arguments fills the rest of the area with NULs
         // (`php-fpm: pool www`), which are no arguments.
         let end = args
@@ -554,6 +617,35 @@ mod tests {
         assert_eq!(cgroup(hybrid), b"/docker/abc");
         assert_eq!(cgroup(b"5:memory:/\n0::/user.slice\n"), b"/user.slice");
         assert_eq!(cgroup(b"0::/\n"), b"/");
+    }
+
+    #[test]
+    fn who_does_not_answer_is_set_aside() {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, start, uids) in [
+            (7, 70, "0 0"),
+            (8, 80, "5 5"),
+            (9, 90, "0 5"),
+            (10, 100, "6 0"),
+        ] {
+            let dir = proc.path().join(pid.to_string());
+            fs::create_dir_all(dir.join("task")).unwrap();
+            let stat = format!("{pid} (x) S 1 1 1 0 0 0 1 2 3 4 5 6 7 8 20 0 1 0 {start} 9");
+            fs::write(dir.join("stat"), stat).unwrap();
+            fs::write(dir.join("status"), format!("Uid: {uids} 0 0\n")).unwrap();
+        }
+        let mut aside = Aside::default();
+        assert_eq!(aside.add(proc.path(), 7), None);
+        assert_eq!(aside.add(proc.path(), 8), None);
+        assert!(aside.holds(7, 70, 0) && aside.holds(8, 80, 5));
+        // Another with the number, another of root, another of the user.
+        assert!(!aside.holds(7, 71, 0) && !aside.holds(6, 70, 0) && !aside.holds(6, 60, 5));
+        assert_eq!(aside.add(proc.path(), 9), Some(5));
+        assert!(aside.holds(6, 60, 5) && !aside.holds(6, 60, 6));
+        assert_eq!(aside.add(proc.path(), 10), None);
+        aside.add_all_users();
+        assert!(aside.holds(1, 1, 77) && !aside.holds(1, 1, 0));
+        assert_eq!(aside.len(), 4);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod agent;
 mod alert;
 mod attacks;
 mod benign;
+mod fuse;
 mod healing;
 mod host;
 mod hostile;
@@ -84,10 +85,16 @@ fn process_life_that_was_lost_is_found_again() {
 }
 
 #[test]
-fn short_servers_leave_no_tags() {
+fn users_cannot_harm_the_agent() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Err(Skip(reason)) = hostile::short_servers_leave_no_tags() {
-        host::say(&format!("SKIPPED hostile: {reason}"));
+    for run in [
+        hostile::short_servers_leave_no_tags,
+        hostile::arguments_without_an_answer,
+        hostile::directories_without_an_answer,
+    ] {
+        if let Err(Skip(reason)) = run() {
+            host::say(&format!("SKIPPED hostile: {reason}"));
+        }
     }
 }
 

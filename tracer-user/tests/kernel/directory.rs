@@ -41,6 +41,7 @@ fn located(child: &Child, directories: &[PathBuf]) -> Vec<(FileId, u32)> {
         exe: Vec::new(),
         cwd: Vec::new(),
         mnt_ns: facts::namespace(child.pid, "mnt"),
+        uid: 0,
     };
     let entry = |path: &PathBuf| Entry {
         pattern: bytes(path),

@@ -113,6 +113,7 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Clock(_)
             | Input::Name { .. }
             | Input::Directory(_)
+            | Input::DirectoryUnnamed(_)
             | Input::DirectoryAt { .. }
             | Input::DirectoryLeft(_)
             | Input::SnapshotEnd

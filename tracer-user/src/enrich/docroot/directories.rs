@@ -16,6 +16,9 @@ pub const MAX_ENTRIES: usize = 16_384;
 /// container cannot use up the whole set.
 pub const MAX_PER_NAMESPACE: usize = 4096;
 
+/// Directories that may have been forgotten before the tree is made anew, beside as many as there are.
+const SPARE: usize = 64;
+
 /// Directories so wide that no server can mean them: taken at their word, every write of the host
 /// would be one into a served directory.
 pub(super) const TOO_WIDE: &[&[u8]] = &[
@@ -47,10 +50,10 @@ pub(super) const TOO_WIDE: &[&[u8]] = &[
 /// Who said so. Where one directory is named twice, the higher wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
+    /// A running server's own configuration, which may be anybody's.
+    Discovered,
     /// The table of defaults.
     Default,
-    /// A running server's own configuration.
-    Discovered,
     /// The user's configuration of this agent.
     Config,
 }
@@ -71,6 +74,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether to follow this entry in the place of `other`, of a directory that it lies in, would be to
+    /// look away: anybody can have a server that names any directory.
+    fn weakens(&self, other: &Self) -> bool {
+        self.found().weakens(&other.found())
+    }
+
     fn found(&self) -> Match<'_> {
         Match {
             path: &self.pattern,
@@ -109,10 +118,28 @@ pub struct Match<'a> {
     pub source: &'a str,
 }
 
+impl Match<'_> {
+    /// Whether to follow this one, which a server names, in the place of `other`, which the table or the
+    /// user do, would let more pass: any file may be written where files are only served, and programs
+    /// are started where they are run on request.
+    #[must_use]
+    pub fn weakens(&self, other: &Match<'_>) -> bool {
+        self.origin == Origin::Discovered
+            && other.origin != Origin::Discovered
+            && match other.kind {
+                Kind::Component => self.kind != Kind::Component,
+                Kind::Cgi => self.kind == Kind::Served,
+                Kind::Served => false,
+            }
+    }
+}
+
 /// The set. Owned by the pipeline; fillers send it [`Entry`]s.
 #[derive(Debug)]
 pub struct Directories {
-    entries: Vec<Entry>,
+    entries: Vec<Option<Entry>>,
+    /// Entries that were forgotten: their places in `entries` are empty.
+    gone: usize,
     /// Where each entry hangs; index 0 is the root directory.
     nodes: Vec<Node>,
     per_namespace: HashMap<u32, usize>,
@@ -142,6 +169,7 @@ impl Directories {
     pub fn with_capacity(max: usize) -> Self {
         Self {
             entries: Vec::new(),
+            gone: 0,
             nodes: vec![Node::default()],
             per_namespace: HashMap::new(),
             places: HashMap::new(),
@@ -177,10 +205,15 @@ impl Directories {
             return Added::Malformed;
         }
         entry.pattern = pattern;
-        if self.knows(&entry) {
-            return Added::Known;
+        if let Some(known) = self.known(&entry) {
+            let is_new = known.kind != entry.kind && entry.origin == Origin::Discovered;
+            if entry.origin == Origin::Discovered {
+                // A server may have another word for it by now.
+                *known = entry;
+            }
+            return if is_new { Added::New } else { Added::Known };
         }
-        if self.entries.len() >= self.max {
+        if self.len() >= self.max {
             return Added::Full;
         }
         if let Some(mnt_ns) = entry.mnt_ns {
@@ -194,7 +227,8 @@ impl Directories {
         Added::New
     }
 
-    /// The innermost directory that `path` lies in, or is.
+    /// The innermost directory that `path` lies in, or is; but one that a server names never weakens one
+    /// of the table or of the user's ([`Match::weakens`]).
     ///
     /// A named segment wins over `*`, and of two that name the same directory the one of the
     /// higher [`Origin`]. `path` is absolute and free of `.` and `..`, as the kernel gives it.
@@ -203,8 +237,16 @@ impl Directories {
         if !path.starts_with(b"/") {
             return None;
         }
-        let (_, index) = self.innermost(0, path, mnt_ns, 0)?;
-        self.entries.get(index).map(Entry::found)
+        let is_true = |entry: &Entry| entry.mnt_ns.is_none_or(|own| own == mnt_ns);
+        let (_, best) = self.innermost(0, path, &is_true, 0)?;
+        if best.origin != Origin::Discovered {
+            return Some(best.found());
+        }
+        let is_certain = |entry: &Entry| entry.origin != Origin::Discovered && is_true(entry);
+        let certain = self.innermost(0, path, &is_certain, 0);
+        let certain = certain.map(|(_, entry)| entry);
+        let stays = certain.filter(|certain| best.weakens(certain));
+        Some(stays.unwrap_or(best).found())
     }
 
     /// Notes which directory of the kernel's an entry is. Who resolves names has the last word: an
@@ -214,6 +256,19 @@ impl Directories {
             self.refused = self.refused.saturating_add(1);
             return Added::Full;
         }
+        // By its name it may lie in a directory that it must not weaken.
+        let stays = self.lookup(entry.mnt_ns.unwrap_or(0), &entry.pattern);
+        let stays = stays.filter(|known| entry.found().weakens(known));
+        let entry = match stays {
+            Some(known) => Entry {
+                pattern: known.path.to_vec(),
+                kind: known.kind,
+                origin: known.origin,
+                source: known.source.to_owned(),
+                mnt_ns: entry.mnt_ns,
+            },
+            None => entry,
+        };
         match self.places.insert(file, entry.clone()) {
             Some(known) if known == entry => Added::Known,
             _ => Added::New,
@@ -275,7 +330,7 @@ impl Directories {
             }) && pattern.next().is_some()
                 && entry.mnt_ns.is_none_or(|only| only == mnt_ns)
         };
-        let entry = self.entries.iter().find(is_below)?;
+        let entry = self.entries.iter().flatten().find(is_below)?;
         Some(Match {
             path: &entry.pattern,
             kind: entry.kind,
@@ -284,15 +339,40 @@ impl Directories {
         })
     }
 
-    /// Drops what was discovered in a mount namespace that is no more. Rebuilds the tree: rare.
-    pub fn forget(&mut self, mnt_ns: u32) {
-        if self.per_namespace.remove(&mnt_ns).is_none() {
+    /// Forgets what servers named by this pattern.
+    pub fn forget(&mut self, pattern: &[u8]) {
+        let Some(at) = path::normalise(pattern).and_then(|pattern| self.node(&pattern)) else {
             return;
-        }
-        let entries = std::mem::take(&mut self.entries);
-        self.nodes = vec![Node::default()];
-        for entry in entries {
-            if entry.mnt_ns != Some(mnt_ns) {
+        };
+        let Self {
+            nodes,
+            entries,
+            per_namespace,
+            ..
+        } = self;
+        let Some(node) = nodes.get_mut(at) else {
+            return;
+        };
+        let before = node.here.len();
+        node.here.retain(|&index| {
+            let entry = entries.get_mut(index);
+            let gone = entry.and_then(|entry| entry.take_if(|e| e.origin == Origin::Discovered));
+            if let Some(count) = gone
+                .as_ref()
+                .and_then(|entry| per_namespace.get_mut(&entry.mnt_ns?))
+            {
+                *count = count.saturating_sub(1);
+            }
+            gone.is_none()
+        });
+        self.gone += before - node.here.len();
+        // Now and then the tree is made anew, so that what has come and gone takes no room.
+        if self.gone > SPARE + self.len() {
+            let entries = std::mem::take(&mut self.entries);
+            self.nodes = vec![Node::default()];
+            self.gone = 0;
+            self.per_namespace.retain(|_, count| *count > 0);
+            for entry in entries.into_iter().flatten() {
                 self.hang(entry);
             }
         }
@@ -300,14 +380,14 @@ impl Directories {
 
     /// Directories in the set.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    pub const fn len(&self) -> usize {
+        self.entries.len() - self.gone
     }
 
     /// Whether nothing is looked for.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Directories that were not taken.
@@ -335,50 +415,51 @@ impl Directories {
         let index = self.entries.len();
         if let Some(node) = self.nodes.get_mut(at) {
             node.here.push(index);
-            self.entries.push(entry);
+            self.entries.push(Some(entry));
         }
     }
 
-    fn knows(&self, entry: &Entry) -> bool {
-        let mut at = 0;
-        for segment in path::segments(&entry.pattern) {
-            let next = self.nodes.get(at).and_then(|node| {
-                if segment == b"*" {
-                    node.any
-                } else {
-                    node.children.get(segment).copied()
-                }
-            });
-            let Some(next) = next else {
-                return false;
-            };
-            at = next;
-        }
-        self.nodes.get(at).is_some_and(|node| {
-            node.here
-                .iter()
-                .filter_map(|&index| self.entries.get(index))
-                .any(|known| known.mnt_ns == entry.mnt_ns && known.origin == entry.origin)
+    /// Where a pattern hangs.
+    fn node(&self, pattern: &[u8]) -> Option<usize> {
+        path::segments(pattern).try_fold(0, |at, segment| {
+            let node = self.nodes.get(at)?;
+            if segment == b"*" {
+                node.any
+            } else {
+                node.children.get(segment).copied()
+            }
         })
     }
 
-    /// Depth and index of the best entry at or below `at`. Each node is seen at most once, and no
-    /// deeper than the deepest pattern ([`path::MAX_SEGMENTS`]).
+    /// What the same origin says of the same directory.
+    fn known(&mut self, entry: &Entry) -> Option<&mut Entry> {
+        let node = self.nodes.get(self.node(&entry.pattern)?)?;
+        let is = |known: &Entry| known.mnt_ns == entry.mnt_ns && known.origin == entry.origin;
+        let mut here = node.here.iter();
+        let index = here.find(|&&index| {
+            let known = self.entries.get(index).and_then(Option::as_ref);
+            known.is_some_and(is)
+        })?;
+        self.entries.get_mut(*index)?.as_mut()
+    }
+
+    /// Depth and the best of the entries that `counts`, at or below `at`. Each node is seen at most once,
+    /// and no deeper than the deepest pattern ([`path::MAX_SEGMENTS`]).
     fn innermost(
         &self,
         at: usize,
         rest: &[u8],
-        mnt_ns: u32,
+        counts: &dyn Fn(&Entry) -> bool,
         depth: usize,
-    ) -> Option<(usize, usize)> {
+    ) -> Option<(usize, &Entry)> {
         let node = self.nodes.get(at)?;
         let mut best = node
             .here
             .iter()
-            .filter_map(|&index| Some((index, self.entries.get(index)?)))
-            .filter(|(_, entry)| entry.mnt_ns.is_none_or(|own| own == mnt_ns))
-            .max_by_key(|(_, entry)| entry.origin)
-            .map(|(index, _)| (depth, index));
+            .filter_map(|&index| self.entries.get(index)?.as_ref())
+            .filter(|entry| counts(entry))
+            .max_by_key(|entry| entry.origin)
+            .map(|entry| (depth, entry));
         let start = rest.iter().position(|&byte| byte != b'/');
         let Some(rest) = start.and_then(|start| rest.get(start..)) else {
             return best;
@@ -386,7 +467,7 @@ impl Directories {
         let end = rest.iter().position(|&byte| byte == b'/');
         let (segment, rest) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
         for next in [node.children.get(segment).copied(), node.any] {
-            let found = next.and_then(|next| self.innermost(next, rest, mnt_ns, depth + 1));
+            let found = next.and_then(|next| self.innermost(next, rest, counts, depth + 1));
             // Strictly deeper: at the same depth the named segment, tried first, stays.
             if found.map(|(depth, _)| depth) > best.map(|(depth, _)| depth) {
                 best = found;
@@ -497,14 +578,100 @@ mod tests {
             Some(Served),
             "the user wins"
         );
-        assert_eq!(found(&set, 7, "/srv/other/x").map(|m| m.1), Some(Served));
-        assert_eq!(found(&set, 8, "/srv/other/x").map(|m| m.1), Some(Cgi));
-        set.forget(7);
-        assert_eq!(set.len(), 2);
-        assert_eq!(found(&set, 7, "/srv/app/x"), None);
-        assert_eq!(found(&set, 7, "/srv/other/x").map(|m| m.1), Some(Cgi));
-        set.forget(7);
-        assert_eq!(set.len(), 2);
+        for mnt_ns in [7, 8] {
+            assert_eq!(
+                found(&set, mnt_ns, "/srv/other/x").map(|m| m.1),
+                Some(Cgi),
+                "the table wins"
+            );
+        }
+        for _ in 0..2 {
+            for pattern in ["/srv/app/", "/srv/all", "/srv/other", "/srv/none", "srv"] {
+                set.forget(pattern.as_bytes());
+            }
+            assert_eq!(set.len(), 2);
+            assert_eq!(found(&set, 7, "/srv/app/x"), None);
+            assert_eq!(found(&set, 7, "/srv/all/x").map(|m| m.1), Some(Served));
+            assert_eq!(found(&set, 7, "/srv/other/x").map(|m| m.1), Some(Cgi));
+        }
+    }
+
+    #[test]
+    fn what_anybodys_server_names_weakens_nothing() {
+        use {Kind::*, Origin::*};
+        let mut set = set(&[
+            ("/etc/nginx", Component, Default, None),
+            ("/usr/lib/php/*", Component, Default, None),
+            ("/usr/lib/cgi-bin", Cgi, Default, None),
+            ("/srv/plugins", Component, Config, None),
+            ("/var/www/html", Served, Default, None),
+        ]);
+        let names = [
+            "/etc/nginx",
+            "/etc/nginx/modules-enabled",
+            "/usr/lib/php/20220829",
+            "/usr/lib/cgi-bin",
+            "/usr/lib/cgi-bin/below",
+            "/srv/plugins/x",
+            "/var/www/html",
+            "/var/www/html/sub",
+        ];
+        let mut inode = 0;
+        for (kind, expected) in [
+            (
+                Served,
+                [
+                    Component, Component, Component, Cgi, Cgi, Component, Served, Served,
+                ],
+            ),
+            (
+                Cgi,
+                [
+                    Component, Component, Component, Cgi, Cgi, Component, Served, Cgi,
+                ],
+            ),
+            (
+                Component,
+                [
+                    Component, Component, Component, Cgi, Component, Component, Served, Component,
+                ],
+            ),
+        ] {
+            for (name, expected) in names.into_iter().zip(expected) {
+                let named = entry(name, kind, Discovered, None);
+                assert_eq!(set.add(named.clone()), Added::New);
+                let below = format!("{name}/file");
+                let shown = format!("{name} {kind:?}");
+                assert_eq!(
+                    found(&set, 1, &below).map(|m| m.1),
+                    Some(expected),
+                    "{shown}"
+                );
+                // By identity it says no less than by its name.
+                inode += 1;
+                let file = FileId { dev: 1, inode };
+                set.place(file, named);
+                let placed = set.by_file(file).unwrap();
+                let by_name = set.lookup(1, below.as_bytes()).unwrap();
+                assert!(!placed.weakens(&by_name), "{shown}: {placed:?} {by_name:?}");
+            }
+        }
+        // The last word of the same directory holds.
+        assert_eq!(set.len(), 5 + names.len());
+    }
+
+    #[test]
+    fn what_comes_and_goes_takes_no_room() {
+        let mut set = set(&[("/srv/app", Kind::Served, Origin::Config, None)]);
+        for i in 0..10_000 {
+            let name = format!("/home/u{i}/www");
+            let named = entry(&name, Kind::Served, Origin::Discovered, Some(7));
+            assert_eq!(set.add(named), Added::New, "{name}");
+            set.forget(name.as_bytes());
+        }
+        assert_eq!(set.len(), 1);
+        assert!(set.nodes.len() < 4 * SPARE && set.entries.len() < 4 * SPARE);
+        assert!(found(&set, 7, "/srv/app/x").is_some());
     }
 
     #[test]
@@ -522,7 +689,8 @@ mod tests {
         assert_eq!(add("/srv/c"), Added::Full);
         assert_eq!(set.refused(), 5);
         assert_eq!(set.len(), 2);
-        set.forget(1);
+        set.forget(b"/srv/a");
+        set.forget(b"/srv/b");
         assert!(set.is_empty());
         assert_eq!(
             set.add(entry("/srv/c", Served, Discovered, Some(1))),

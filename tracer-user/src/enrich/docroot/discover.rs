@@ -69,6 +69,8 @@ pub struct DiscoverRequest {
     pub cwd: Vec<u8>,
     /// Its mount namespace; zero where that is not known and not checked.
     pub mnt_ns: u32,
+    /// The user that it runs as, in the initial user namespace: zero only where it is all root's.
+    pub uid: u32,
 }
 
 impl DiscoverRequest {
@@ -90,6 +92,7 @@ impl DiscoverRequest {
             exe: Vec::new(),
             cwd: Vec::new(),
             mnt_ns: 0,
+            uid: 0,
         })
     }
 }
@@ -259,6 +262,8 @@ struct Walk<'a> {
     deadline: Instant,
     /// A bound was hit and told: read no more.
     stopped: bool,
+    /// The server is root's: nobody else says what its configuration means.
+    of_root: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -276,10 +281,12 @@ impl<'a> Walk<'a> {
             statements_left: STATEMENTS,
             deadline: Instant::now() + TIME,
             stopped: false,
+            of_root: false,
         }
     }
 
     fn server(&mut self, request: &DiscoverRequest, environ: &[u8]) {
+        self.of_root = request.uid == 0;
         let args: Vec<&[u8]> = request.args.iter().map(Vec::as_slice).collect();
         let cwd = self.jail.inside(&request.cwd);
         let plan = plan(request.server, &args, self.jail.inside(&request.exe), cwd);
@@ -378,6 +385,7 @@ impl<'a> Walk<'a> {
             }
         };
         let shown = shown(&self.jail.outside(file));
+        let of_root = self.of_root || self.jail.is_roots_alone(file);
         for Statement { line, what } in statements.iter() {
             if self.statements_left == 0 {
                 self.stop("its files include each other too often");
@@ -395,7 +403,13 @@ impl<'a> Walk<'a> {
                     Err(name) => self.unknown(&source(), &name),
                 },
                 What::Directory { kind, path, shape } => match self.scope.directory(path, *shape) {
-                    Ok(Some(path)) => self.directory(*kind, &path, &source()),
+                    Ok(Some(real)) => {
+                        // What a relative path and a variable mean is up to who started the server.
+                        let certain = path.starts_with(b"/") && !path.contains(&b'$');
+                        let of_root = of_root && (self.of_root || certain);
+                        let kind = self.believed(*kind, of_root, &real, source);
+                        self.directory(kind, &real, &source());
+                    }
                     Ok(None) => {}
                     Err(name) => self.unknown(&source(), &name),
                 },
@@ -506,6 +520,25 @@ impl<'a> Walk<'a> {
             found = next;
         }
         found
+    }
+
+    /// Programs of a `cgi` directory are let pass, so that counts only where root says so.
+    fn believed(
+        &mut self,
+        kind: Kind,
+        of_root: bool,
+        path: &[u8],
+        source: impl Fn() -> String,
+    ) -> Kind {
+        if kind != Kind::Cgi || of_root {
+            return kind;
+        }
+        self.problem(format!(
+            "{}: {} is taken for served, not for cgi: neither the server nor this file is root's alone",
+            source(),
+            shown(path)
+        ));
+        Kind::Served
     }
 
     /// A directory of a configuration, which may be relative.

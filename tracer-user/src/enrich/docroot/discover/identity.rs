@@ -66,7 +66,17 @@ fn look(request: &DiscoverRequest, entries: &[Entry]) -> Option<HashMap<FileId, 
             else {
                 continue;
             };
+            // Of two names, that to which no link leads says what it lies in.
+            let outside = view.jail.outside(&place);
+            let is_real = || {
+                view.jail
+                    .canonical(&place)
+                    .is_some_and(|real| real == outside)
+            };
             let is_better = match found.get(&file) {
+                Some(known) if known.entry.origin == entry.origin => {
+                    known.entry.pattern != entry.pattern && is_real()
+                }
                 Some(known) => known.entry.origin < entry.origin,
                 None => found.len() < MAX_PER_NAMESPACE,
             };

@@ -77,14 +77,39 @@ impl Jail {
         read_limited(File::from(file), limit)
     }
 
+    /// Whether only root can change a file, or what it is the name of: it and the directories of its name
+    /// and of where that leads are root's, and nobody else's to write.
+    #[must_use]
+    pub fn is_roots_alone(&self, inside: &[u8]) -> bool {
+        let only_root = |place: &OwnedFd| {
+            rustix::fs::fstat(place).is_ok_and(|stat| stat.st_uid == 0 && stat.st_mode & 0o022 == 0)
+        };
+        let Some((place, real)) = self
+            .open(inside, OFlags::PATH)
+            .ok()
+            .and_then(|place| Some((named(&place)?, place)))
+            .map(|(real, place)| (place, real))
+        else {
+            return false;
+        };
+        only_root(&place)
+            && [inside, self.inside(&real)].iter().all(|file| {
+                let directory = self.directory(path::parent(file));
+                directory.is_ok_and(|directory| only_root(&directory))
+            })
+    }
+
     /// The names in a directory, sorted, at most `limit`; and whether there were more.
     ///
     /// # Errors
     ///
     /// Where there is no such directory, or it is none that is read here.
     pub fn list(&self, inside: &[u8], limit: usize) -> io::Result<(Vec<Vec<u8>>, bool)> {
-        let directory = self.open(inside, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        answers_by_itself(&directory)?;
+        // As above: to open it for reading is to ask the file system.
+        let place = self.directory(inside)?;
+        answers_by_itself(&place)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(own_link(&place), flags, Mode::empty())?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::new(directory)? {
             let entry = entry?;

@@ -22,6 +22,7 @@ fn request(server: &'static str, args: &str, cwd: &Path) -> DiscoverRequest {
         exe: b"/usr/sbin/x".to_vec(),
         cwd: bytes(cwd),
         mnt_ns: ns.parse().unwrap(),
+        uid: 0,
     }
 }
 
@@ -129,6 +130,84 @@ fn apache_with_variables_and_a_directory_of_includes() {
         "{R}/apache2.conf:5: {R}/missing.conf: No such file or directory (os error 2)\n\
          {R}/apache2.conf:7: the value of ${NOWHERE} is not known"
     );
+}
+
+#[test]
+fn cgi_is_what_root_says() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let (_keep, root) = tree(&[
+        (
+            "root/main.conf",
+            "ScriptAlias /a {R}/a\nScriptAlias /b rel\nScriptAlias /c ${X}/c\nInclude {R}/other/*\n",
+        ),
+        ("other/x.conf", "ScriptAlias /d {R}/d\nAlias /e {R}/e\n"),
+    ]);
+    if chown(&root, Some(0), Some(0)).is_err() {
+        return; // not root: there is no file that is
+    }
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(root.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, bits) in [
+        ("root", 0o755),
+        ("root/main.conf", 0o644),
+        ("other", 0o755),
+        ("other/x.conf", 0o644),
+    ] {
+        mode(name, bits);
+    }
+    chown(root.join("other/x.conf"), Some(12_345), None).unwrap();
+    let args = format!("apache2|-d|{0}|-D|X={0}|-f|root/main.conf", root.display());
+    let found = |uid| {
+        let request = DiscoverRequest {
+            uid,
+            ..request("apache", &args, &root)
+        };
+        let discovery = discover(&request);
+        let kinds: Vec<String> = listed(&discovery, &root)
+            .iter()
+            .filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()))
+            .collect();
+        (kinds, discovery.problems.join("\n"))
+    };
+    let (kinds, _) = found(0);
+    assert_eq!(
+        kinds,
+        ["cgi {R}/a", "cgi {R}/rel", "cgi {R}/d", "served {R}/e"]
+    );
+    // Of anybody's server only what root alone can have written, and nothing that hangs on the start.
+    let (kinds, problems) = found(1000);
+    assert_eq!(
+        kinds,
+        [
+            "cgi {R}/a",
+            "served {R}/rel",
+            "served {R}/d",
+            "served {R}/e"
+        ]
+    );
+    assert!(problems.contains("other/x.conf:1: "), "{problems}");
+    assert!(
+        problems.contains("taken for served, not for cgi"),
+        "{problems}"
+    );
+    for (name, open, shut) in [("root", 0o777, 0o755), ("root/main.conf", 0o664, 0o644)] {
+        mode(name, open);
+        assert_eq!(
+            found(1000).0.first().map(String::as_str),
+            Some("served {R}/a"),
+            "{name}"
+        );
+        mode(name, shut);
+    }
+    // A link of another's directory is another's word.
+    symlink(root.join("root/main.conf"), root.join("other/link.conf")).unwrap();
+    chown(root.join("other"), Some(12_345), None).unwrap();
+    let directory = rustix::fs::open(&root, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+    let jail = Jail::new(directory.unwrap()).unwrap();
+    assert!(jail.is_roots_alone(b"/root/main.conf"));
+    assert!(!jail.is_roots_alone(b"/other/link.conf"));
+    assert!(!jail.is_roots_alone(b"/root/none.conf"));
 }
 
 #[test]
