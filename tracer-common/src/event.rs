@@ -134,6 +134,11 @@ pub mod flag {
     pub const RESOLVED: u16 = 1 << 9;
     /// The subject has no tag: told because of what the file is or where it lies.
     pub const UNTAGGED: u16 = 1 << 10;
+    /// What a name is relative to, or the file that a descriptor stood for, was another when the call
+    /// began: which of them the kernel took is not known.
+    pub const BASE_CHANGED: u16 = 1 << 11;
+    /// A name could not be read when the call began: that another thread did not rewrite it is not known.
+    pub const UNVERIFIED: u16 = 1 << 12;
 }
 
 /// Bits of `file.f_mode` (include/linux/fs.h).

@@ -13,7 +13,7 @@ use tracer_common::limits::{
 use tracer_common::probe::Drop;
 use tracer_common::tag::{InodeKey, Tag, Writer, via};
 
-use crate::kernel::Inode;
+use crate::kernel::{Inode, Path};
 use crate::output::{self, Caller};
 
 /// Tags by tgid. Not an LRU map: a flood of forks must not push a tag out silently. A full map is
@@ -45,20 +45,32 @@ static CALL_MAP: HashMap<u64, Begin> = HashMap::with_max_entries(CALLS, BPF_F_NO
 #[map(name = "BEGIN")]
 static BEGIN_MAP: PerCpuArray<Begin> = PerCpuArray::with_max_entries(1, 0);
 
-/// The names that a call began with; empty where there is none or it could not be read.
+/// What a call began with.
 #[repr(C)]
 struct Begin {
+    /// The names; empty where there is none or it could not be read.
     old: [u8; STRING_BYTES],
     new: [u8; STRING_BYTES],
+    /// What each of them is relative to: addresses of a dentry and its mount, zero where there is none.
+    places: [[u64; 2]; 2],
+    /// Bits of [`Begun::unread`].
+    unread: u64,
 }
 
-/// Those names, in the map.
+/// The names that a call began with, in the map.
 pub struct Begun {
     /// The old one.
     pub old: *const u8,
     /// The new one, or the only one.
     pub new: *const u8,
+    /// [`OLD`] and [`NEW`], where there was such a name and it could not be read.
+    pub unread: u64,
 }
+
+/// See [`Begun::unread`].
+pub const OLD: u64 = 1;
+/// See [`Begun::unread`].
+pub const NEW: u64 = 2;
 
 /// Served and component directories. Written by user space, which resolves their names in each mount
 /// namespace.
@@ -287,25 +299,38 @@ pub fn is_written_name(hash: u32) -> bool {
     unsafe { NAME_MAP.get(hash) }.is_some()
 }
 
-/// Keeps the names that a call begins with, at these addresses of the current process.
+/// Keeps what a call begins with: its names, at these addresses of the current process, and what they
+/// are relative to. The old one first.
 #[inline(always)]
-pub fn begin(caller: &Caller, old: u64, new: u64) {
+pub fn begin(caller: &Caller, [old, new]: [u64; 2], places: [Option<Path>; 2]) {
     let Some(begin) = BEGIN_MAP.get_ptr_mut(0) else {
         return;
     };
+    let [old_place, new_place] = places.map(numbers);
     // SAFETY: this CPU's own, valid for the program's run; the helpers write no more than is said, check
     // the source, and leave an empty string where they fail.
     let begin = unsafe {
         let (to_old, to_new) = (&raw mut (*begin).old, &raw mut (*begin).new);
         to_old.cast::<u8>().write(0);
         to_new.cast::<u8>().write(0);
-        bpf_probe_read_user_str(to_old.cast(), STRING_BYTES as u32, old as *const c_void);
-        bpf_probe_read_user_str(to_new.cast(), STRING_BYTES as u32, new as *const c_void);
+        let of_old =
+            bpf_probe_read_user_str(to_old.cast(), STRING_BYTES as u32, old as *const c_void);
+        let of_new =
+            bpf_probe_read_user_str(to_new.cast(), STRING_BYTES as u32, new as *const c_void);
+        (&raw mut (*begin).places).write_volatile([old_place, new_place]);
+        let unread = u64::from((old != 0) & (of_old <= 0)) * OLD
+            | u64::from((new != 0) & (of_new <= 0)) * NEW;
+        (&raw mut (*begin).unread).write_volatile(unread);
         &*begin
     };
     if CALL_MAP.insert(thread(caller), begin, 0).is_err() {
         output::dropped(Drop::CallMapFull);
     }
+}
+
+#[inline(always)]
+fn numbers(place: Option<Path>) -> [u64; 2] {
+    place.map_or([0, 0], |path| [path.dentry.number(), path.mount.number()])
 }
 
 /// The names that the call of a thread began with.
@@ -317,8 +342,29 @@ pub fn begun(caller: &Caller) -> Option<Begun> {
         Some(Begun {
             old: (&raw const (*begin).old).cast(),
             new: (&raw const (*begin).new).cast(),
+            unread: (&raw const (*begin).unread).read_volatile(),
         })
     }
+}
+
+/// Whether a name of the call of a thread ([`OLD`] or [`NEW`]) was relative to something else when the
+/// call began than to this dentry of this mount. The kernel holds what it looked up from there, so that
+/// while the call lasts nothing else comes to lie at its address.
+#[inline(always)]
+pub fn was_elsewhere(caller: &Caller, side: u64, dentry: u64, mount: u64) -> bool {
+    let Some(begin) = CALL_MAP.get_ptr(thread(caller)) else {
+        return false;
+    };
+    // SAFETY: as in `begun`.
+    let [before, mount_before] = unsafe {
+        let places = (&raw const (*begin).places).cast::<[u64; 2]>();
+        if side == OLD {
+            places.read_volatile()
+        } else {
+            places.add(1).read_volatile()
+        }
+    };
+    (before ^ dentry) | (mount_before ^ mount) != 0
 }
 
 /// Forgets them: the call is done, or the thread.

@@ -550,6 +550,18 @@ impl Record {
         unsafe { read_volatile(&raw const (*self.0).number) }
     }
 
+    /// The same, for a program that has no record to build: nothing is in its slot, its number neither.
+    #[inline(always)]
+    pub fn descriptor(caller: &Caller, name: *const u8) -> u64 {
+        let Some(record) = Self::at(caller.slot.into()) else {
+            return u64::MAX;
+        };
+        record.set_len(0);
+        walk::number_of(caller.slot.into(), name as u64);
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*record.0).number) }
+    }
+
     /// Appends one name of the kernel's.
     #[inline(always)]
     pub fn name(self, name: *const u8) -> Option<u16> {

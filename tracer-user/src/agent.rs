@@ -568,7 +568,11 @@ impl Agent {
             self.servers.refused(),
             false,
         ));
-        now.push(Looked::one("servers_unknown", self.servers.unknown(), false));
+        now.push(Looked::one(
+            "servers_unknown",
+            self.servers.unknown(),
+            false,
+        ));
         self.tell(now, before)
     }
 

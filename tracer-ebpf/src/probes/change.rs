@@ -4,8 +4,8 @@
 //! What server lineages do is told, and what anyone does to a file that one of them wrote. A string of
 //! the caller is read after the call, when its page is resident because the kernel has just read it,
 //! and once more when the call begins: where the two differ, another thread rewrote it, and user
-//! space says so. Refuses to resolve a name: the directory that it is relative to is the kernel's,
-//! the rest is what the caller said.
+//! space says so. What it is relative to is looked up at both times, too. Refuses to resolve a name: the
+//! directory that it is relative to is the kernel's, the rest is what the caller said.
 
 mod shape;
 
@@ -65,12 +65,15 @@ enum Place {
     Slash,
     /// Hash of its last one.
     Hash,
+    /// What the name was relative to: a dentry and its mount, or zero where it is absolute.
+    Dentry,
+    Mount,
+    /// Not zero where a name was relative to something else when the call began.
+    Moved,
     /// The entry of the file that it happened to, or zero where only its name is known.
     Subject,
     /// Not zero where the caller is of a server's lineage.
     Tagged,
-    /// Not zero where the old name is that of a descriptor in `/proc`.
-    Magic,
     /// Not zero where the old side is a descriptor, or there is none.
     Resolved,
     /// Not zero where a server's lineage may have written that file.
@@ -83,19 +86,36 @@ pub fn is_change(code: u8) -> bool {
     code >= Call::Truncate64.code() && code <= Call::Ftruncate64Aligned.code()
 }
 
-/// A call with names begins: nothing is done yet, and the strings are what the kernel is about to read.
-/// Their pages may not be resident; then nothing is kept.
+/// A call begins: nothing is done yet, the strings are what the kernel is about to read, and what they
+/// are relative to is what it is about to look up. The pages of the strings may not be resident.
 #[inline(always)]
 pub fn begins(caller: &Caller, call: &Syscall) {
     let shape = Shape::of(call.code);
-    if shape.new_name() == NONE {
-        return;
+    let (old, new) = (call.arg_at(shape.old_name()), call.arg_at(shape.new_name()));
+    let mut old_place = None;
+    if shape.has_old() != 0 {
+        let mut directory = directory(call, shape.old_dir());
+        let follows = call.arg_at(shape.flags()) as u32 & AT_SYMLINK_FOLLOW != 0;
+        if shape.kind() == EventKind::Link.raw() as u8 && follows {
+            let number = Record::descriptor(caller, old as *const u8);
+            if number != u64::MAX {
+                directory = number as i32;
+            }
+        }
+        old_place = place(caller.task, directory);
     }
-    guard::begin(
-        caller,
-        call.arg_at(shape.old_name()),
-        call.arg_at(shape.new_name()),
-    );
+    let new_place = place(caller.task, directory(call, shape.new_dir()));
+    guard::begin(caller, [old, new], [old_place, new_place]);
+}
+
+/// The directory's descriptor that a call came with, by its place in a [`Shape`].
+#[inline(always)]
+fn directory(call: &Syscall, at: u8) -> i32 {
+    if at == HERE {
+        AT_FDCWD
+    } else {
+        call.arg_at(at) as i32
+    }
 }
 
 /// A call that failed changed nothing.
@@ -146,7 +166,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
     body.new_mode = work.argument(shape.mode()) as u16;
     number(call, work, shape, body);
 
-    work.set(Place::Magic, 0);
+    work.set(Place::Moved, 0);
     work.set(Place::Resolved, 1);
     if shape.has_old() != 0 {
         work.ask(shape.old_dir(), shape.old_name());
@@ -156,6 +176,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
         side(caller.slot.into(), caller.task.number());
         body.old_dir_len = work.get(Place::DirectoryLen) as u16;
         body.old_len = work.get(Place::NameLen) as u16;
+        moved(caller, work, guard::OLD);
         let whole = work.get(Place::Whole);
         work.set(Place::Resolved, whole);
         work.set(Place::Subject, whole);
@@ -168,8 +189,14 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
     side(caller.slot.into(), caller.task.number());
     body.new_dir_len = work.get(Place::DirectoryLen) as u16;
     body.new_len = work.get(Place::NameLen) as u16;
+    moved(caller, work, guard::NEW);
     let whole = work.get(Place::Whole);
-    record.flag_if(work.get(Place::Resolved) != 0 && whole != 0, flag::RESOLVED);
+    let moved = work.get(Place::Moved) != 0;
+    record.flag_if(moved, flag::BASE_CHANGED);
+    record.flag_if(
+        work.get(Place::Resolved) != 0 && whole != 0 && !moved,
+        flag::RESOLVED,
+    );
     if shape.has_old() == 0 {
         work.set(Place::Subject, whole);
     }
@@ -185,7 +212,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
     record.flag_if(detail.truncated, flag::STRING_TRUNCATED);
 
     if is_tagged(work) {
-        early(caller, work, record, body);
+        early(caller, record, body);
     } else if work.get(Place::Written) == 0
         && work.get(Place::Slash) == 0
         && body.directory == InodeKey::ZERO
@@ -251,17 +278,32 @@ fn subject(work: Working, body: &mut ChangeBody) {
     }
 }
 
-/// Appends the names as they were when the call began. Where a descriptor was found in the old name,
-/// the record has no such name to compare: it is the same descriptor's, or else told.
+/// Notes whether the name that [`side`] looked at last was relative to something else when the call
+/// began: another thread changed the descriptor or the working directory.
 #[inline(always)]
-fn early(caller: &Caller, work: Working, record: Record, body: &mut ChangeBody) {
+fn moved(caller: &Caller, work: Working, side: u64) {
+    let (dentry, mount) = (work.get(Place::Dentry), work.get(Place::Mount));
+    if is_tagged(work) && dentry != 0 && guard::was_elsewhere(caller, side, dentry, mount) {
+        work.set(Place::Moved, 1);
+    }
+}
+
+/// Appends the names as they were when the call began, as far as they could be read then. Where a
+/// descriptor was found in the old name, its name has to have been one at the begin too: of which file,
+/// [`moved`] has seen.
+#[inline(always)]
+fn early(caller: &Caller, record: Record, body: &mut ChangeBody) {
     let Some(begin) = guard::begun(caller) else {
+        record.flag_if(true, flag::UNVERIFIED);
         return;
     };
-    if work.get(Place::Magic) == 0 {
+    record.flag_if(begin.unread != 0, flag::UNVERIFIED);
+    if begin.unread & guard::OLD == 0 {
         body.early_old_len = record.kernel_string::<STRING_BYTES>(begin.old).len;
     }
-    body.early_new_len = record.kernel_string::<STRING_BYTES>(begin.new).len;
+    if begin.unread & guard::NEW == 0 {
+        body.early_new_len = record.kernel_string::<STRING_BYTES>(begin.new).len;
+    }
 }
 
 /// Notes whether a server's lineage may have written the file that a call of someone else is about:
@@ -295,7 +337,12 @@ fn written(caller: &Caller, work: Working, shape: Shape) {
 /// The place that the directory of a side stands for.
 #[inline(always)]
 fn base(work: Working, task: Task) -> Option<Path> {
-    let fd = work.get(Place::Directory) as i32;
+    place(task, work.get(Place::Directory) as i32)
+}
+
+/// The place that a descriptor stands for.
+#[inline(always)]
+fn place(task: Task, fd: i32) -> Option<Path> {
     if fd == AT_FDCWD {
         task.cwd()
     } else {
@@ -320,6 +367,7 @@ extern "C" fn side(slot: u64, task: u64) -> u64 {
     };
     let name = work.get(Place::Name) as *const u8;
     work.set(Place::Whole, 0);
+    work.set(Place::Dentry, 0);
     work.set(Place::DirectoryLen, 0);
     work.set(Place::NameLen, 0);
     work.set(Place::Hash, 0);
@@ -333,6 +381,8 @@ extern "C" fn side(slot: u64, task: u64) -> u64 {
     if work.get(Place::Slash) == 0 {
         let path = base(work, task);
         if let Some(path) = path {
+            work.set(Place::Dentry, path.dentry.number());
+            work.set(Place::Mount, path.mount.number());
             if work.get(Place::Named) == 0 {
                 work.set(Place::Whole, path.dentry.number());
             } else {
@@ -367,7 +417,6 @@ fn descriptor(record: Record, work: Working) {
     if number != u64::MAX {
         work.set(Place::Directory, number);
         work.set(Place::Name, 0);
-        work.set(Place::Magic, 1);
     }
 }
 

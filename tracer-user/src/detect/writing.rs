@@ -138,6 +138,14 @@ impl Detector {
                 found.severity = found.severity.max(Severity::High);
             }
         }
+        if let Some(found) = &mut found
+            && event.meta.flags & flag::BASE_CHANGED != 0
+        {
+            found
+                .reason
+                .push_str(", and what the name is relative to was another when the call began");
+            found.severity = found.severity.max(Severity::High);
+        }
         if let (Some(found), Some(by)) = (&mut found, by) {
             found.writer = found.writer.or(Some(by.writer));
         }
@@ -306,7 +314,10 @@ impl Detector {
         // must a name that is cut at its end, or that could not be read.
         let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
         let unnamed = cut && event.meta.flags & flag::STRING_TRUNCATED != 0;
-        let kind = code(path).or((unnamed || at.is_code).then_some(Code::Program));
+        // One that was not seen when the call began may have been any other.
+        let doubtful = event.meta.flags & flag::UNVERIFIED != 0;
+        let of_name = code(path);
+        let kind = of_name.or((unnamed || doubtful || at.is_code).then_some(Code::Program));
         let found = self.place(at);
         let (rule, what) = match (&found, kind) {
             (Some(found), _) if found.kind == Kind::Component => (
@@ -318,12 +329,16 @@ impl Detector {
                 "in a directory of programs run on request",
             ),
             (_, Some(_)) if unnamed => (&rules::CODE_WRITE, "a file whose name is not known whole"),
+            (Some(_), Some(_)) if of_name.is_none() && !at.is_code => (
+                &rules::CODE_WRITE,
+                "a name where code is served that another thread may have rewritten unseen",
+            ),
             (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
             (Some(_), Some(Code::Control)) => (
                 &rules::CODE_WRITE,
                 "a file that says how served files are run",
             ),
-            (None, Some(_)) if cut => (
+            (None, Some(_)) if cut && (of_name.is_some() || at.is_code) => (
                 &rules::CODE_WRITE,
                 "code under a path that is not known whole",
             ),

@@ -559,6 +559,8 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.names", Keyword, CHANGE, "Whose the paths are: `resolved` by the kernel, or the `caller`'s strings, made absolute without following links.", |s| text(names(s)?)),
     one("tracer.toctou.old_path", Keyword, CHANGE, "The old path as it was when the call began, where the names were others then: another thread rewrote them.", |s| bytes(&changed(s)?.early.as_ref()?.0)),
     one("tracer.toctou.path", Keyword, CHANGE, "The new path as it was then.", |s| bytes(&changed(s)?.early.as_ref()?.1)),
+    one("tracer.toctou.directory", Boolean, CHANGE, "What the name is relative to, or the descriptor's file, was another when the call began: the path may be anywhere.", |s| only(changed(s).is_some() && has_flag(s, flag::BASE_CHANGED))),
+    one("tracer.toctou.unverified", Boolean, CHANGE, "The name could not be read when the call began: whether another thread rewrote it is not known.", |s| only(changed(s).is_some() && has_flag(s, flag::UNVERIFIED))),
     one("tracer.exec_failed.path", Keyword, Docs::EXEC_FAILED, "The name that could not be executed.", |s| bytes(&exec_failed(s)?.filename)),
     one("tracer.target.method", Keyword, Docs::TRACE, "How the process reached into the other: `ptrace`, `process_vm_writev`, `mem` (it opened `/proc/PID/mem` for writing), or `access` (it was given the right to do one of these).", |s| text(trace_method(traced(s)?.method)?)),
     one("tracer.target.pid", Long, Docs::TRACE, "Pid of the other.", |s| number(traced(s)?.target?.tgid)),

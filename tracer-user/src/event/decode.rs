@@ -268,12 +268,18 @@ fn change(
     let cut = header.flags & flag::STRING_TRUNCATED != 0
         && (new_name.is_empty() || new_name.len() + 1 >= STRING_BYTES);
     let resolved = header.flags & flag::RESOLVED != 0;
-    if lost || (cut && !resolved) {
+    // Nor does it say where it is what it was relative to, where that was changed during the call.
+    let moved = header.flags & flag::BASE_CHANGED != 0;
+    if lost || moved || (cut && !resolved) {
         meta.flags |= flag::PATH_TRUNCATED;
     }
-    // An empty string at the begin is one whose page was not there: nothing is known then.
-    let differs = |early: &[u8], late: &[u8]| !early.is_empty() && early != late;
-    let early = (differs(early_old, old_name) || differs(early_new, new_name)).then(|| {
+    // No string at the begin is one whose page was not there: nothing is known then. Where the old name
+    // was taken for a descriptor's, it has to have been one when the call began; whether it was the same
+    // descriptor's the kernel side has told.
+    let by_descriptor = kind == EventKind::Link && body.old_len == 0 && is_descriptor(early_old);
+    let old_differs = body.early_old_len != 0 && early_old != old_name && !by_descriptor;
+    let new_differs = body.early_new_len != 0 && early_new != new_name;
+    let early = (old_differs || new_differs).then(|| {
         let begin = |early: &[u8], late: &[u8], dir: &[u8]| {
             join(dir.to_vec(), if early.is_empty() { late } else { early })
         };
@@ -310,6 +316,18 @@ fn change(
         ids: body.ids,
         mnt_ns: body.mnt_ns,
     })
+}
+
+/// Whether a name is that of a descriptor, as the kernel side knows them.
+fn is_descriptor(name: &[u8]) -> bool {
+    [
+        &b"/proc/self/fd/"[..],
+        b"/proc/thread-self/fd/",
+        b"/dev/fd/",
+    ]
+    .iter()
+    .filter_map(|folder| name.strip_prefix(*folder))
+    .any(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
 }
 
 fn known(key: InodeKey) -> Option<FileId> {

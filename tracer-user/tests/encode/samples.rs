@@ -563,6 +563,7 @@ fn changes() -> Vec<Sample> {
             ..change(EventKind::Rename, "/tmp/b.txt")
         },
     );
+    toctou.document.event.event.meta.flags = flag::BASE_CHANGED | flag::UNVERIFIED;
     toctou.document.alert = Some(alert(&WRITE, Severity::High, 0, "two names"));
     // An administrator moves an upload.
     let mut moved = told(

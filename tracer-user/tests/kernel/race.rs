@@ -23,6 +23,8 @@ use crate::sys::files::{self, Arg, LatePage};
 
 pub(crate) const TESTS: &[Test] = tests!("race":
     a_name_rewritten_during_the_call,
+    a_directory_changed_during_the_call,
+    a_descriptors_name_put_there_during_the_call,
     threads_that_fight_for_a_name,
     a_call_rewritten_by_a_tracer,
     an_exec_rewritten_during_the_call,
@@ -121,6 +123,168 @@ fn a_name_rewritten_during_the_call(stage: &mut Stage) -> Outcome {
 fn missed(stage: &Stage) -> u64 {
     let misses = stage.watch.sensor.misses();
     misses.into_iter().map(|(_, count)| count).sum()
+}
+
+/// A descriptor that becomes another's, or another working directory, while the call waits for a name:
+/// which of them the kernel took is not known, and neither is a name that came later.
+fn a_directory_changed_during_the_call(stage: &mut Stage) -> Outcome {
+    if stage.watch.sensor.tier() != Tier::Tracepoint {
+        return Err(Skip("this tier reads no names of the caller".into()));
+    }
+    needs_late_pages()?;
+    const DIRECTORY: i32 = 40;
+    const FILE: i32 = 41;
+    let folder = stage.folder();
+    let folders = ["one", "two"].map(|name| folder.join(name));
+    for folder in &folders {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("file"), "x").unwrap();
+    }
+    let mut child = stage.tagged(|talk| {
+        let [one, other] = folders.each_ref().map(|name| fs::File::open(name).unwrap());
+        let files = folders.each_ref().map(|folder| {
+            let file = fs::OpenOptions::new().write(true).open(folder.join("file"));
+            file.unwrap()
+        });
+        sys::dup2(one.as_raw_fd(), DIRECTORY);
+        sys::dup2(files[0].as_raw_fd(), FILE);
+        talk.done();
+        talk.wait();
+        let number = |fd: i32| Arg::Number(fd.into());
+        let during =
+            |call: &(dyn Fn(Arg<'static>) + Sync), text: &std::ffi::CStr, change: &dyn Fn()| {
+                let late = LatePage::new().unwrap();
+                std::thread::scope(|scope| {
+                    let call = scope.spawn(|| call(Arg::Number(late.address())));
+                    assert!(late.wait());
+                    change();
+                    late.give(text).unwrap();
+                    call.join().unwrap();
+                });
+            };
+        // By a directory's descriptor,
+        let mkdir = |late| {
+            files::call(libc::SYS_mkdirat, &[number(DIRECTORY), late, number(0o755)]).unwrap();
+        };
+        during(&mkdir, c"made", &|| sys::dup2(other.as_raw_fd(), DIRECTORY));
+        // by the working directory,
+        sys::chdir(&one);
+        let mkdir = |late| {
+            files::call(libc::SYS_mkdirat, &[number(AT_FDCWD), late, number(0o755)]).unwrap();
+        };
+        during(&mkdir, c"also", &|| sys::chdir(&other));
+        // by a file's descriptor,
+        let set = |late| {
+            let (value, len) = (Arg::Bytes(b"x"), Arg::Number(1));
+            let set = [number(FILE), late, value, len, number(0)];
+            files::call(libc::SYS_fsetxattr, &set).unwrap();
+        };
+        during(&set, c"user.tracer", &|| {
+            sys::dup2(files[1].as_raw_fd(), FILE)
+        });
+        // and where nobody changes anything.
+        let name = sys::c("last");
+        let last = [number(DIRECTORY), Arg::Text(&name), number(0o755)];
+        files::call(libc::SYS_mkdirat, &last).unwrap();
+        alone();
+        0
+    });
+    child.hear();
+    child.go();
+    child.end_well();
+    let both = flag::BASE_CHANGED | flag::UNVERIFIED;
+    let moved = both | flag::PATH_TRUNCATED | flag::RESOLVED;
+    for name in ["made", "also"] {
+        let (meta, mkdir) = stage.watch.change(EventKind::Mkdir, child.pid);
+        assert_eq!(mkdir.new, bytes(folders[1].join(name)));
+        assert_eq!(meta.flags & moved, both | flag::PATH_TRUNCATED);
+    }
+    let (meta, set) = stage.watch.change(EventKind::Setxattr, child.pid);
+    assert_eq!(set.new, bytes(folders[1].join("file")));
+    assert_eq!(
+        meta.flags & moved,
+        flag::BASE_CHANGED | flag::PATH_TRUNCATED
+    );
+    let (meta, last) = stage.watch.change(EventKind::Mkdir, child.pid);
+    assert_eq!(last.new, bytes(folders[1].join("last")));
+    assert_eq!(meta.flags & moved, 0);
+    Ok(())
+}
+
+/// The name of a descriptor takes the place of another name: the file is not believed to be the
+/// descriptor's.
+fn a_descriptors_name_put_there_during_the_call(stage: &mut Stage) -> Outcome {
+    if stage.watch.sensor.tier() != Tier::Tracepoint {
+        return Err(Skip("this tier reads no names of the caller".into()));
+    }
+    needs_late_pages()?;
+    const FILE: i32 = 40;
+    let folder = stage.folder();
+    let [evil, harmless, new, second] =
+        ["evil", "harmless", "new", "second"].map(|name| folder.join(name));
+    for file in [&evil, &harmless] {
+        fs::write(file, "x").unwrap();
+    }
+    let child = stage.tagged(|talk| {
+        let file = fs::File::open(&harmless).unwrap();
+        sys::dup2(file.as_raw_fd(), FILE);
+        let link = |name: &Words, new: &Path, change: &dyn Fn()| {
+            let late = LatePage::new().unwrap();
+            std::thread::scope(|scope| {
+                let link = || {
+                    let here = Arg::Number(AT_FDCWD.into());
+                    let (old, new) = (name.argument(), Arg::Number(late.address()));
+                    let follow = Arg::Number(libc::AT_SYMLINK_FOLLOW.into());
+                    files::call(libc::SYS_linkat, &[here, old, here, new, follow])
+                };
+                let link = scope.spawn(link);
+                assert!(late.wait());
+                change();
+                late.give(&sys::c(new)).unwrap();
+                link.join().unwrap().unwrap();
+            });
+        };
+        let name = Words::new(evil.as_os_str().as_bytes());
+        link(&name, &new, &|| name.set(b"/proc/self/fd/40"));
+        link(&name, &second, &|| ());
+        alone();
+        talk.wait();
+        0
+    });
+    let (meta, link) = stage.watch.change(EventKind::Link, child.pid);
+    assert_eq!((&link.old, &link.new), (&bytes(&harmless), &bytes(&new)));
+    assert_eq!(link.early, Some((bytes(&evil), bytes(&new))));
+    assert_ne!(meta.flags & flag::BASE_CHANGED, 0);
+    let (meta, link) = stage.watch.change(EventKind::Link, child.pid);
+    assert_eq!((&link.old, &link.new), (&bytes(&harmless), &bytes(&second)));
+    assert_eq!((link.early, meta.flags & flag::BASE_CHANGED), (None, 0));
+    Ok(())
+}
+
+/// A text of any length that is rewritten while the kernel waits.
+struct Words(Vec<AtomicU64>);
+
+impl Words {
+    fn new(text: &[u8]) -> Self {
+        let words = Self((0..64).map(|_| AtomicU64::new(0)).collect());
+        words.set(text);
+        words
+    }
+
+    fn set(&self, text: &[u8]) {
+        let mut bytes = text.to_vec();
+        bytes.resize(self.0.len() * 8, 0);
+        for (word, bytes) in self.0.iter().zip(bytes.chunks_exact(8)) {
+            word.store(
+                u64::from_ne_bytes(bytes.try_into().unwrap()),
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    fn argument(&self) -> Arg<'static> {
+        Arg::Number(self.0.as_ptr() as i64)
+    }
 }
 
 /// Threads that rename and create, threads that rewrite the name; and how often each does.

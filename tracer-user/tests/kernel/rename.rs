@@ -95,18 +95,19 @@ fn names_become_absolute(stage: &mut Stage) -> Outcome {
     fs::write(one.join("a"), "x").unwrap();
     let child = server(stage, |_| {
         std::env::set_current_dir(&one).unwrap();
-        sys::rename(c"a", c"./b").unwrap();
-        sys::rename(c"../one/b", c"../two/../two//c").unwrap();
+        // Names whose pages are there when the call begins.
+        sys::rename(&sys::c("a"), &sys::c("./b")).unwrap();
+        sys::rename(&sys::c("../one/b"), &sys::c("../two/../two//c")).unwrap();
         let (at_one, at_two) = (File::open(&one).unwrap(), File::open(&two).unwrap());
         let (at_one, at_two) = (at_one.as_raw_fd(), at_two.as_raw_fd());
-        sys::renameat(at_two, c"c", at_one, c"d").unwrap();
-        sys::renameat(AT_FDCWD, c"d", at_two, c"e").unwrap();
+        sys::renameat(at_two, &sys::c("c"), at_one, &sys::c("d")).unwrap();
+        sys::renameat(AT_FDCWD, &sys::c("d"), at_two, &sys::c("e")).unwrap();
         // A directory does not matter to an absolute name.
-        sys::renameat(at_two, c"e", at_two, &sys::c(one.join("f"))).unwrap();
-        sys::renameat(-1, &sys::c(one.join("f")), at_one, c"g").unwrap();
-        sys::renameat2(at_one, c"g", at_two, c"../one/h", 0).unwrap();
+        sys::renameat(at_two, &sys::c("e"), at_two, &sys::c(one.join("f"))).unwrap();
+        sys::renameat(-1, &sys::c(one.join("f")), at_one, &sys::c("g")).unwrap();
+        sys::renameat2(at_one, &sys::c("g"), at_two, &sys::c("../one/h"), 0).unwrap();
         // In the tracepoint tier links are not followed: the name is the caller's.
-        sys::rename(c"h", &sys::c(folder.join("link/i"))).unwrap();
+        sys::rename(&sys::c("h"), &sys::c(folder.join("link/i"))).unwrap();
     });
     let last = if stage.is_lsm() {
         two.join("i")

@@ -219,6 +219,12 @@ pub(crate) fn dup2(from: RawFd, to: RawFd) {
     nothing(unsafe { libc::dup2(from, to) }).unwrap();
 }
 
+/// fchdir(2)
+pub(crate) fn chdir(folder: &File) {
+    // SAFETY: takes a number only.
+    nothing(unsafe { libc::fchdir(folder.as_raw_fd()) }).unwrap();
+}
+
 /// Closes a standard descriptor of a child.
 pub(crate) fn close(fd: RawFd) {
     // SAFETY: nobody in the child owns its standard descriptors.

@@ -369,6 +369,8 @@ fn names_of_a_change_are_the_kernel_s_or_the_caller_s() {
         change("rename 20 :early-old=/tmp/a /tmp/a /srv/b"),
         two(b"/tmp/a", b"/srv/b")
     );
+    // What a name is relative to was another: it may be anywhere.
+    assert_eq!(change("rename 20 :moved /tmp/a /srv/b"), None);
 }
 
 /// Whatever the bytes are, the pipeline takes them and writes whole lines of JSON.

@@ -356,6 +356,8 @@ impl Teller {
             ("uring", flag::URING),
             ("resolved", flag::RESOLVED),
             ("untagged", flag::UNTAGGED),
+            ("moved", flag::BASE_CHANGED),
+            ("unread", flag::UNVERIFIED),
         ] {
             if line.option(option).is_some() {
                 flags |= bit;

@@ -57,6 +57,10 @@ pub(super) const MUST: &[Row] = &[
     ("a name that was harmless when the call began", FPM, "rename 11 :early-new=/tmp/a /tmp/x /srv/www/x.php", &["server-code-write high 11"]),
     ("a name that was harmless when it ended", FPM, "rename 11 :early-new=/srv/www/x.php /tmp/x /tmp/a", &["server-code-write high 11"]),
     ("the same of a link", FPM, "symlink 11 :early-new=/srv/www/x.php /tmp/x /tmp/a", &["server-code-write high 11"]),
+    // A name that the kernel took from a directory that is not known, or that may have been another.
+    ("a directory that was another when the call began", FPM, "rename 11 :moved :dir=/tmp /tmp/x x.php", &["server-code-write high 11"]),
+    ("a name that nobody saw when the call began", FPM, "rename 11 :unread /tmp/x /srv/www/x.txt", &["server-code-write high 11"]),
+    ("one in a directory that leads to a served one", FPM, "rename 11 :unread /tmp/x /tmp/l/x;;now;;leads /tmp/l /srv/www", &["server-code-write high 11"]),
     // What the kernel loads, whatever the loader was told.
     ("the loader through a link", FPM, "fork 11>30;;exec 30 /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 ld.so /tmp/report;;map 30 exec /usr/bin/dash", &["server-shell high 30"]),
     ("the loader told what it runs", FPM, "fork 11>30;;exec 30 /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 ld.so /bin/sh;;map 30 exec /usr/bin/dash", &["server-shell high 30"]),
@@ -117,6 +121,8 @@ pub(super) const MUST_NOT: &[Row] = &[
     ("what the kernel resolved itself", FPM, "rename 11 :resolved /tmp/x /tmp/l/x.php;;now;;leads /tmp/l /srv/www", &[]),
     ("an applet beside a shell of the same file", FPM, "fork 1>40;;exec 40 :ino=77 :nlink=300 /bin/sh sh;;fork 11>30;;exec 30 :ino=77 :nlink=300 /bin/ls ls", &[]),
     ("a program with the number that a shell had", FPM, "fork 1>40;;exec 40 :ino=77 /usr/bin/bash bash;;exec 40 :ino=78 /usr/bin/bash bash;;fork 11>30;;exec 30 :ino=77 /usr/bin/curl curl", &[]),
+    ("harmless in whatever directory", FPM, "rename 11 :moved :dir=/tmp /tmp/x x.txt", &[]),
+    ("a name unseen that was removed", FPM, "unlink 11 :unread /srv/www/x.txt", &[]),
     ("two harmless names", FPM, "rename 11 :early-new=/tmp/b /tmp/x /tmp/a", &[]),
     ("a program loaded by its loader", FPM, "fork 11>30;;exec 30 /lib64/ld-linux-x86-64.so.2 ld /tmp/c;;map 30 exec /usr/bin/convert", &[]),
     ("a server loads a library that it unpacked", TOMCAT, "open 10 created /tmp/libnetty_tcnative.so;;map 10 :writer=10 exec /tmp/libnetty_tcnative.so", &[]),
