@@ -40,11 +40,15 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The mount namespace of the host, which is that of its first process; the agent may run in another.
+/// The mount namespace of the host, which is that of its first process; that of the agent where this does
+/// not tell.
 pub(super) fn host_mounts() -> Option<u32> {
-    let link = std::fs::read_link(Path::new("/proc/1/ns/mnt")).ok()?;
-    let number = link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?;
-    number.parse().ok()
+    let number = |process: &str| {
+        let link = std::fs::read_link(Path::new("/proc").join(process).join("ns/mnt")).ok()?;
+        let number = link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?;
+        number.parse().ok()
+    };
+    number("1").or_else(|| number("self"))
 }
 
 /// A number of places, and who has how many of them.

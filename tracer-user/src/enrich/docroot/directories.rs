@@ -74,8 +74,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether to follow this entry in the place of `other`, of a directory that it lies in, would be to
-    /// look away: anybody can have a server that names any directory.
+    /// See [`Match::weakens`].
     fn weakens(&self, other: &Self) -> bool {
         self.found().weakens(&other.found())
     }
@@ -331,12 +330,7 @@ impl Directories {
                 && entry.mnt_ns.is_none_or(|only| only == mnt_ns)
         };
         let entry = self.entries.iter().flatten().find(is_below)?;
-        Some(Match {
-            path: &entry.pattern,
-            kind: entry.kind,
-            origin: entry.origin,
-            source: &entry.source,
-        })
+        Some(entry.found())
     }
 
     /// Forgets what servers named by this pattern.
