@@ -216,6 +216,7 @@ impl Sensor {
             any_writer: options.any_writer.into(),
             ..control
         };
+        let silent = offsets::refusal(&resolved.offsets, &control);
         raise_memlock();
         let sizes = Sizes::of_this_machine();
         let mut loader = EbpfLoader::new();
@@ -230,7 +231,7 @@ impl Sensor {
             .map_max_entries("QUOTA", sizes.quotas)
             .map_max_entries("PEERS", sizes.peers);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
-        let attached = attach::attach(&mut ebpf, types.bytes(), options.tier)?;
+        let attached = attach::attach(&mut ebpf, types.bytes(), options.tier, silent)?;
         // Absent unless the object was built with them.
         let diagnostics = EbpfLogger::init_with_logger(&mut ebpf, StderrLog).ok();
         let counters = account::counters(&ebpf)?;
