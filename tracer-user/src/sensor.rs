@@ -229,7 +229,8 @@ impl Sensor {
             .map_max_entries("TAGS", sizes.tags)
             .map_max_entries("WRITTEN", sizes.written)
             .map_max_entries("QUOTA", sizes.quotas)
-            .map_max_entries("PEERS", sizes.peers);
+            .map_max_entries("PEERS", sizes.peers)
+            .map_max_entries("NOTES", sizes.notes);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
         let attached = attach::attach(&mut ebpf, types.bytes(), options.tier, silent)?;
         // Absent unless the object was built with them.

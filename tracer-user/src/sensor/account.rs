@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
 use tracer_common::ledger::{LOSSES, Ledger, column};
+use tracer_common::limits::NOTE_BYTES;
 use tracer_common::probe::Drop as Lost;
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
@@ -171,6 +172,7 @@ pub(super) fn counters(ebpf: &Ebpf) -> Result<Vec<Counter>, SensorError> {
         counter::<Plain<InodeKey>, Plain<Writer>>(ebpf, "written", "WRITTEN")?,
         counter::<Plain<InodeKey>, u32>(ebpf, "watched_directories", "DIRECTORIES")?,
         counter::<u32, u64>(ebpf, "quotas", "QUOTA")?,
+        counter::<u64, [u8; NOTE_BYTES]>(ebpf, "notes", "NOTES")?,
     ])
 }
 

@@ -7,7 +7,9 @@
 
 use std::fs;
 
-use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES, PEERS, QUOTAS, TAGS, WRITTEN};
+use tracer_common::limits::{
+    FILE_RING_BYTES, LIFE_RING_BYTES, NOTES, PEERS, QUOTAS, TAGS, WRITTEN,
+};
 
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
@@ -48,6 +50,8 @@ pub struct Sizes {
     pub quotas: u32,
     /// Peers that datagrams were sent to.
     pub peers: u32,
+    /// Threads inside a change of a name.
+    pub notes: u32,
 }
 
 impl Sizes {
@@ -78,6 +82,7 @@ impl Sizes {
             written: lru(WRITTEN),
             quotas: lru(QUOTAS),
             peers: lru(PEERS),
+            notes: lru(NOTES),
         }
     }
 }
