@@ -41,7 +41,8 @@ pub const fn column(reason: Drop) -> Option<usize> {
         | Drop::TaskFault
         | Drop::CallMapFull
         | Drop::SocketFault
-        | Drop::WrittenMapFull => None,
+        | Drop::WrittenMapFull
+        | Drop::NoteLost => None,
     }
 }
 

@@ -58,6 +58,13 @@ pub const DIRECTORIES: u32 = 16_384;
 /// Threads that are inside a call whose names or paths were noted at its begin.
 pub const CALLS: u32 = 4096;
 
+/// Threads that are inside a change of a name, or were and left it undone; the least recently used goes
+/// first. There from the start: some 4 MiB.
+pub const NOTES: u32 = 4096;
+
+/// Bytes of what is kept of each: the record, its two names, and nine words.
+pub const NOTE_BYTES: usize = size_of::<crate::event::ChangeBody>() + 2 * NAME_BYTES + 9 * 8;
+
 /// Mounts of one file system that are looked at for the thread's own.
 pub const MOUNTS: usize = 16;
 

@@ -323,7 +323,7 @@ drops! {
     NoScratch = 3, "no_scratch", true;
     /// The argument area could not be read.
     ArgsFault = 4, "args_fault", false;
-    /// A path walk met an unreadable pointer.
+    /// A path could not be followed to its root.
     PathFault = 5, "path_fault", false;
     /// A string of the caller could not be read.
     StringFault = 6, "string_fault", false;
@@ -339,6 +339,8 @@ drops! {
     SocketFault = 11, "socket_fault", true;
     /// A written file could not be remembered.
     WrittenMapFull = 12, "written_map_full", false;
+    /// What a change of a name began with was not there when it was done.
+    NoteLost = 13, "note_lost", true;
 }
 
 /// How many drop counters there are.

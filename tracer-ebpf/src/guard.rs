@@ -7,6 +7,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
+use tracer_common::event::ChangeBody;
 use tracer_common::limits::{
     CALLS, DIRECTORIES, ROLE_INODES, SCRIPT_OPENS, STRING_BYTES, TAGS, WRITTEN,
 };
@@ -276,6 +277,19 @@ pub fn writer(file: &InodeKey, inode: Inode) -> Writer {
         Some(writer) if writer.generation == inode.generation() => writer,
         _ => Writer::ZERO,
     }
+}
+
+/// Writes what is known of a file that a change is about, and who wrote it. Gives its identity.
+#[inline(always)]
+pub fn fill(body: &mut ChangeBody, inode: Inode) -> Option<InodeKey> {
+    let key = inode.key()?;
+    body.file = key;
+    body.generation = inode.generation();
+    body.uid = inode.uid();
+    body.gid = inode.gid();
+    body.mode = inode.mode();
+    body.writer = writer(&key, inode);
+    Some(key)
 }
 
 /// Whether a tagged lineage wrote a file.

@@ -56,6 +56,8 @@ struct Scratch {
     directory: InodeKey,
     /// Whether any walk of this record met one.
     watched: u64,
+    /// The root of the first mount that the last walk came to the end of, or zero.
+    left: u64,
     /// Bytes of the first name that the last walk wrote, and where it begins.
     leaf: u64,
     leaf_at: u64,
@@ -480,6 +482,7 @@ impl Record {
         };
         let start = self.len();
         walk::walk(self.slot(), path.dentry.number(), path.mount.number());
+        self.climb();
         let complete = self.complete();
         if !complete {
             dropped(Drop::PathFault);
@@ -491,12 +494,36 @@ impl Record {
         }
     }
 
+    /// Where the file lies in a part of a file system that is mounted for itself, looks for watched
+    /// directories above that part: it may be reached through them elsewhere. Only the first mount
+    /// counts, which is the file's own.
+    #[inline(always)]
+    fn climb(self) {
+        // SAFETY: as in `len`.
+        let left = unsafe { read_volatile(&raw const (*self.0).left) };
+        if left != 0 && self.is_watching() {
+            walk::climb(self.slot(), left);
+        }
+    }
+
+    #[inline(always)]
+    fn set_left(self, root: Option<Dentry>) {
+        let root = root.map_or(0, Dentry::number);
+        // SAFETY: as in `len`.
+        unsafe { write_volatile(&raw mut (*self.0).left, root) }
+    }
+
+    /// Whether a walk looks for a watched directory still.
+    #[inline(always)]
+    fn is_watching(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { read_volatile(&raw const (*self.0).watch) != 0 }
+    }
+
     /// Notes a directory that a walk comes to, if it is the first watched one.
     #[inline(always)]
     pub fn meet(self, directory: Dentry) {
-        // SAFETY: as in `len`.
-        let watch = unsafe { read_volatile(&raw const (*self.0).watch) != 0 };
-        if !watch {
+        if !self.is_watching() {
             return;
         }
         if let Some(inode) = directory.inode()

@@ -219,6 +219,7 @@ impl Sensor {
             any_writer: options.any_writer.into(),
             ..control
         };
+        let silent = offsets::refusal(&resolved.offsets, &control);
         raise_memlock();
         let sizes = Sizes::of_this_machine();
         let mut loader = EbpfLoader::new();
@@ -231,9 +232,10 @@ impl Sensor {
             .map_max_entries("TAGS", sizes.tags)
             .map_max_entries("WRITTEN", sizes.written)
             .map_max_entries("QUOTA", sizes.quotas)
-            .map_max_entries("PEERS", sizes.peers);
+            .map_max_entries("PEERS", sizes.peers)
+            .map_max_entries("NOTES", sizes.notes);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
-        let attached = attach::attach(&mut ebpf, types.bytes(), options.tier)?;
+        let attached = attach::attach(&mut ebpf, types.bytes(), options.tier, silent)?;
         // Absent unless the object was built with them.
         let diagnostics = EbpfLogger::init_with_logger(&mut ebpf, StderrLog).ok();
         let counters = account::counters(&ebpf)?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tracer::sensor::btf::{Btf, BtfError};
 use tracer::sensor::offsets::{self, OffsetsError};
-use tracer_common::control::{ABSENT, Call, Control};
+use tracer_common::control::{ABSENT, Call, Control, Function};
 use tracer_common::offsets::KernelOffsets;
 use tracer_common::probe::{Attach, Need, PROBES, Probe};
 
@@ -364,6 +364,37 @@ fn a_renamed_member_is_missed_by_name() {
             .starts_with("kernel not supported: its BTF has no mount.mnt_mountpoint; "),
         "{error}"
     );
+}
+
+/// Until 5.11 `vfs_rename` took its names one by one: its program would attach and tell nothing.
+#[test]
+fn a_kernel_whose_renames_would_not_be_told_has_the_other_tier() {
+    for fixture in KERNELS.iter().map(|kernel| kernel.fixture) {
+        let refusal = refusal(&Btf::parse(bytes(fixture)).unwrap());
+        assert_eq!(refusal, None, "{fixture}");
+    }
+    let fixture = "debian-5.10-x86_64";
+    for member in ["renamedata", "old_dentry", "vfs_rename"] {
+        let refusal = refusal(&without(fixture, member));
+        assert!(
+            refusal.is_some_and(|text| text.starts_with("vfs_rename does not take")),
+            "{member}: {refusal:?}"
+        );
+    }
+    // The same structure, and one argument more.
+    let mut control = control(&Btf::parse(bytes(fixture)).unwrap());
+    control.arguments[Function::Rename as usize] = 6;
+    let offsets = offsets::resolve(&Btf::parse(bytes(fixture)).unwrap()).unwrap();
+    assert!(offsets::refusal(&offsets.offsets, &control).is_some());
+}
+
+fn control(btf: &Btf) -> Control {
+    let arch = ["x86_64", "aarch64"].map(|arch| offsets::control(btf, arch, 1));
+    arch.into_iter().find_map(Result::ok).unwrap()
+}
+
+fn refusal(btf: &Btf) -> Option<&'static str> {
+    offsets::refusal(&offsets::resolve(btf).unwrap().offsets, &control(btf))
 }
 
 #[test]

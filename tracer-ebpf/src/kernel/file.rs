@@ -105,6 +105,14 @@ impl Mount {
         ns == Some(INTERNAL) && flags.unwrap_or(KERNEL) & KERNEL == 0
     }
 
+    /// Whether it is in any namespace, or in the kernel's own: not after it was taken away while something
+    /// held it (`umount_tree`, fs/namespace.c).
+    #[inline(always)]
+    pub fn is_in_namespace(self) -> bool {
+        let ns: Option<u64> = member!(self.ptr(), mount_ns);
+        ns != Some(0)
+    }
+
     /// The namespace it is in.
     #[inline(always)]
     pub fn namespace(self) -> u64 {

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use tracer_common::limits::{NAME_BYTES, PATH_BYTES, PATH_STEPS, SCRATCH_BYTES, STRING_BYTES};
 
 use super::{Record, SCRATCH_MAP};
-use crate::kernel::{Dentry, Mount};
+use crate::kernel::{self, Dentry, Mount};
 
 /// The walk of [`Record::path`], from the addresses of a dentry and its mount.
 #[unsafe(no_mangle)]
@@ -30,11 +30,18 @@ pub(super) extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
         write_volatile(&raw mut (*record.0).leaf, 0);
         write_volatile(&raw mut (*record.0).leaf_at, start as u64);
     }
+    record.set_left(None);
+    let mut first = true;
     for _ in 0..PATH_STEPS {
         if Some(dentry) == mount.root() {
+            if first {
+                record.set_left(Some(dentry));
+                first = false;
+            }
             let Some(parent) = mount.parent() else { break };
             if parent == mount {
-                record.set_complete(true);
+                // One that was taken away has no place, but its own files' view of where they are.
+                record.set_complete(mount.is_in_namespace());
                 break;
             }
             let Some(mountpoint) = mount.mountpoint() else {
@@ -47,6 +54,11 @@ pub(super) extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
         let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else {
             break;
         };
+        if parent == dentry && kernel::byte(name) == Some(b'/') {
+            // Known by a handle only, without a name (`d_obtain_alias`, fs/dcache.c): where it is nobody
+            // has looked up yet.
+            break;
+        }
         record.meet(parent);
         let at = record.len();
         if at > start + PATH_BYTES - NAME_BYTES {
@@ -60,7 +72,7 @@ pub(super) extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
             unsafe { write_volatile(&raw mut (*record.0).leaf, written.into()) };
         }
         if parent == dentry {
-            // The root of no mount: a memfd, a pipe, a file of a detached mount.
+            // The root of no mount: a memfd, a pipe.
             record.set_complete(true);
             break;
         }
@@ -69,6 +81,31 @@ pub(super) extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
     if record.len() == start && record.complete() {
         record.root();
     }
+    0
+}
+
+/// The walk of [`Record::climb`], from the address of a dentry: to the root of its file system, whatever
+/// of it is mounted where. Looks for watched directories, and writes nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn climb(slot: u64, dentry: u64) -> u64 {
+    let (Some(scratch), Some(mut dentry)) = (
+        SCRATCH_MAP.get_ptr_mut(slot as u32),
+        Dentry::new(dentry as *const u8),
+    ) else {
+        return 0;
+    };
+    let record = Record(scratch);
+    for _ in 0..PATH_STEPS {
+        let Some(parent) = dentry.parent() else { break };
+        if parent == dentry || !record.is_watching() {
+            return 0;
+        }
+        record.meet(parent);
+        dentry = parent;
+    }
+    // Too deep: one further up may be watched.
+    record.set_complete(false);
     0
 }
 

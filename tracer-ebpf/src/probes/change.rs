@@ -180,7 +180,7 @@ fn change(caller: &Caller, call: &Syscall, work: Working) -> Option<()> {
         let whole = work.get(Place::Whole);
         work.set(Place::Resolved, whole);
         work.set(Place::Subject, whole);
-        if is_tagged(work) && body.call_flags & RENAME_EXCHANGE != 0 {
+        if shape.kind() == EventKind::Rename.raw() as u8 && body.call_flags & RENAME_EXCHANGE != 0 {
             guard::named(work.get(Place::Hash) as u32);
         }
     }
@@ -266,15 +266,8 @@ fn wide(id: u64) -> u64 {
 #[inline(always)]
 fn subject(work: Working, body: &mut ChangeBody) {
     let entry = work.get(Place::Subject) as *const u8;
-    if let Some(inode) = Dentry::new(entry).and_then(Dentry::inode)
-        && let Some(key) = inode.key()
-    {
-        body.file = key;
-        body.generation = inode.generation();
-        body.writer = guard::writer(&key, inode);
-        body.mode = inode.mode();
-        body.uid = inode.uid();
-        body.gid = inode.gid();
+    if let Some(inode) = Dentry::new(entry).and_then(Dentry::inode) {
+        let _key = guard::fill(body, inode);
     }
 }
 
@@ -307,7 +300,8 @@ fn early(caller: &Caller, record: Record, body: &mut ChangeBody) {
 }
 
 /// Notes whether a server's lineage may have written the file that a call of someone else is about:
-/// by the file where there is one, else by the last component of its name.
+/// by the file where there is one, else by the last component of its name. Of two that change places it
+/// may be either.
 #[inline(always)]
 fn written(caller: &Caller, work: Working, shape: Shape) {
     if shape.has_old() != 0 {
@@ -315,6 +309,18 @@ fn written(caller: &Caller, work: Working, shape: Shape) {
     } else {
         work.ask(shape.new_dir(), shape.new_name());
     }
+    look_up(caller, work);
+    let is_exchange = shape.kind() == EventKind::Rename.raw() as u8
+        && work.argument(shape.flags()) as u32 & RENAME_EXCHANGE != 0;
+    if is_exchange && work.get(Place::Written) == 0 {
+        work.ask(shape.new_dir(), shape.new_name());
+        look_up(caller, work);
+    }
+}
+
+/// The same of one side.
+#[inline(never)]
+fn look_up(caller: &Caller, work: Working) {
     let name = work.get(Place::Name) as *const u8;
     let is_written = if name.is_null() || kernel::user_byte(name) == Some(0) {
         let path = base(work, caller.task);

@@ -167,7 +167,13 @@ fn mapping(caller: &Caller, file: File, protection: u64, flags: u64) -> Option<U
     if writes && known.writer.tgid == 0 {
         access |= access::WRITE;
     }
-    if executes && (known.writer.tgid != 0 || is_program(caller, file, &known.key)) {
+    let is_code = if caller.tag.is_server_lineage() {
+        known.writer.tgid != 0 || is_program(caller, file, &known.key)
+    } else {
+        // The exec is told itself.
+        known.writer.tgid != 0 && !is_own(caller, &known.key)
+    };
+    if executes && is_code {
         access |= access::EXEC;
     }
     if access == 0 {
@@ -183,8 +189,7 @@ fn mapping(caller: &Caller, file: File, protection: u64, flags: u64) -> Option<U
 /// the program that a loader was told to run, whatever the link it was named by.
 #[inline(always)]
 fn is_program(caller: &Caller, file: File, key: &InodeKey) -> bool {
-    let own = caller.task.exe().and_then(|exe| exe.inode());
-    if own.and_then(Inode::key) == Some(*key) {
+    if is_own(caller, key) {
         return false;
     }
     let name = file.path().and_then(|path| path.dentry.name());
@@ -192,6 +197,13 @@ fn is_program(caller: &Caller, file: File, key: &InodeKey) -> bool {
         Some(base) => base.library == 0,
         None => true,
     }
+}
+
+/// Whether a file is what the process runs.
+#[inline(always)]
+fn is_own(caller: &Caller, key: &InodeKey) -> bool {
+    let own = caller.task.exe().and_then(|exe| exe.inode());
+    own.and_then(Inode::key) == Some(*key)
 }
 
 impl Use {
@@ -241,6 +253,8 @@ fn tell(caller: &Caller, told: Use, file: File) -> Option<()> {
     body.path_len = path.len;
     body.directory = record.directory();
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
+    // Not even its own name is known.
+    record.flag_if(path.truncated && path.len == 0, flag::STRING_TRUNCATED);
     if !caller.tag.is_server_lineage() {
         if body.directory == InodeKey::ZERO && body.writer.tgid == 0 {
             return Some(());

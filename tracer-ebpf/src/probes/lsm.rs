@@ -3,7 +3,8 @@
 //! Programs run at the begin (fentry) or the end (fexit) of functions, and only watch. To deny is another
 //! matter and would have a program of its own at a `security_*` hook, which these need not know of: what
 //! is told here is what came of the kernel's decision, whoever made it. Nothing is read from the
-//! caller's memory.
+//! caller's memory but the name of an exec that failed, which no hook has
+//! ([`execve`](crate::probes::privilege::execve)).
 
 mod attribute;
 mod file;

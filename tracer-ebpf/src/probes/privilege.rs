@@ -20,6 +20,7 @@ use tracer_common::probe::{
     SLOT_EXECVEAT, SLOT_NAMESPACES, SLOT_PIVOT_ROOT, SLOT_PTRACE, SLOT_SET_FS_ROOT, Tier,
 };
 
+use super::lsm::Who;
 use super::syscall::{Abi, Syscall};
 use crate::guard;
 use crate::kernel::{self, Cred, File, Path, Task};
@@ -39,21 +40,7 @@ const PTRACE_MODE_ATTACH: u32 = 0x2;
 /// The current process, where a server's lineage: for the programs of the lsm tier.
 #[inline(always)]
 fn caller(ctx: &impl EbpfContext, slot: u32) -> Option<Caller> {
-    let tgid = ctx.tgid();
-    let tag = guard::tag(tgid);
-    if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
-        return None;
-    }
-    let task = Task::current()?;
-    Some(Caller {
-        task,
-        tgid,
-        tid: ctx.pid(),
-        tag,
-        slot,
-        tier: Tier::Lsm,
-        flags: Abi::of(task).flags(),
-    })
+    Who::tagged(ctx)?.caller(slot)
 }
 
 /// `trace_task_rename(task, comm)` in `__set_task_comm`, fs/exec.c: the task still has its old name. From

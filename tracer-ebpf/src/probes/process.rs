@@ -91,6 +91,8 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     let old_pid: u32 = ctx.arg(1);
     let bprm = Bprm::new(ctx.arg(2))?;
     let tgid = ctx.tgid();
+    // A note of the thread under its old number, which nobody asks for any more.
+    lsm::forget(tgid, old_pid);
     let exe = task.exe();
     let inode = exe.and_then(|exe| exe.inode());
     // Its tag is found below.
@@ -318,9 +320,9 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exit(ctx: &RawTracePointContext) -> Option<()> {
-    lsm::forget(ctx);
     let task = Task::new(ctx.arg(0))?;
     let tgid = ctx.tgid();
+    lsm::forget(tgid, ctx.pid());
     let tag = guard::tag(tgid);
     let caller = caller(ctx, task, tag, SLOT_EXIT);
     if tag.is_server_lineage() {

@@ -444,14 +444,8 @@ fn change(caller: &Caller, work: Work) {
     body.new_len = work.get(Place::NameLen) as u16;
     body.directory = record.directory();
     if let Some(inode) = File::new(work.get(Place::File) as *const u8).and_then(|file| file.inode())
-        && let Some(key) = inode.key()
+        && guard::fill(body, inode).is_some()
     {
-        body.file = key;
-        body.generation = inode.generation();
-        body.writer = guard::writer(&key, inode);
-        body.mode = inode.mode();
-        body.uid = inode.uid();
-        body.gid = inode.gid();
         // The path is that of the file itself.
         record.flag_if(true, flag::RESOLVED);
     }
@@ -464,7 +458,7 @@ fn change(caller: &Caller, work: Work) {
 }
 
 /// Whether a server's lineage may have written the file: by the file where there is one, else by the
-/// last component of its name.
+/// last component of its name; of two that change places, either.
 #[inline(always)]
 fn is_written(caller: &Caller, work: Work) -> bool {
     if let Some(inode) = File::new(work.get(Place::File) as *const u8).and_then(|file| file.inode())
@@ -476,10 +470,25 @@ fn is_written(caller: &Caller, work: Work) -> bool {
     }
     let old = work.get(Place::Old);
     let name = if old == 0 { work.get(Place::New) } else { old };
+    is_written_name(caller, name)
+        || is_exchange(work) && is_written_name(caller, work.get(Place::New))
+}
+
+#[inline(always)]
+fn is_written_name(caller: &Caller, name: u64) -> bool {
     match Record::glance(caller, name as *const u8, false) {
         Some(base) => guard::is_written_name(base.hash),
         None => false,
     }
+}
+
+/// Whether two names change places.
+#[inline(always)]
+fn is_exchange(work: Work) -> bool {
+    /// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
+    const RENAME_EXCHANGE: u64 = 0x2;
+    work.get(Place::Kind) == EventKind::Rename.raw().into()
+        && work.get(Place::Flags) & RENAME_EXCHANGE != 0
 }
 
 /// Appends one side of a change: the directory that its name is relative to, and the name; or the path of
@@ -515,7 +524,9 @@ fn side(record: Record, work: Work, task: Task, at: u64) {
     work.set(Place::NameLen, section.len.into());
     // What a server's lineage gives a name may be what it wrote.
     let kind = work.get(Place::Kind);
-    if is_new && (kind == EventKind::Rename.raw().into() || kind == EventKind::Link.raw().into()) {
+    if is_new && (kind == EventKind::Rename.raw().into() || kind == EventKind::Link.raw().into())
+        || is_exchange(work)
+    {
         guard::named(record.last(section.len).hash);
     }
 }

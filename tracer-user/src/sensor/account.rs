@@ -1,13 +1,13 @@
 //! What the kernel side made and lost, and how full its maps are.
 
+use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-
-use std::io;
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use tracer_common::ledger::{LOSSES, Ledger, Line, column};
+use tracer_common::limits::NOTE_BYTES;
 use tracer_common::probe::Drop as Lost;
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
@@ -243,6 +243,7 @@ pub(super) fn counters(ebpf: &Ebpf) -> Result<Arc<Counters>, SensorError> {
         counter::<Plain<InodeKey>, Plain<Writer>>(ebpf, "written", "WRITTEN")?,
         counter::<Plain<InodeKey>, u32>(ebpf, "watched_directories", "DIRECTORIES")?,
         counter::<u32, u64>(ebpf, "quotas", "QUOTA")?,
+        counter::<u64, [u8; NOTE_BYTES]>(ebpf, "notes", "NOTES")?,
     ];
     Ok(Arc::new(Counters(counters)))
 }

@@ -52,7 +52,8 @@ pub(super) struct Attached {
     pub(super) refusal: Option<String>,
 }
 
-/// Loads and attaches. `types` is the kernel's BTF, as bytes.
+/// Loads and attaches. `types` is the kernel's BTF, as bytes; `silent` is why the kernel's own functions
+/// would not tell all, where it is so.
 ///
 /// # Errors
 ///
@@ -61,11 +62,12 @@ pub(super) fn attach(
     ebpf: &mut Ebpf,
     types: &[u8],
     choice: TierChoice,
+    silent: Option<&'static str>,
 ) -> Result<Attached, SensorError> {
     let every = attach_tier(ebpf, None, None).map_err(Refusal::fatal)?;
     let mut refusal = None;
     if choice != TierChoice::Tracepoint {
-        match attach_functions(ebpf, types) {
+        match attach_functions(ebpf, types, silent) {
             Ok(reports) => return Ok(Attached::new(Tier::Lsm, every, reports, None)),
             Err(error) if choice == TierChoice::Lsm => {
                 return Err(SensorError::Tier {
@@ -95,7 +97,20 @@ impl Attached {
     }
 }
 
-fn attach_functions(ebpf: &mut Ebpf, types: &[u8]) -> Result<Vec<ProbeReport>, Refusal> {
+fn attach_functions(
+    ebpf: &mut Ebpf,
+    types: &[u8],
+    silent: Option<&'static str>,
+) -> Result<Vec<ProbeReport>, Refusal> {
+    if let Some(text) = silent {
+        return Err(Refusal {
+            probe: None,
+            fault: Fault {
+                text: text.to_owned(),
+                kind: FaultKind::Unsupported,
+            },
+        });
+    }
     // The numbers of the kernel's functions. A parser of its own: aya takes no other's word.
     let functions = aya::Btf::parse(types, Endianness::default()).map_err(|error| Refusal {
         probe: None,

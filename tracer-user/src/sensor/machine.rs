@@ -7,7 +7,9 @@
 
 use std::fs;
 
-use tracer_common::limits::{FILE_RING_BYTES, LIFE_RING_BYTES, PEERS, QUOTAS, TAGS, WRITTEN};
+use tracer_common::limits::{
+    FILE_RING_BYTES, LIFE_RING_BYTES, NOTES, PEERS, QUOTAS, TAGS, WRITTEN,
+};
 
 /// CPUs at most that are told apart: more than any kernel is built for.
 const MOST_NUMBERED: usize = 65_536;
@@ -51,6 +53,8 @@ pub struct Sizes {
     pub quotas: u32,
     /// Peers that datagrams were sent to.
     pub peers: u32,
+    /// Threads inside a change of a name.
+    pub notes: u32,
 }
 
 impl Sizes {
@@ -81,6 +85,7 @@ impl Sizes {
             written: lru(WRITTEN),
             quotas: lru(QUOTAS),
             peers: lru(PEERS),
+            notes: lru(NOTES),
         }
     }
 }

@@ -86,6 +86,20 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, OffsetsError> {
     }
 }
 
+/// Why this kernel's own functions would not tell all that they are to; `None` where they do. Known before
+/// anything is loaded: the programs would attach and stay silent.
+#[must_use]
+pub fn refusal(offsets: &KernelOffsets, control: &Control) -> Option<&'static str> {
+    let arguments = control.arguments.get(Function::Rename as usize);
+    let is_told = offsets.rename_old_dentry != ABSENT
+        && offsets.rename_new_dentry != ABSENT
+        && arguments == Some(&1);
+    (!is_told).then_some(
+        "vfs_rename does not take a struct renamedata (5.12, and later versions of 5.10), so files \
+         that are renamed would not be told",
+    )
+}
+
 /// Where the tracepoints of io_uring have their arguments: they changed more often than any other's.
 /// Known by which of them are pointers.
 fn uring(btf: &Btf) -> Control {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use libc::AT_FDCWD;
@@ -21,6 +21,7 @@ use crate::watch::Watch;
 
 pub(crate) const TESTS: &[Test] = tests!("anyone":
     by_name,
+    two_that_change_places,
     by_descriptor,
     what_servers_did_not_write,
     any_writer,
@@ -99,6 +100,45 @@ fn by_name(stage: &mut Stage) -> Outcome {
     if meta.tier == Tier::Lsm {
         // Here the kernel has the file in hand.
         assert_eq!(rename.writer.unwrap().process, facts::key(writer.pid));
+    }
+    nothing_else(&mut stage.watch, pid);
+    Ok(())
+}
+
+/// Whichever of the two names is the first, the file that a server wrote is the one that is told of.
+fn two_that_change_places(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let [dropped, own] = ["d-r-o-p-p-e-d", "o-w-n"].map(|name| folder.join(name));
+    fs::write(&own, "x").unwrap();
+    let writer = write(stage, &dropped);
+    let file = facts::file(&dropped);
+    let (first, second) = (sys::c(&own), sys::c(&dropped));
+    let exchange = |one, other| {
+        sys::renameat2(AT_FDCWD, one, AT_FDCWD, other, libc::RENAME_EXCHANGE).unwrap();
+    };
+    let pid = other(|| {
+        exchange(&first, &second);
+        // Under its new name, which was the old one of the call.
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+        exchange(&first, &second);
+    });
+    let is_lsm = stage.is_lsm();
+    for (old, new) in [(&dropped, &own), (&own, &dropped)] {
+        let (meta, change) = if is_lsm {
+            expect(stage, EventKind::Rename, pid, Some(old), new)
+        } else {
+            // As the call has them.
+            expect(stage, EventKind::Rename, pid, Some(&own), &dropped)
+        };
+        assert_eq!(change.flags, libc::RENAME_EXCHANGE);
+        if is_lsm {
+            assert_eq!(change.file, Some(file));
+            assert_eq!(change.writer.unwrap().process, facts::key(writer.pid));
+            assert_ne!(meta.flags & flag::RESOLVED, 0);
+        }
+        if new == &own {
+            expect(stage, EventKind::Chmod, pid, None, &own);
+        }
     }
     nothing_else(&mut stage.watch, pid);
     Ok(())

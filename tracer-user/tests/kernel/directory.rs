@@ -6,9 +6,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+};
 use tracer::enrich::docroot::{DiscoverRequest, Entry, Kind, Origin, identify};
 use tracer::event::FileId;
+use tracer_common::event::{EventKind, flag};
 
 use crate::child::{Child, Talk};
 use crate::facts::{self, bytes};
@@ -17,6 +20,8 @@ use crate::sys;
 
 pub(crate) const TESTS: &[Test] = tests!("directory":
     by_every_name,
+    a_part_mounted_elsewhere,
+    a_mount_that_was_taken_away,
     in_a_container,
     moved_and_forgotten,
     another_with_its_number,
@@ -148,6 +153,99 @@ fn by_every_name(stage: &mut Stage) -> Outcome {
         assert_eq!(directory, Some(watched[0]), "{}", place.display());
     }
     assert_eq!(told(stage, &child, "last"), None);
+    done(stage, &mut child, &watched);
+    Ok(())
+}
+
+/// A folder or a file below a watched directory, mounted where nobody watches: none of the names on the way
+/// to it is the directory's.
+fn a_part_mounted_elsewhere(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let at = |name: &str| folder.join(name);
+    for name in ["html/uploads/2024", "bound", "bound again", "elsewhere"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    for name in ["html/page", "file"] {
+        fs::write(at(name), "x").unwrap();
+    }
+    // Deeper than a walk goes.
+    let mut deep = at("html");
+    for _ in 0..80 {
+        deep.push("d");
+    }
+    fs::create_dir_all(&deep).unwrap();
+    fs::create_dir(at("deep")).unwrap();
+    let prepare = || {
+        part();
+        mount_bind(at("html/uploads"), at("bound")).unwrap();
+        mount_bind(at("bound/2024"), at("bound again")).unwrap();
+        mount_bind(at("html/page"), at("file")).unwrap();
+        mount_bind(&deep, at("deep")).unwrap();
+    };
+    let names = [
+        "bound/shell",
+        "bound/2024/shell",
+        "bound again/last",
+        "file",
+    ];
+    let mut child = server(stage, prepare, |_| {
+        for name in names {
+            write(&at(name));
+        }
+        std::env::set_current_dir(at("bound")).unwrap();
+        fs::rename("shell", "moved").unwrap();
+        write(&at("deep/shell"));
+        write(&at("elsewhere/shell"));
+    });
+    let watched = found(&child, &[at("html")]);
+    let watch = &mut stage.watch.sensor;
+    watch.watch_directory(watched[0].into(), 0).unwrap();
+    child.go();
+    child.hear();
+    for name in names {
+        let (meta, open) = stage.watch.open(child.pid);
+        assert_eq!(open.path, bytes(at(name)));
+        assert_eq!(open.directory, Some(watched[0]), "{name}");
+        assert_eq!(meta.flags & flag::PATH_TRUNCATED, 0, "{name}");
+    }
+    let (_, rename) = stage.watch.change(EventKind::Rename, child.pid);
+    assert_eq!(rename.directory, Some(watched[0]));
+    let (meta, open) = stage.watch.open(child.pid);
+    assert_eq!((open.path, open.directory), (bytes(at("deep/shell")), None));
+    assert_ne!(meta.flags & flag::PATH_TRUNCATED, 0, "it may be anywhere");
+    let (meta, open) = stage.watch.open(child.pid);
+    assert_eq!(open.path, bytes(at("elsewhere/shell")));
+    assert_eq!(
+        (open.directory, meta.flags & flag::PATH_TRUNCATED),
+        (None, 0)
+    );
+    done(stage, &mut child, &watched);
+    Ok(())
+}
+
+/// What lies on a mount that has no place any more: the path begins nowhere, which is said.
+fn a_mount_that_was_taken_away(stage: &mut Stage) -> Outcome {
+    let folder = stage.folder();
+    let at = |name: &str| folder.join(name);
+    for name in ["html/uploads", "bound"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    let prepare = || {
+        part();
+        mount_bind(at("html/uploads"), at("bound")).unwrap();
+        std::env::set_current_dir(at("bound")).unwrap();
+        unmount(at("bound"), UnmountFlags::DETACH).unwrap();
+    };
+    let mut child = server(stage, prepare, |_| write(Path::new("shell")));
+    let watched = found(&child, &[at("html")]);
+    let watch = &mut stage.watch.sensor;
+    watch.watch_directory(watched[0].into(), 0).unwrap();
+    child.go();
+    child.hear();
+    let (meta, open) = stage.watch.open(child.pid);
+    assert_eq!(open.path, b"/shell");
+    assert_ne!(meta.flags & flag::PATH_TRUNCATED, 0);
+    assert_eq!(open.directory, Some(watched[0]));
     done(stage, &mut child, &watched);
     Ok(())
 }

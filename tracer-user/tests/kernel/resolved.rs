@@ -9,7 +9,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, sy
 use std::path::{Path, PathBuf};
 
 use tracer::event::{Change, Event, FileId, Meta, Payload};
+use tracer::sensor::machine::Sizes;
 use tracer_common::event::{EventKind, flag};
+use tracer_common::probe::Drop;
 use tracer_common::tag::Tag;
 
 use crate::child::{Child, Talk};
@@ -26,6 +28,8 @@ pub(crate) const TESTS: &[Test] = tests!("resolved":
     an_overlay_is_told_once,
     a_moved_mount_point,
     threads_do_not_mix_their_names,
+    nothing_is_left_of_an_open_or_an_exec,
+    calls_that_fail_hide_no_other,
     whoever_changes_what_a_server_wrote,
     others_files_are_their_own,
 );
@@ -517,6 +521,89 @@ fn foreign(stage: &mut Stage, child: &Child, kind: EventKind) -> (Meta, Change) 
     assert_eq!(meta.flags, flag::RESOLVED | flag::UNTAGGED, "{change:?}");
     assert_eq!(meta.tag, Tag::ZERO);
     (meta, change)
+}
+
+/// Entries of the map of what threads are about to do.
+fn notes(stage: &Stage) -> u32 {
+    let maps = stage.watch.sensor.occupancy();
+    maps.iter().find(|map| map.name == "notes").unwrap().used
+}
+
+fn nothing_is_left_of_an_open_or_an_exec(stage: &mut Stage) -> Outcome {
+    stage.needs_lsm()?;
+    let folder = stage.folder();
+    fs::create_dir(folder.join("inner")).unwrap();
+    let before = notes(stage);
+    let mut child = server(stage, |_| fs::write(folder.join("made"), "x").unwrap());
+    child.hear();
+    assert_eq!(notes(stage), before, "the open took it");
+    leave(stage, child);
+
+    let image = stage.helper("pause");
+    let mut child = stage.tagged(|talk| {
+        let thread = || -> i32 {
+            // Stops halfway.
+            fs::remove_dir(&folder).unwrap_err();
+            talk.done();
+            talk.wait();
+            image.exec()
+        };
+        std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
+    });
+    child.hear();
+    assert_eq!(notes(stage), before + 1, "it is that of the thread");
+    child.go();
+    stage.watch.exec(child.pid);
+    assert_eq!(notes(stage), before, "its number is another now");
+    Ok(())
+}
+
+/// More threads than there is room for, each with a call that failed halfway: the next call is told.
+fn calls_that_fail_hide_no_other(stage: &mut Stage) -> Outcome {
+    stage.needs_lsm()?;
+    let threads = Sizes::of_this_machine().notes + 200;
+    let folder = stage.folder();
+    let (old, new) = (folder.join("old"), folder.join("new"));
+    fs::create_dir(folder.join("inner")).unwrap();
+    let lost = stage.watch.drops(Drop::NoteLost);
+    let mut child = stage.tagged(|talk| {
+        fs::write(&old, "x").unwrap();
+        let barrier = std::sync::Barrier::new(threads as usize + 1);
+        let started = std::thread::scope(|scope| {
+            let mut started = 0;
+            for _ in 0..threads {
+                let thread = std::thread::Builder::new().stack_size(16 * 1024);
+                let left_undone = || {
+                    fs::remove_dir(&folder).unwrap_err();
+                    barrier.wait();
+                    barrier.wait();
+                };
+                match thread.spawn_scoped(scope, left_undone) {
+                    Ok(_) => started += 1,
+                    // Those that wait would wait for ever.
+                    Err(_) => sys::leave(3),
+                }
+            }
+            barrier.wait();
+            fs::rename(&old, &new).unwrap();
+            talk.done();
+            talk.wait();
+            barrier.wait();
+            started
+        });
+        assert_eq!(started, threads);
+        0
+    });
+    let (_, rename) = stage.watch.change(EventKind::Rename, child.pid);
+    assert_eq!(
+        (text(&rename.old), text(&rename.new)),
+        (old.to_str().unwrap(), new.to_str().unwrap())
+    );
+    child.hear();
+    assert_eq!(stage.watch.drops(Drop::NoteLost), lost);
+    child.go();
+    child.end_well();
+    Ok(())
 }
 
 fn whoever_changes_what_a_server_wrote(stage: &mut Stage) -> Outcome {

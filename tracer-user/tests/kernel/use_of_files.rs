@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use libc::{MAP_PRIVATE, MAP_SHARED, O_RDONLY, O_RDWR, O_WRONLY, PROT_EXEC, PROT_READ, PROT_WRITE};
-use tracer_common::event::{EventKind, access};
+use tracer_common::event::{EventKind, access, flag};
 use tracer_common::probe::Tier;
 
 use crate::child::Child;
@@ -25,6 +25,9 @@ pub(crate) const TESTS: &[Test] = tests!("use_of_files":
     a_program_that_a_loader_runs,
     read_again,
     by_handle,
+    by_handle_without_a_name,
+    opened_by_the_kernel_for_a_listener,
+    mapped_by_others,
     kernel_file_systems,
 );
 
@@ -384,6 +387,131 @@ fn by_handle(stage: &mut Stage) -> Outcome {
     assert_eq!(open.file, facts::file(&path));
     assert_eq!(open.path, bytes(&path));
     nothing_else(stage, child);
+    Ok(())
+}
+
+/// A file that the kernel has forgotten the name of: it knows the inode, and not where it is.
+fn by_handle_without_a_name(stage: &mut Stage) -> Outcome {
+    const ATTEMPTS: u32 = 50;
+    let folder = stage.folder();
+    let path = folder.join("file");
+    fs::write(&path, "x").unwrap();
+    let file = facts::file(&path);
+    let handle = match files::handle(&sys::c(&path)) {
+        Ok(handle) => handle,
+        Err(error) => return Err(Skip(format!("the file system has no handles: {error}"))),
+    };
+    let on = File::open(&folder).unwrap();
+    let mut child = stage.tagged(|talk| {
+        for _ in 0..ATTEMPTS {
+            talk.wait();
+            let file = files::open_handle(on.as_raw_fd(), &handle, O_RDWR).unwrap();
+            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let is_forgotten = fs::read_link(link).unwrap() == Path::new("/");
+            talk.say(is_forgotten.into());
+            if is_forgotten {
+                break;
+            }
+        }
+        talk.wait();
+        0
+    });
+    let is_forgotten = (0..ATTEMPTS).any(|_| {
+        // Names that nobody uses (proc_sys_vm(5)).
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        child.go();
+        if child.hear() == 1 {
+            return true;
+        }
+        assert_eq!(stage.watch.open(child.pid).1.path, bytes(&path));
+        false
+    });
+    if !is_forgotten {
+        return Err(Skip("this file system keeps every name in memory".into()));
+    }
+    let (meta, open) = stage.watch.open(child.pid);
+    assert_eq!((open.path.as_slice(), open.file), (&[][..], file));
+    let unknown = flag::PATH_TRUNCATED | flag::STRING_TRUNCATED;
+    assert_eq!(meta.flags & unknown, unknown);
+    nothing_else(stage, child);
+    Ok(())
+}
+
+/// The descriptors that fanotify(7) gives with its events are open as their reader wishes.
+fn opened_by_the_kernel_for_a_listener(stage: &mut Stage) -> Outcome {
+    let path = stage.folder().join("file");
+    fs::write(&path, "x").unwrap();
+    let mut child = stage.tagged(|talk| {
+        let listener = match files::listen_for_opens(&sys::c(&path), O_RDWR) {
+            Ok(listener) => listener,
+            Err(error) => {
+                talk.say(error.raw_os_error().unwrap() as u64);
+                return 0;
+            }
+        };
+        talk.say(0);
+        drop(File::open(&path).unwrap());
+        let given = files::next_opened(listener);
+        std::io::Write::write_all(&mut File::from(given), b"y").unwrap();
+        talk.done();
+        talk.wait();
+        0
+    });
+    match child.hear() as i32 {
+        0 => child.hear(),
+        libc::ENOSYS | libc::EINVAL => return Err(Skip("the kernel has no fanotify".into())),
+        error => panic!("{}", std::io::Error::from_raw_os_error(error)),
+    };
+    let kind = if stage.is_lsm() {
+        EventKind::Open
+    } else {
+        // No call opened it.
+        EventKind::Write
+    };
+    let (_, open) = stage.watch.file(kind, child.pid);
+    assert_eq!((open.path, open.file), (bytes(&path), facts::file(&path)));
+    nothing_else(stage, child);
+    Ok(())
+}
+
+/// A library that a server's lineage wrote, in a process that has nothing to do with it.
+fn mapped_by_others(stage: &mut Stage) -> Outcome {
+    stage.needs_lsm()?;
+    let folder = stage.folder();
+    let [dropped, own] = ["dropped.so", "own.so"].map(|name| folder.join(name));
+    fs::write(&own, "x").unwrap();
+    let mut writer = stage.tagged(|talk| {
+        fs::write(&dropped, "x").unwrap();
+        talk.done();
+        talk.wait();
+        0
+    });
+    writer.hear();
+    let mut other = Child::hold(|talk| {
+        let map = |path: &Path, protection| {
+            let file = sys::open(&sys::c(path), O_RDONLY, 0).unwrap();
+            files::map(file.as_raw_fd(), 1, protection, MAP_PRIVATE)
+        };
+        let mapped = map(&own, PROT_READ | PROT_EXEC)
+            .and_then(|()| map(&dropped, PROT_READ))
+            .and_then(|()| map(&dropped, PROT_READ | PROT_EXEC));
+        talk.say(mapped.map_or_else(|error| error.raw_os_error().unwrap() as u64, |()| 0));
+        talk.wait();
+        0
+    });
+    other.go();
+    match other.hear() as i32 {
+        0 => {}
+        libc::EPERM => return Err(Skip("the file system takes no programs".into())),
+        error => panic!("{}", std::io::Error::from_raw_os_error(error)),
+    }
+    let (meta, map) = stage.watch.file(EventKind::Map, other.pid);
+    assert_eq!((map.path, map.access), (bytes(&dropped), access::EXEC));
+    assert_eq!(map.writer.unwrap().process, facts::key(writer.pid));
+    assert_ne!(meta.flags & flag::UNTAGGED, 0);
+    nothing_else(stage, other);
+    writer.go();
+    writer.end_well();
     Ok(())
 }
 

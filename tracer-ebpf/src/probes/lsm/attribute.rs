@@ -151,17 +151,11 @@ fn attribute(ctx: &FExitContext, who: Who) -> Option<()> {
     if caller.task.acts_for_another() && is_overlay(ctx.arg(1)) {
         return None;
     }
-    let key = inode.key()?;
     let (record, body) = Record::start::<ChangeBody>(EventKind::Setxattr, &caller)?;
     // SAFETY: points into this program's own scratch slot, which is written by nobody else during this
     // run (see `output::SCRATCH_MAP`); the record writes behind it only.
     let body = unsafe { &mut *body };
-    body.file = key;
-    body.generation = inode.generation();
-    body.uid = inode.uid();
-    body.gid = inode.gid();
-    body.mode = inode.mode();
-    body.writer = guard::writer(&key, inode);
+    guard::fill(body, inode)?;
     body.number = ctx.arg(3);
     body.call_flags = ctx.arg(4);
     caller.task.ids(&mut body.ids);
@@ -169,8 +163,12 @@ fn attribute(ctx: &FExitContext, who: Who) -> Option<()> {
     record.flag_if(true, flag::RESOLVED);
     record.watch(true);
     let dentry = Dentry::new(record.plain(dentry.number()) as *const u8)?;
-    let (path, known) = locate(&caller, dentry)?;
-    let path = record.path(Some(path));
+    // Where no mount is known at all, the path is left out and counted.
+    let (path, known) = match locate(&caller, dentry) {
+        Some((path, known)) => (Some(path), known),
+        None => (None, false),
+    };
+    let path = record.path(path);
     body.new_dir_len = path.len;
     body.directory = record.directory();
     record.flag_if(path.truncated || !known, flag::PATH_TRUNCATED);

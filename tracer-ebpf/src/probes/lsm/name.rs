@@ -12,11 +12,15 @@ use tracer_common::probe::{
     SLOT_D_DELETE, SLOT_VFS_CREATE, SLOT_VFS_LINK, SLOT_VFS_MKDIR, SLOT_VFS_MKNOD, SLOT_VFS_RENAME,
     SLOT_VFS_SYMLINK, SLOT_VFS_UNLINK,
 };
+use tracer_common::tag::Writer;
 
-use super::note::Note;
-use super::{control, dentry, result};
+use super::note::{self, Note};
+use super::{Who, control, dentry, result};
 use crate::guard;
 use crate::kernel::{Dentry, Path, Renamedata};
+
+/// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
+const RENAME_EXCHANGE: u32 = 0x2;
 
 /// `AT_REMOVEDIR`, include/uapi/linux/fcntl.h
 const AT_REMOVEDIR: u32 = 0x200;
@@ -34,13 +38,37 @@ pub fn path_rename(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn begin_rename(ctx: &FEntryContext) -> Option<()> {
-    let old = Dentry::new(ctx.arg(1))?;
-    let new = Dentry::new(ctx.arg(3))?;
+    let (old, from) = (Dentry::new(ctx.arg(1))?, Path::at(ctx.arg(0))?);
+    let (new, to) = (Dentry::new(ctx.arg(3))?, Path::at(ctx.arg(2))?);
+    let flags: u32 = ctx.arg(4);
+    if flags & RENAME_EXCHANGE != 0 && is_about_new(ctx, old, new) {
+        begin_move(ctx, flags, (new, to), (old, from))
+    } else {
+        begin_move(ctx, flags, (old, from), (new, to))
+    }
+}
+
+#[inline(always)]
+fn begin_move(
+    ctx: &FEntryContext,
+    flags: u32,
+    (old, from): (Dentry, Path),
+    (new, to): (Dentry, Path),
+) -> Option<()> {
     let note = Note::begin(ctx, EventKind::Rename, old.inode())?;
-    note.body.call_flags = ctx.arg(4);
-    note.old(old, Path::at(ctx.arg(0))?);
-    note.named(new, Path::at(ctx.arg(2))?);
+    note.body.call_flags = flags;
+    note.old(old, from);
+    note.named(new, to);
     Some(())
+}
+
+/// Whether it is the second of two files that change places that a server's lineage wrote, and not the
+/// first. Who is of no lineage is told by that file then: the other way round it is the same exchange.
+#[inline(always)]
+fn is_about_new(ctx: &FEntryContext, old: Dentry, new: Dentry) -> bool {
+    Who::anyone(ctx).is_some_and(|who| !who.is_tagged())
+        && new.inode().is_some_and(guard::is_written)
+        && !old.inode().is_some_and(guard::is_written)
 }
 
 /// `vfs_rename(rd)`.
@@ -53,8 +81,14 @@ pub fn vfs_rename(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn end_rename(ctx: &FExitContext) -> Option<()> {
     let names = Renamedata::new(ctx.arg(0))?;
-    let note = Note::any(ctx)?;
-    let is_same = note.is_old(names.old()) && note.is_new(names.new_name());
+    let Some(note) = Note::any(ctx) else {
+        note::missing(ctx);
+        return None;
+    };
+    let (old, new) = (names.old(), names.new_name());
+    let exchanged = note.body.call_flags & RENAME_EXCHANGE != 0;
+    let is_same =
+        note.is_old(old) && note.is_new(new) || exchanged && note.is_old(new) && note.is_new(old);
     if !note.is(EventKind::Rename) || !is_same {
         return None;
     }
@@ -156,8 +190,8 @@ pub fn path_mkdir(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// `security_path_mknod(dir, dentry, mode, dev)` from `do_mknodat`, and from `lookup_open` for a file
-/// that an open makes: such a note is never taken.
+/// `security_path_mknod(dir, dentry, mode, dev)` from `do_mknodat`, and from `may_o_create` for a file
+/// that an open is to make: such a note is taken by the open (`file_open`), if that comes about.
 #[fentry(function = "security_path_mknod")]
 pub fn path_mknod(ctx: FEntryContext) -> i32 {
     begin_make(&ctx, EventKind::Mknod, |note| {
@@ -234,7 +268,13 @@ fn end(
     name: Option<u64>,
     result: Option<u64>,
 ) -> Option<()> {
-    let note = Note::any(ctx)?;
+    let Some(note) = Note::any(ctx) else {
+        // Names of message queues are removed without a first half (`mq_unlink`, ipc/mqueue.c).
+        if !matches!(kind, EventKind::Unlink) {
+            note::missing(ctx);
+        }
+        return None;
+    };
     if !note.is(kind) || !note.is_new(name?) {
         return None;
     }
@@ -255,13 +295,12 @@ fn end(
 #[inline(always)]
 fn made(note: &mut Note, ctx: &FExitContext, slot: u32) -> Option<()> {
     let inode = note.new_dentry()?.inode()?;
-    let key = inode.key()?;
-    note.body.file = key;
-    note.body.generation = inode.generation();
-    note.body.uid = inode.uid();
-    note.body.gid = inode.gid();
+    let key = guard::fill(&mut note.body, inode)?;
+    // Of what was not there before there was no mode, and no writer.
+    note.body.mode = 0;
+    note.body.writer = Writer::ZERO;
     if slot == SLOT_VFS_CREATE {
-        let caller = super::Who::tagged(ctx)?.caller(slot)?;
+        let caller = Who::tagged(ctx)?.caller(slot)?;
         guard::wrote(&caller, &key, inode);
     }
     Some(())

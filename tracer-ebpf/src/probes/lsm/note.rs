@@ -3,23 +3,26 @@
 //!
 //! `security_path_*` has the mount and what is there before; the function behind it has the result, but
 //! neither. So the first leaves a note by thread, and the second takes it if it is about the very same
-//! names: what the kernel does for itself (overlayfs to its layers, nfsd) has no note. A note that
-//! nobody takes (the call failed in between) is overwritten by the thread's next, and removed at its end.
+//! names: what the kernel does for itself (overlayfs to its layers, nfsd) has no note.
+//!
+//! Notes that nobody takes are made at will: a call that fails in between leaves one, until the thread's
+//! next or its end. So the map is one that makes room: what stays longest without being looked at goes
+//! first, and notes of calls that are under way are the newest. A second half that should have a note and
+//! finds none is counted ([`missing`]).
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::HashMap;
+use aya_ebpf::maps::LruHashMap;
 use core::ptr::{read_volatile, write_volatile};
 use tracer_common::event::{ChangeBody, EventKind, flag};
-use tracer_common::limits::{CALLS, NAME_BYTES, STRING_BYTES};
+use tracer_common::limits::{NAME_BYTES, NOTE_BYTES, NOTES, STRING_BYTES};
 use tracer_common::probe::Drop;
 use tracer_common::tag::InodeKey;
 
 use super::Who;
 use crate::guard;
-use crate::kernel::{Dentry, Inode, Mount, Path, control};
+use crate::kernel::{Dentry, Inode, Mount, Path, Task, control};
 use crate::output::{self, Record, Ring};
 
 /// What will have been done. The names are taken early: a rename changes them.
@@ -51,7 +54,10 @@ struct At {
 }
 
 #[map(name = "NOTES")]
-static NOTE_MAP: HashMap<u64, Note> = HashMap::with_max_entries(CALLS, BPF_F_NO_PREALLOC);
+static NOTE_MAP: LruHashMap<u64, Note> = LruHashMap::with_max_entries(NOTES, 0);
+
+// User space counts the entries, and has to name their size.
+const _: () = assert!(core::mem::size_of::<Note>() == NOTE_BYTES);
 
 /// What a note begins as: too large for the stack.
 static BLANK: Note = {
@@ -59,12 +65,35 @@ static BLANK: Note = {
     unsafe { core::mem::zeroed() }
 };
 
-/// Forgets what a thread was about to do.
+/// Forgets what a thread was about to do: it ends, or has another number from now on.
 #[inline(always)]
-pub fn forget(ctx: &impl EbpfContext) {
-    let thread = u64::from(ctx.tgid()) << 32 | u64::from(ctx.pid());
+pub fn forget(tgid: u32, tid: u32) {
+    let thread = u64::from(tgid) << 32 | u64::from(tid);
     if NOTE_MAP.get_ptr(thread).is_some() {
         let _gone = NOTE_MAP.remove(thread);
+    }
+}
+
+/// An open made a file: the note of its begin ([`path_mknod`](super::name::path_mknod)) is done with.
+#[inline(always)]
+pub fn made_by_open(ctx: &impl EbpfContext, file: Dentry) {
+    if let Some(note) = Note::any(ctx)
+        && note.is(EventKind::Mknod)
+        && note.is_new(file.number())
+    {
+        Note::end(ctx);
+    }
+}
+
+/// Counts a change of which only the second half was seen. What the kernel does for itself, which has no
+/// first, it does with other credentials.
+#[inline(always)]
+pub fn missing(ctx: &impl EbpfContext) {
+    if Who::tagged(ctx).is_some()
+        && let Some(task) = Task::current()
+        && !task.acts_for_another()
+    {
+        output::dropped(Drop::NoteLost);
     }
 }
 
@@ -83,30 +112,19 @@ impl Note {
         }
         let thread = who.thread();
         if NOTE_MAP.insert(thread, &BLANK, 0).is_err() {
-            output::dropped(Drop::CallMapFull);
+            output::dropped(Drop::NoteLost);
             return None;
         }
         let note = NOTE_MAP.get_ptr_mut(thread)?;
         // SAFETY: the value is this thread's own, and a thread is in one program at a time; removed
-        // only by itself, and freed after this program's run.
+        // by itself, or when it is the oldest of all; then the kernel may give it to another thread, whose
+        // words are mixed with these. It is never outside the map.
         let note = unsafe { &mut *note };
         note.kind = u64::from(kind.raw());
         if let Some(inode) = inode {
-            note.subject(inode);
+            let _key = guard::fill(&mut note.body, inode);
         }
         Some(note)
-    }
-
-    /// Takes what is known of the file.
-    #[inline(always)]
-    fn subject(&mut self, inode: Inode) {
-        let Some(key) = inode.key() else { return };
-        self.body.file = key;
-        self.body.generation = inode.generation();
-        self.body.uid = inode.uid();
-        self.body.gid = inode.gid();
-        self.body.mode = inode.mode();
-        self.body.writer = guard::writer(&key, inode);
     }
 
     /// The old name: `dentry` in the directory `at`.

@@ -10,8 +10,8 @@ use tracer_common::probe::{
     SLOT_SOCKET_BIND, SLOT_SOCKET_CONNECT, SLOT_SOCKET_LISTEN,
 };
 
-use super::{Desk, LOCAL_END, More, REMOTE_END, note_message, note_redirect};
-use crate::kernel::{AF_UNIX, Address, File, Message, Sock, Socket};
+use super::{Desk, LOCAL_END, MSG_FASTOPEN, More, REMOTE_END, note_message, note_redirect};
+use crate::kernel::{AF_UNIX, Address, File, Message, SOCK_STREAM, Sock, Socket};
 use crate::output::Caller;
 use crate::probes::lsm::Who;
 
@@ -160,8 +160,14 @@ pub fn socket_sendmsg(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn send(ctx: &FExitContext) -> Option<()> {
-    let caller = tagged(ctx, SLOT_SENDMSG, true)?;
+    Who::tagged(ctx)?;
     let sock = first(ctx)?;
+    // Most of what is sent goes by a connection.
+    let message = Message::new(ctx.arg(1))?;
+    if sock.socket_type() == SOCK_STREAM && message.flags() & MSG_FASTOPEN == 0 {
+        return None;
+    }
+    let caller = tagged(ctx, SLOT_SENDMSG, true)?;
     let desk = Desk::of(&caller)?;
     let message = desk.number(ctx.arg(1));
     look_at_sent(caller.slot.into(), sock.number(), message);

@@ -144,6 +144,34 @@ pub(crate) fn open_handle(on: RawFd, handle: &Handle, flags: c_int) -> Result<Ow
     descriptor(unsafe { libc::syscall(libc::SYS_open_by_handle_at, on, handle.0.as_ptr(), flags) })
 }
 
+/// Has the kernel tell of each open of a file, with a descriptor that it opens so (fanotify(7)).
+pub(crate) fn listen_for_opens(path: &CStr, flags: c_int) -> Result<OwnedFd> {
+    // SAFETY: takes numbers only.
+    let group = descriptor(unsafe {
+        c_long::from(libc::fanotify_init(libc::FAN_CLASS_NOTIF, flags as u32))
+    })?;
+    // SAFETY: the path lives through the call.
+    number(unsafe {
+        c_long::from(libc::fanotify_mark(
+            group.as_raw_fd(),
+            libc::FAN_MARK_ADD,
+            libc::FAN_OPEN,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+        ))
+    })?;
+    Ok(group)
+}
+
+/// Takes the next event's descriptor.
+pub(crate) fn next_opened(group: OwnedFd) -> OwnedFd {
+    // `struct fanotify_event_metadata` (include/uapi/linux/fanotify.h): 24 bytes, the descriptor at 16.
+    let mut event = [0_u8; 24];
+    io::Read::read_exact(&mut std::fs::File::from(group), &mut event).unwrap();
+    let fd = RawFd::from_ne_bytes(event[16..20].try_into().unwrap());
+    descriptor(fd.into()).unwrap()
+}
+
 /// A page that is not there until somebody gives it: a read of it by the kernel waits (userfaultfd(2)).
 pub(crate) struct LatePage {
     faults: OwnedFd,
