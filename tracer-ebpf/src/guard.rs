@@ -332,8 +332,8 @@ pub fn begin(caller: &Caller, [old, new]: [u64; 2], places: [Option<Path>; 2]) {
         let of_new =
             bpf_probe_read_user_str(to_new.cast(), STRING_BYTES as u32, new as *const c_void);
         (&raw mut (*begin).places).write_volatile([old_place, new_place]);
-        let unread = u64::from((old != 0) & (of_old <= 0)) * OLD
-            | u64::from((new != 0) & (of_new <= 0)) * NEW;
+        let unread = (u64::from((old != 0) & (of_old <= 0)) * OLD)
+            | (u64::from((new != 0) & (of_new <= 0)) * NEW);
         (&raw mut (*begin).unread).write_volatile(unread);
         &*begin
     };
