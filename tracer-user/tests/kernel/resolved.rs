@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracer::event::{Change, Event, FileId, Meta, Payload};
 use tracer::sensor::machine::Sizes;
@@ -561,48 +562,52 @@ fn nothing_is_left_of_an_open_or_an_exec(stage: &mut Stage) -> Outcome {
 /// More threads than there is room for, each with a call that failed halfway: the next call is told.
 fn calls_that_fail_hide_no_other(stage: &mut Stage) -> Outcome {
     stage.needs_lsm()?;
-    let threads = Sizes::of_this_machine().notes + 200;
+    const AT_ONCE: u32 = 256;
+    let rounds = Sizes::of_this_machine().notes / AT_ONCE + 1;
     let folder = stage.folder();
     let (old, new) = (folder.join("old"), folder.join("new"));
     fs::create_dir(folder.join("inner")).unwrap();
     let lost = stage.watch.drops(Drop::NoteLost);
     let mut child = stage.tagged(|talk| {
         fs::write(&old, "x").unwrap();
-        let barrier = std::sync::Barrier::new(threads as usize + 1);
-        let started = std::thread::scope(|scope| {
-            let mut started = 0;
-            for _ in 0..threads {
-                let thread = std::thread::Builder::new().stack_size(16 * 1024);
-                let left_undone = || {
-                    fs::remove_dir(&folder).unwrap_err();
-                    barrier.wait();
-                    barrier.wait();
-                };
-                match thread.spawn_scoped(scope, left_undone) {
-                    Ok(_) => started += 1,
-                    // Those that wait would wait for ever.
-                    Err(_) => sys::leave(3),
+        let started = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for round in 1..=rounds {
+                for _ in 0..AT_ONCE {
+                    let thread = std::thread::Builder::new().stack_size(16 * 1024);
+                    let left_undone = || {
+                        fs::remove_dir(&folder).unwrap_err();
+                        started.fetch_add(1, Ordering::SeqCst);
+                        loop {
+                            std::thread::park();
+                        }
+                    };
+                    if thread.spawn_scoped(scope, left_undone).is_err() {
+                        // The others would wait for ever.
+                        sys::leave(3);
+                    }
                 }
+                while started.load(Ordering::SeqCst) < round * AT_ONCE {
+                    std::thread::yield_now();
+                }
+                talk.done();
             }
-            barrier.wait();
             fs::rename(&old, &new).unwrap();
             talk.done();
             talk.wait();
-            barrier.wait();
-            started
         });
-        assert_eq!(started, threads);
         0
     });
+    for _ in 0..=rounds {
+        child.hear();
+    }
     let (_, rename) = stage.watch.change(EventKind::Rename, child.pid);
     assert_eq!(
         (text(&rename.old), text(&rename.new)),
         (old.to_str().unwrap(), new.to_str().unwrap())
     );
-    child.hear();
     assert_eq!(stage.watch.drops(Drop::NoteLost), lost);
-    child.go();
-    child.end_well();
+    child.kill();
     Ok(())
 }
 

@@ -86,7 +86,7 @@ pub fn made_by_open(ctx: &impl EbpfContext, file: Dentry) {
 }
 
 /// Counts a change of which only the second half was seen. What the kernel does for itself, which has no
-/// first, it does with other credentials.
+/// first, it does with other credentials; but for overlayfs that is being mounted, whose few are counted.
 #[inline(always)]
 pub fn missing(ctx: &impl EbpfContext) {
     if Who::tagged(ctx).is_some()
