@@ -440,8 +440,8 @@ impl Agent {
                         self.tags_refused += 1;
                     }
                 }
-                Command::Role(exe, roles) => {
-                    if let Err(error) = self.sensor.set_role(exe, roles) {
+                Command::Role(exe, serves) => {
+                    if let Err(error) = self.sensor.set_role(exe, serves) {
                         eprintln!("tracer: cannot mark a server's executable: {error}");
                     }
                 }
@@ -491,9 +491,10 @@ impl Agent {
             now.push((reason.name(), count, reason.loses_event()));
         }
         for (reason, count) in self.sensor.misses() {
-            // Of the system calls that were left out, hardly one opened a file for a server: counted,
-            // and no reason to doubt every lineage of a busy host.
-            now.push((reason, count, reason != SYSCALLS_MISSED));
+            // Of the system calls that were left out, any may have been a server's. Where there is none,
+            // it is counted, and no reason to doubt what such a host tells.
+            let is_lossy = reason != SYSCALLS_MISSED || self.pipeline.knows_servers();
+            now.push((reason, count, is_lossy));
         }
         now.push((SHED, self.shed, true));
         now.push(("names_unasked", self.names.refused(), false));

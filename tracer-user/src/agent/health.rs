@@ -54,6 +54,7 @@ impl Counts {
             let Some(known) = self.counts.get_mut(at) else {
                 continue;
             };
+            known.loses_event = loses_event;
             let more = count.saturating_sub(known.count);
             if more > 0 && known.loses_event {
                 losses.push(Loss {

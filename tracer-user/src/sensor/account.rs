@@ -6,7 +6,7 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
 use tracer_common::ledger::{LOSSES, Ledger, column};
 use tracer_common::probe::Drop as Lost;
-use tracer_common::tag::{InodeKey, Tag, Writer};
+use tracer_common::tag::{InodeKey, Serves, Tag, Writer};
 
 use super::{Plain, Sensor, SensorError, attach, chain, map_error};
 
@@ -167,10 +167,10 @@ pub(super) struct Counter {
 pub(super) fn counters(ebpf: &Ebpf) -> Result<Vec<Counter>, SensorError> {
     Ok(vec![
         counter::<u32, Plain<Tag>>(ebpf, "tags", "TAGS")?,
-        counter::<Plain<InodeKey>, u32>(ebpf, "role_inodes", "ROLE_INODES")?,
+        counter::<Plain<InodeKey>, Plain<Serves>>(ebpf, "role_inodes", "ROLE_INODES")?,
         counter::<Plain<InodeKey>, Plain<Writer>>(ebpf, "written", "WRITTEN")?,
         counter::<Plain<InodeKey>, u32>(ebpf, "watched_directories", "DIRECTORIES")?,
-        counter::<u32, u64>(ebpf, "quotas", "QUOTA")?,
+        counter::<u32, [u64; 4]>(ebpf, "quotas", "QUOTA")?,
     ])
 }
 

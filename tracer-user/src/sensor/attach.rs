@@ -52,7 +52,8 @@ pub(super) struct Attached {
     pub(super) refusal: Option<String>,
 }
 
-/// Loads and attaches. `types` is the kernel's BTF, as bytes.
+/// Loads and attaches. `types` is the kernel's BTF, as bytes; `blind` are the slots of programs of the
+/// tracepoint tier whose hooks do not have on this kernel what the program is for.
 ///
 /// # Errors
 ///
@@ -61,8 +62,9 @@ pub(super) fn attach(
     ebpf: &mut Ebpf,
     types: &[u8],
     choice: TierChoice,
+    blind: &[u32],
 ) -> Result<Attached, SensorError> {
-    let every = attach_tier(ebpf, None, None).map_err(Refusal::fatal)?;
+    let every = attach_tier(ebpf, None, None, &[]).map_err(Refusal::fatal)?;
     let mut refusal = None;
     if choice != TierChoice::Tracepoint {
         match attach_functions(ebpf, types) {
@@ -76,7 +78,7 @@ pub(super) fn attach(
             Err(error) => refusal = Some(error.to_string()),
         }
     }
-    let reports = attach_tier(ebpf, Some(Tier::Tracepoint), None).map_err(Refusal::fatal)?;
+    let reports = attach_tier(ebpf, Some(Tier::Tracepoint), None, blind).map_err(Refusal::fatal)?;
     Ok(Attached::new(Tier::Tracepoint, every, reports, refusal))
 }
 
@@ -104,7 +106,7 @@ fn attach_functions(ebpf: &mut Ebpf, types: &[u8]) -> Result<Vec<ProbeReport>, R
             kind: FaultKind::Unsupported,
         },
     })?;
-    attach_tier(ebpf, Some(Tier::Lsm), Some(&functions))
+    attach_tier(ebpf, Some(Tier::Lsm), Some(&functions), &[])
 }
 
 /// Attaches the probes of one tier. Where a required one is refused, none of them stays.
@@ -112,10 +114,21 @@ fn attach_tier(
     ebpf: &mut Ebpf,
     tier: Option<Tier>,
     functions: Option<&aya::Btf>,
+    blind: &[u32],
 ) -> Result<Vec<ProbeReport>, Refusal> {
     let mut reports = Vec::new();
     for probe in PROBES.iter().filter(|probe| probe.tier == tier) {
-        let outcome = attach_probe(ebpf, probe, functions);
+        let outcome = if blind.contains(&probe.slot) {
+            Err(Fault {
+                text: format!(
+                    "the kernel has no {} that tells its request (Linux before 5.12)",
+                    probe.hooks.join(" or ")
+                ),
+                kind: FaultKind::Absent,
+            })
+        } else {
+            attach_probe(ebpf, probe, functions)
+        };
         if outcome.is_err() {
             unload(ebpf, probe);
         }
