@@ -377,8 +377,8 @@ wire! {
         pub args_tail_len: u16,
         /// Mode of the executable (`inode.i_mode`).
         pub mode: u16,
-        /// Unused, zero.
-        pub reserved: u32,
+        /// `inode.i_generation` of the executable; zero where unknown.
+        pub generation: u32,
     }
 
     /// Body of [`EventKind::Exit`]. No tail.

@@ -89,6 +89,21 @@ pub const QUOTA_PER_SECOND: u32 = 20_000;
 /// sessions in one go.
 pub const QUOTA_BURST_SECONDS: u64 = 2;
 
+/// How many times as many in watched directories: alerts hang on what happens there, and yet one server
+/// must not take the whole ring.
+pub const WATCHED_QUOTA_TIMES: u64 = 4;
+
+/// The part of that quota that holds for what is told with process life and costs a process nothing: an
+/// exec that fails, another name, the same user once more. No server does that often.
+pub const LIFE_QUOTA_PART: u64 = 10;
+
+/// What that part is at most: a burst of it (of records below half a kilobyte) is a quarter of the
+/// default ring.
+pub const LIFE_QUOTA_PER_SECOND: u64 = 2_000;
+
+/// Processes whose last credentials are remembered; the least recently used goes first.
+pub const CREDENTIALS: u32 = 4096;
+
 /// Numbers of system calls that are looked at. The highest is below 480 on every architecture, but
 /// those that x32 has for itself reach to 547 (arch/x86/entry/syscalls/syscall_64.tbl).
 pub const CALL_NUMBERS: usize = 1024;

@@ -100,7 +100,6 @@ kernel_offsets! {
     required dentry_name: "dentry.d_name" | "dentry.__d_name";
     optional dentry_inode: "dentry.d_inode";
     required qstr_name: "qstr.name";
-    optional qstr_len: "qstr.len";
     optional dentry_sb: "dentry.d_sb";
     optional vfsmount_sb: "vfsmount.mnt_sb";
     required vfsmount_root: "vfsmount.mnt_root";

@@ -331,10 +331,11 @@ drops! {
     FileFault = 7, "file_fault", true;
     /// A member of a task that its event rests on could not be read.
     TaskFault = 8, "task_fault", true;
-    /// A server's lineage made more file records than its quota allows.
+    /// A server's lineage made more records than its quota allows: of files, or of what is told with process
+    /// life and costs a process nothing.
     FileQuota = 9, "file_quota", true;
     /// What a call began with could not be noted: too many are under way.
-    CallMapFull = 10, "call_map_full", false;
+    CallMapFull = 10, "call_map_full", true;
     /// A member of a socket that its event rests on could not be read.
     SocketFault = 11, "socket_fault", true;
     /// A written file could not be remembered.

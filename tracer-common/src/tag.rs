@@ -15,8 +15,9 @@ wire! {
         pub distance: u16,
         /// Bits of [`via`]: how else than by birth the tag came.
         pub via: u16,
-        /// Unused, zero.
-        pub reserved: u32,
+        /// The server process whose quota it counts against, where that is not `server`: the first of a
+        /// lineage pays for all servers that run below it. Zero where it is `server`.
+        pub quota: u32,
     }
 
     /// A file's identity on this host.
@@ -27,6 +28,14 @@ wire! {
         pub dev: u32,
         /// Unused, zero: map keys are compared byte by byte.
         pub reserved: u32,
+    }
+
+    /// An executable that makes a process a server.
+    pub struct Serves {
+        /// Union of the [`Role`] bits that it gives.
+        pub roles: u32,
+        /// `inode.i_generation` of the file; zero for any.
+        pub generation: u32,
     }
 
     /// Who wrote a file: the process of a server's lineage that last did. All zero means none.
@@ -52,6 +61,30 @@ impl Tag {
     #[must_use]
     pub const fn is_server_lineage(self) -> bool {
         self.roles != 0
+    }
+
+    /// The server process whose quota it counts against.
+    #[must_use]
+    pub const fn payer(self) -> u32 {
+        if self.quota == 0 {
+            self.server
+        } else {
+            self.quota
+        }
+    }
+
+    /// The tag of a process with this one that becomes a server itself. Who paid for it goes on to pay:
+    /// an exec is no way to a quota of one's own.
+    #[must_use]
+    pub const fn serving(self, roles: u32, tgid: u32) -> Self {
+        let payer = self.payer();
+        Self {
+            roles: self.roles | roles,
+            server: tgid,
+            distance: 0,
+            quota: if payer == tgid { 0 } else { payer },
+            ..self
+        }
     }
 
     /// The tag of a child that a process with this tag creates.

@@ -12,7 +12,7 @@ use tracer_common::limits::{
     CALLS, DIRECTORIES, ROLE_INODES, SCRIPT_OPENS, STRING_BYTES, TAGS, WRITTEN,
 };
 use tracer_common::probe::Drop;
-use tracer_common::tag::{InodeKey, Tag, Writer, via};
+use tracer_common::tag::{InodeKey, Serves, Tag, Writer, via};
 
 use crate::kernel::{Inode, Path};
 use crate::output::{self, Caller};
@@ -22,10 +22,11 @@ use crate::output::{self, Caller};
 #[map(name = "TAGS")]
 static TAG_MAP: HashMap<u32, Tag> = HashMap::with_max_entries(TAGS, BPF_F_NO_PREALLOC);
 
-/// Executables that make a process a server: inode to role bits. Written by user space, which knows
+/// Executables that make a process a server, by inode. Written by user space, which knows
 /// names; so the second start of a server is tagged before its first instruction.
 #[map(name = "ROLE_INODES")]
-static ROLE_MAP: HashMap<InodeKey, u32> = HashMap::with_max_entries(ROLE_INODES, BPF_F_NO_PREALLOC);
+static ROLE_MAP: HashMap<InodeKey, Serves> =
+    HashMap::with_max_entries(ROLE_INODES, BPF_F_NO_PREALLOC);
 
 /// Files that tagged processes wrote, by identity. The least recently used goes first: whoever wants
 /// a file forgotten has to write as many others, each of which is told.
@@ -117,20 +118,22 @@ pub fn inherit(creator: Tag, child: u32) -> Tag {
     }
 }
 
-/// Adds the role that an executable gives. Nothing here ever takes a role away.
+/// Adds the role that an executable gives. Nothing here ever takes a role away. The number of a removed
+/// executable is used again, mostly with another generation: that is another file.
 #[inline(always)]
-pub fn execute(tgid: u32, tag: Tag, exe: &InodeKey) -> Tag {
-    // SAFETY: as for `tag`: a four-byte value, read once.
-    let Some(roles) = unsafe { ROLE_MAP.get(exe) }.copied() else {
+pub fn execute(tgid: u32, tag: Tag, exe: &InodeKey, generation: u32) -> Tag {
+    // SAFETY: as for `tag`: an eight-byte value, read once.
+    let Some(Serves {
+        roles,
+        generation: of,
+    }) = unsafe { ROLE_MAP.get(exe) }.copied()
+    else {
         return tag;
     };
-    let tag = Tag {
-        roles: tag.roles | roles,
-        server: tgid,
-        distance: 0,
-        ..tag
-    };
-    set(tgid, tag)
+    if of != 0 && of != generation {
+        return tag;
+    }
+    set(tgid, tag.serving(roles, tgid))
 }
 
 /// Gives who executes a file the tag of who wrote it. Returns it.
@@ -161,7 +164,7 @@ pub fn by_trace(from: Tag, tgid: u32) -> (Tag, Tag) {
         server: near.server,
         distance: near.distance,
         via: before.via | via::TRACE,
-        reserved: 0,
+        quota: near.quota,
     };
     if now == before {
         return (before, now);
@@ -169,27 +172,18 @@ pub fn by_trace(from: Tag, tgid: u32) -> (Tag, Tag) {
     (before, set(tgid, now))
 }
 
-/// Notes that a process without a tag executes a script whose name ends so, zero for any. Whose script it
-/// is shows when the interpreter opens it: in the tracepoint tier the exec itself gives the interpreter
-/// only.
+/// Notes that a process without a tag executes a script. Whose script it is shows when the interpreter
+/// opens it: in the tracepoint tier the exec itself gives the interpreter only.
 #[inline(always)]
-pub fn await_script(tgid: u32, end: u64) {
+pub fn await_script(tgid: u32) {
     set(
         tgid,
         Tag {
-            server: end as u32,
-            reserved: (end >> 32) as u32,
             distance: SCRIPT_OPENS,
             via: via::SCRIPT,
             ..Tag::ZERO
         },
     );
-}
-
-/// The end of the name that such a note holds.
-#[inline(always)]
-pub fn awaited(entry: Tag) -> u64 {
-    u64::from(entry.reserved) << 32 | u64::from(entry.server)
 }
 
 /// Counts a file that such a process opened and that is not its script. An interpreter reads its own

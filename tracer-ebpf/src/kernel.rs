@@ -144,28 +144,6 @@ pub fn user_word(at: u64) -> u32 {
     word
 }
 
-/// Whether a string of the kernel's begins with these bytes.
-#[inline(always)]
-pub fn begins_with(string: *const u8, start: [u8; 8]) -> bool {
-    !string.is_null() && read::<[u8; 8]>(string) == Some(start)
-}
-
-/// The last eight bytes of a name of the kernel's, the very last in the highest; of a shorter one all,
-/// and zeroes below. Zero where it cannot be read.
-#[inline(always)]
-pub fn end_of(name: *const u8, len: u32) -> u64 {
-    if len >= 8 {
-        return read(name.wrapping_add(len as usize - 8)).unwrap_or(0);
-    }
-    // Names that short lie in larger memory: of a dentry, or of a page for a whole path.
-    let all: u64 = read(name).unwrap_or(0);
-    if len == 0 {
-        0
-    } else {
-        all << ((64 - 8 * len) & 63)
-    }
-}
-
 /// Reads a short name of the kernel's; what it does not fill stays as it is.
 #[inline(always)]
 pub fn kernel_name(name: *const u8, to: &mut [u8; 16]) {

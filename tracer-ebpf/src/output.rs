@@ -21,7 +21,7 @@ use tracer_common::wire::Wire;
 use crate::guard;
 use crate::kernel::{Dentry, Path, Task, control};
 use crate::ledger;
-use crate::quota;
+use crate::quota::{self, Bucket};
 
 mod walk;
 
@@ -84,8 +84,10 @@ pub struct Base {
 /// Which ring a record goes to.
 #[derive(Clone, Copy)]
 pub enum Ring {
-    /// Fork, exec, exit, listen.
+    /// Process life: fork, exec, exit. Never held back.
     Life,
+    /// The same ring, as far as the quota goes: what a process can do as often as it likes.
+    Bounded,
     /// Files and connections.
     Files,
 }
@@ -187,6 +189,23 @@ pub struct Fixed<B> {
 pub fn send<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
     let mut header = header(kind, caller);
     header.seq = ledger::made(caller.slot);
+    reserve(header, caller, body);
+}
+
+/// The same, as far as the quota goes.
+#[inline(always)]
+pub fn send_bounded<B: Wire>(kind: EventKind, caller: &Caller, body: B) {
+    let mut header = header(kind, caller);
+    header.seq = ledger::made(caller.slot);
+    if quota::allows(Bucket::Life, header.tag, header.boot_ns) {
+        reserve(header, caller, body);
+    } else {
+        ledger::lost(caller.slot, Drop::FileQuota);
+    }
+}
+
+#[inline(always)]
+fn reserve<B: Wire>(header: EventHeader, caller: &Caller, body: B) {
     match LIFE.reserve::<Fixed<B>>(0) {
         Some(mut entry) => {
             entry.write(Fixed { header, body });
@@ -208,13 +227,20 @@ pub fn send_filled<B: Wire>(
     fill: impl FnOnce(&mut B),
 ) {
     let (map, reason) = match ring {
-        Ring::Life => (&LIFE, Drop::LifeRingFull),
+        Ring::Life | Ring::Bounded => (&LIFE, Drop::LifeRingFull),
         Ring::Files => (&FILES, Drop::FileRingFull),
     };
     let mut header = header_raw(kind, caller);
     header.flags |= flags;
     header.seq = ledger::made(caller.slot);
-    if matches!(ring, Ring::Files) && !quota::allows(header.tag.server, header.boot_ns) {
+    let bucket = match ring {
+        Ring::Life => None,
+        Ring::Bounded => Some(Bucket::Life),
+        Ring::Files => Some(Bucket::Files),
+    };
+    if let Some(bucket) = bucket
+        && !quota::allows(bucket, header.tag, header.boot_ns)
+    {
         ledger::lost(caller.slot, Drop::FileQuota);
         return;
     }
@@ -699,7 +725,15 @@ extern "C" fn hand_over(slot: u64, fixed: u64, ring: u64) -> u64 {
         ((*header).tag, (*header).boot_ns)
     };
     let files = ring == Ring::Files as u64;
-    if files && !record.is_watched() && !quota::allows(tag.server, boot_ns) {
+    let is_free = ring == Ring::Life as u64;
+    let bucket = if !files {
+        Bucket::Life
+    } else if record.is_watched() {
+        Bucket::Watched
+    } else {
+        Bucket::Files
+    };
+    if !is_free && !quota::allows(bucket, tag, boot_ns) {
         ledger::lost(slot, Drop::FileQuota);
         return 0;
     }

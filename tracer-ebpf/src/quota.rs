@@ -1,21 +1,40 @@
-//! How many file records the lineage of one server may make: so that one that is noisy, or made to
-//! be, cannot fill the file ring and hide what another does.
+//! How many records the lineage of one server may make: so that one that is noisy, or made to be, cannot
+//! fill the rings and hide what another does.
 //!
-//! What it refuses: to hold back process life, and what happens in a watched directory. Those are
-//! what alerts hang on, and go to the ring however many they are.
+//! What it refuses: to hold back fork, exec and exit, which all else hangs on and a process has to be
+//! made for. What happens in a watched directory has a larger bucket of its own, and so has what a
+//! process can do as often as it likes and is told with process life.
 
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
-use tracer_common::limits::{QUOTA_BURST_SECONDS, QUOTAS};
+use tracer_common::limits::{
+    LIFE_QUOTA_PART, LIFE_QUOTA_PER_SECOND, QUOTA_BURST_SECONDS, QUOTAS, WATCHED_QUOTA_TIMES,
+};
+use tracer_common::tag::Tag;
 
 use crate::kernel::control;
 
-/// For each server process (`Tag::server`, zero for those whose server is not known), the time at which
-/// its quota is whole again, nanoseconds since boot. The least recently used begins anew.
+/// For each server process ([`Tag::payer`], zero for those whose server is not known, [`NOBODY`] for
+/// those of no server), the times at which its buckets are full again, nanoseconds since boot, by
+/// [`Bucket`]. The least recently used begins anew.
 #[map(name = "QUOTA")]
-static QUOTA_MAP: LruHashMap<u32, u64> = LruHashMap::with_max_entries(QUOTAS, 0);
+static QUOTA_MAP: LruHashMap<u32, [u64; 4]> = LruHashMap::with_max_entries(QUOTAS, 0);
+
+/// Who has no tag: they have one quota together.
+const NOBODY: u32 = u32::MAX;
+
+/// What a record counts as.
+#[derive(Clone, Copy)]
+pub enum Bucket {
+    /// A file or a connection.
+    Files,
+    /// The same in a watched directory.
+    Watched,
+    /// What is told with process life, and costs a process nothing.
+    Life,
+}
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -26,17 +45,33 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// further ahead than a whole bucket takes, there is none left. Two CPUs at the very same moment may
 /// take the same token: a bound on noise, not a meter. What was refused is counted exactly.
 #[inline(always)]
-pub fn allows(server: u32, now_ns: u64) -> bool {
+pub fn allows(bucket: Bucket, tag: Tag, now_ns: u64) -> bool {
     let rate = u64::from(control!(quota_per_second));
     if rate == 0 {
         return true;
     }
     let each_ns = SECOND_NS / rate;
-    let Some(full_at) = QUOTA_MAP.get_ptr_mut(server) else {
+    let each_ns = match bucket {
+        Bucket::Files => each_ns,
+        Bucket::Watched => each_ns / WATCHED_QUOTA_TIMES,
+        // However large the quota of files: the ring is not.
+        Bucket::Life if rate / LIFE_QUOTA_PART > LIFE_QUOTA_PER_SECOND => {
+            SECOND_NS / LIFE_QUOTA_PER_SECOND
+        }
+        Bucket::Life => each_ns * LIFE_QUOTA_PART,
+    };
+    let payer = if tag.is_server_lineage() {
+        tag.payer()
+    } else {
+        NOBODY
+    };
+    let Some(buckets) = QUOTA_MAP.get_ptr_mut(payer) else {
         // The first of this server. Where the map cannot take it, nothing is held back.
-        let _unlimited = QUOTA_MAP.insert(server, now_ns + each_ns, 0);
+        let _unlimited = QUOTA_MAP.insert(payer, [now_ns + each_ns; 4], 0);
         return true;
     };
+    // SAFETY: one of the value's four.
+    let full_at = unsafe { buckets.cast::<u64>().add(bucket as usize & 3) };
     // SAFETY: the pointer is to a value of the map, valid for the program's run and aligned. Volatile, as
     // other CPUs write to it.
     let at = unsafe { read_volatile(full_at) };

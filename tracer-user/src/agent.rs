@@ -497,8 +497,8 @@ impl Agent {
         for command in self.pipeline.take_commands() {
             match command {
                 Command::Tag(key, tag) => self.tag(key, tag),
-                Command::Role(exe, roles) => {
-                    if let Err(error) = self.sensor.set_role(exe, roles) {
+                Command::Role(exe, serves) => {
+                    if let Err(error) = self.sensor.set_role(exe, serves) {
                         eprintln!("tracer: cannot mark a server's executable: {error}");
                     }
                 }
@@ -557,9 +557,10 @@ impl Agent {
             now.push(Looked::one(reason.name(), count, reason.loses_event()));
         }
         for (reason, count) in self.sensor.misses() {
-            // Of the system calls that were left out, hardly one opened a file for a server: counted,
-            // and no reason to doubt every lineage of a busy host.
-            now.push(Looked::one(reason, count, reason != SYSCALLS_MISSED));
+            // Of the system calls that were left out, any may have been a server's. Where there is none,
+            // it is counted, and no reason to doubt what such a host tells.
+            let is_lossy = reason != SYSCALLS_MISSED || self.pipeline.knows_servers();
+            now.push(Looked::one(reason, count, is_lossy));
         }
         now.push(Looked::one(TAGS_REFUSED, self.tags_refused, true));
         now.push(Looked::one(SHED, self.shed, true));

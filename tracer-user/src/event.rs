@@ -195,6 +195,8 @@ pub struct Exec {
     pub file: FileId,
     /// Links to it; zero for a memfd or a deleted file.
     pub nlink: u32,
+    /// Its `i_generation`; zero where unknown.
+    pub generation: u32,
     /// Its mode (`i_mode`).
     pub mode: u16,
     /// Working directory, absolute.

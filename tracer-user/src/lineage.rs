@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tracer_common::event::{EventKind, Ids};
-use tracer_common::tag::Tag;
+use tracer_common::tag::{Serves, Tag};
 
 use self::process::{Ended, Image, Origin, Process};
 use crate::detect::roles;
@@ -39,7 +39,17 @@ pub enum Retag {
     /// The kernel's tag of a process lacks roles that its lineage has.
     Set(ProcessKey, Tag),
     /// This executable gives a role whoever runs it.
-    Executable(crate::event::FileId, u32),
+    Executable(crate::event::FileId, Serves),
+}
+
+impl Retag {
+    fn executable(exec: &Exec, server: &process::Server) -> Self {
+        let serves = Serves {
+            roles: server.role.bit(),
+            generation: exec.generation,
+        };
+        Self::Executable(exec.file, serves)
+    }
 }
 
 /// Counts of what the bound did.
@@ -116,6 +126,13 @@ impl Store {
     #[must_use]
     pub fn len(&self) -> usize {
         self.processes.len()
+    }
+
+    /// Whether any process is of a server's lineage.
+    #[must_use]
+    pub fn knows_servers(&self) -> bool {
+        let mut processes = self.processes.values();
+        processes.any(|process| process.tag.is_server_lineage())
     }
 
     /// Whether none is held.
@@ -214,7 +231,7 @@ impl Store {
 
     /// The tag that a process has by what it and its creators run.
     fn lineage_tag(&self, key: ProcessKey) -> Tag {
-        let (mut roles, mut distance, mut server_tgid) = (0, None, None);
+        let (mut roles, mut distance, mut server_tgid, mut first) = (0, None, None, 0);
         for (depth, process) in self.chain(key).enumerate() {
             let own = process
                 .images
@@ -224,6 +241,7 @@ impl Store {
                 roles |= server.role.bit();
                 distance.get_or_insert(depth);
                 server_tgid.get_or_insert(process.key.tgid);
+                first = process.key.tgid;
             }
             roles |= process.tag.roles;
         }
@@ -235,6 +253,7 @@ impl Store {
             roles,
             server: server_tgid.unwrap_or(0),
             distance: distance.unwrap_or(u16::MAX),
+            quota: if server_tgid == Some(first) { 0 } else { first },
             ..Tag::ZERO
         }
     }
@@ -283,17 +302,16 @@ impl Store {
         process.tag.roles |= meta.tag.roles;
         if meta.tag.is_server_lineage() {
             process.tag.server = meta.tag.server;
+            process.tag.quota = meta.tag.quota;
             process.tag.distance = meta.tag.distance;
             process.tag.via |= meta.tag.via;
         }
         if let Some(server) = &server {
             // What it does from now on is a server's, not part of what was told before.
             process.alerted.clear();
-            process.tag.roles |= server.role.bit();
-            process.tag.server = meta.subject.tgid;
-            process.tag.distance = 0;
+            process.tag = process.tag.serving(server.role.bit(), meta.subject.tgid);
             if roles::by_file_alone(exec) {
-                retag.push(Retag::Executable(exec.file, server.role.bit()));
+                retag.push(Retag::executable(exec, server));
             }
         }
         if process.tag.roles & !meta.tag.roles != 0 {
@@ -319,7 +337,7 @@ impl Store {
             && roles::by_file_alone(exec)
         {
             // So that its next start is tagged by the kernel itself.
-            retag.push(Retag::Executable(exec.file, server.role.bit()));
+            retag.push(Retag::executable(exec, server));
         }
         let tag = server.as_ref().map_or(Tag::ZERO, |server| Tag {
             roles: server.role.bit(),
@@ -371,9 +389,7 @@ impl Store {
         if image.server.is_none()
             && let Some(server) = roles::by_listening(&image.exec)
         {
-            process.tag.roles |= server.role.bit();
-            process.tag.server = meta.subject.tgid;
-            process.tag.distance = 0;
+            process.tag = process.tag.serving(server.role.bit(), meta.subject.tgid);
             image.server = Some(server);
             if process.tag.roles & !meta.tag.roles != 0 {
                 retag.push(Retag::Set(meta.subject, process.tag));

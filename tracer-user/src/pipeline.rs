@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
-use tracer_common::tag::{InodeKey, Tag};
+use tracer_common::tag::{InodeKey, Serves, Tag};
 use uuid::Uuid;
 
 use tracer_common::probe::Tier;
@@ -34,7 +34,7 @@ pub enum Command {
     /// Tag a process in the kernel.
     Tag(ProcessKey, Tag),
     /// Make an executable give roles in the kernel.
-    Role(InodeKey, u32),
+    Role(InodeKey, Serves),
     /// Read a server's configuration for the directories it serves.
     Discover(ServerSeen),
     /// Find out anew where directories are: one may have been made, moved or covered.
@@ -272,6 +272,12 @@ impl Pipeline {
         self.totals
     }
 
+    /// Whether any process that is known is of a server's lineage.
+    #[must_use]
+    pub fn knows_servers(&self) -> bool {
+        self.store.knows_servers()
+    }
+
     /// Counts of the stages that have a bound or leave something out, by name.
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -475,13 +481,13 @@ impl Pipeline {
         self.commands
             .extend(retag.into_iter().map(|retag| match retag {
                 Retag::Set(key, tag) => Command::Tag(key, tag),
-                Retag::Executable(file, roles) => Command::Role(
+                Retag::Executable(file, serves) => Command::Role(
                     InodeKey {
                         inode: file.inode,
                         dev: file.dev,
                         reserved: 0,
                     },
-                    roles,
+                    serves,
                 ),
             }));
     }

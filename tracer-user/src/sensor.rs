@@ -22,7 +22,7 @@ use aya_log::EbpfLogger;
 use tracer_common::control::Control;
 use tracer_common::ledger::Ledger;
 use tracer_common::probe::{Probe, Tier};
-use tracer_common::tag::{InodeKey, Tag};
+use tracer_common::tag::{InodeKey, Serves, Tag};
 use tracer_common::wire::as_bytes;
 
 use self::account::Counters;
@@ -143,7 +143,7 @@ pub struct Sensor {
     ebpf: Ebpf,
     attached: Attached,
     tags: HashMap<MapData, u32, Plain<Tag>>,
-    roles: HashMap<MapData, Plain<InodeKey>, u32>,
+    roles: HashMap<MapData, Plain<InodeKey>, Plain<Serves>>,
     directories: HashMap<MapData, Plain<InodeKey>, u32>,
     drops: PerCpuArray<MapData, u64>,
     ledger: PerCpuArray<MapData, Plain<Ledger>>,
@@ -188,6 +188,13 @@ unsafe impl aya::Pod for Plain<Tag> {}
 )]
 // SAFETY: as for `Plain<Tag>`.
 unsafe impl aya::Pod for Plain<InodeKey> {}
+
+#[expect(
+    unsafe_code,
+    reason = "aya asks for a promise that the contract's types keep"
+)]
+// SAFETY: as for `Plain<Tag>`.
+unsafe impl aya::Pod for Plain<Serves> {}
 
 impl Sensor {
     /// Loads and attaches every probe that this kernel takes.
@@ -235,7 +242,13 @@ impl Sensor {
             .map_max_entries("PEERS", sizes.peers)
             .map_max_entries("NOTES", sizes.notes);
         let mut ebpf = loader.load(OBJECT).map_err(|error| load_error(&error))?;
-        let attached = attach::attach(&mut ebpf, types.bytes(), options.tier, silent)?;
+        let attached = attach::attach(
+            &mut ebpf,
+            types.bytes(),
+            options.tier,
+            silent,
+            offsets::blind(&control),
+        )?;
         // Absent unless the object was built with them.
         let diagnostics = EbpfLogger::init_with_logger(&mut ebpf, StderrLog).ok();
         let counters = account::counters(&ebpf)?;
@@ -340,14 +353,14 @@ impl Sensor {
         self.tags.get(&tgid, 0).ok().map(|Plain(tag)| tag)
     }
 
-    /// Makes an executable give roles at exec.
+    /// Makes an executable give roles at exec, where it has this generation; any, where that is zero.
     ///
     /// # Errors
     ///
     /// The map is full, or the kernel refused.
-    pub fn set_role(&mut self, exe: InodeKey, roles: u32) -> Result<(), SensorError> {
+    pub fn set_role(&mut self, exe: InodeKey, serves: Serves) -> Result<(), SensorError> {
         self.roles
-            .insert(Plain(exe), roles, 0)
+            .insert(Plain(exe), Plain(serves), 0)
             .map_err(|error| map_error(&error))
     }
 

@@ -58,14 +58,6 @@ impl Dentry {
     }
 }
 
-impl Dentry {
-    /// `d_name.len`
-    #[inline(always)]
-    pub fn name_len(self) -> Option<u32> {
-        member!(address!(self.ptr(), dentry_name)?, qstr_len)
-    }
-}
-
 impl Mount {
     /// `real_mount()`, fs/mount.h.
     #[inline(always)]

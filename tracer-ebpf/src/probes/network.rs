@@ -248,7 +248,7 @@ extern "C" fn tell_socket(slot: u64, index: u64) -> u64 {
     };
     let caller = desk.caller();
     let ring = if more.kind == EventKind::Listen.raw() {
-        Ring::Life
+        Ring::Bounded
     } else {
         Ring::Files
     };

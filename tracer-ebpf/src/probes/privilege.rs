@@ -1,20 +1,23 @@
 //! What processes of server lineages become, and whom they reach into: names, users, capabilities,
 //! namespaces, other processes' memory, and execs that failed.
 //!
-//! Tells what is so after the call, from the task, and not what was asked for. Refuses to judge
-//! whether anything changed where the hook cannot see what was before: user space leaves out
-//! repetitions.
+//! Tells what is so after the call, from the task, and not what was asked for. Where the hook
+//! cannot see what was before, it is held against what was told last.
+
+use core::mem::size_of;
+use core::ptr::read_volatile;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
-use aya_ebpf::macros::{fentry, fexit, raw_tracepoint};
+use aya_ebpf::macros::{fentry, fexit, map, raw_tracepoint};
+use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::{FEntryContext, FExitContext, RawTracePointContext};
 use tracer_common::control::Call;
 use tracer_common::event::{
     CommBody, CredentialBody, EventKind, ExecFailedBody, Ids, NamespaceBody, TraceBody, flag,
     fmode, namespace_call, trace_method,
 };
-use tracer_common::limits::NAME_BYTES;
+use tracer_common::limits::{CREDENTIALS, NAME_BYTES};
 use tracer_common::probe::{
     SLOT_COMM, SLOT_COMMIT_CREDS, SLOT_COMPAT_EXECVE, SLOT_COMPAT_EXECVEAT, SLOT_EXECVE,
     SLOT_EXECVEAT, SLOT_NAMESPACES, SLOT_PIVOT_ROOT, SLOT_PTRACE, SLOT_SET_FS_ROOT, Tier,
@@ -71,7 +74,7 @@ pub fn task_rename(ctx: RawTracePointContext) -> i32 {
             tier: Tier::Tracepoint,
             flags: 0,
         };
-        output::send(EventKind::Comm, &caller, body);
+        output::send_bounded(EventKind::Comm, &caller, body);
     }
     0
 }
@@ -91,7 +94,7 @@ pub fn commit_creds(ctx: FEntryContext) -> i32 {
             None => false,
         };
         if !same {
-            output::send(EventKind::Credentials, &caller, now);
+            output::send_bounded(EventKind::Credentials, &caller, now);
         }
     }
     0
@@ -237,7 +240,7 @@ fn failed(caller: &Caller, name: u64, result: i64) {
         written <= 0 || written == NAME_BYTES as i64,
         flag::STRING_TRUNCATED,
     );
-    record.finish::<ExecFailedBody>(Ring::Life);
+    record.finish::<ExecFailedBody>(Ring::Bounded);
 }
 
 /// Whether a call is one of those below, which are the last. One comparison: with two, the verifier would
@@ -308,8 +311,63 @@ fn credentials(caller: &Caller) {
         cred.ids(&mut body.ids);
         (body.cap_effective, body.cap_permitted) = cred.capabilities();
         body.user_ns = cred.user_ns();
-        record.finish::<CredentialBody>(Ring::Life);
+        if !is_changed(caller, body) {
+            return;
+        }
+        record.finish::<CredentialBody>(Ring::Bounded);
     }
+}
+
+/// Credentials that processes were last told with, by process: calls that change nothing are not told.
+#[map(name = "CREDENTIALS")]
+static CREDENTIAL_MAP: LruHashMap<Subject, CredentialBody> =
+    LruHashMap::with_max_entries(CREDENTIALS, 0);
+
+/// A process, whoever has its number later.
+#[repr(C)]
+struct Subject {
+    start_boot_ns: u64,
+    tgid: u64,
+}
+
+impl Subject {
+    #[inline(always)]
+    fn of(caller: &Caller) -> Self {
+        Self {
+            start_boot_ns: caller.task.start_boot_ns(),
+            tgid: caller.tgid.into(),
+        }
+    }
+}
+
+/// Whether these are others than a process was last told with. Where they cannot be noted, or were not
+/// told in this program yet, they are told.
+#[inline(always)]
+fn is_changed(caller: &Caller, now: &CredentialBody) -> bool {
+    let subject = Subject::of(caller);
+    if let Some(known) = CREDENTIAL_MAP.get_ptr(&subject) {
+        let mut differs = 0;
+        for word in 0..size_of::<CredentialBody>() / size_of::<u64>() {
+            // SAFETY: a word of each value, which are of that size and aligned. Volatile, so that it is
+            // no call of memcmp, and without a branch: to the verifier it is one way.
+            differs |= unsafe {
+                read_volatile(known.cast::<u64>().add(word))
+                    ^ read_volatile((&raw const *now).cast::<u64>().add(word))
+            };
+        }
+        if differs == 0 {
+            return false;
+        }
+    }
+    let _told_again = CREDENTIAL_MAP.insert(&subject, now, 0);
+    true
+}
+
+/// An exec tells the credentials itself: from now on it is those that others are held against.
+#[inline(never)]
+pub fn executed(caller: &Caller) {
+    // Absent is what most processes are.
+    let _absent = CREDENTIAL_MAP.remove(&Subject::of(caller));
 }
 
 #[inline(never)]
@@ -361,7 +419,7 @@ fn namespace(caller: &Caller, call: u32, root: impl FnOnce() -> Option<Path>) {
     let path = record.path(root());
     body.root_len = path.len;
     record.flag_if(path.truncated, flag::PATH_TRUNCATED);
-    record.finish::<NamespaceBody>(Ring::Life);
+    record.finish::<NamespaceBody>(Ring::Bounded);
 }
 
 /// The caller reached into another process, which from now on is of its lineage. Told again only where
@@ -392,5 +450,5 @@ fn trace(caller: &Caller, target: Option<Task>, number: u32, method: u32) {
     caller.task.ids(&mut body.ids);
     body.target_tgid = tgid;
     body.pid_ns = caller.task.pid_in_namespace().map_or(0, |(_, ns)| ns);
-    record.finish::<TraceBody>(Ring::Life);
+    record.finish::<TraceBody>(Ring::Bounded);
 }

@@ -11,7 +11,7 @@ use tracer_common::limits::{
 use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
-use super::lsm;
+use super::{lsm, privilege};
 use crate::guard;
 use crate::kernel::{self, Bprm, File, Inode, Task};
 use crate::output::{self, Caller, Record, Ring};
@@ -131,15 +131,9 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
     body.cgroup_len = cgroup(record, task);
     let filename = record.kernel_string::<STRING_BYTES>(bprm.filename());
     body.filename_len = filename.len;
-    if body.reserved == AWAIT && bprm.is_interpreted() {
-        // One that was named by a descriptor has any name.
-        let by_descriptor = kernel::begins_with(bprm.filename(), *b"/dev/fd/");
-        let known = !filename.truncated && !by_descriptor;
-        let len = u32::from(filename.len).saturating_sub(1);
-        let end = kernel::end_of(bprm.filename(), len);
-        guard::await_script(tgid, if known { end } else { 0 });
+    if body.interp_len == AWAIT && bprm.is_interpreted() {
+        guard::await_script(tgid);
     }
-    body.reserved = 0;
     let interp = record.kernel_string::<STRING_BYTES>(bprm.interp());
     body.interp_len = interp.len;
     record.flag_if(
@@ -154,11 +148,12 @@ fn exec(ctx: &RawTracePointContext) -> Option<()> {
         record.flag_if(true, flag::ARGS_UNREADABLE);
     }
     record.finish::<ExecBody>(Ring::Life);
+    privilege::executed(&caller);
     Some(())
 }
 
-/// In [`ExecBody::reserved`] until the record is sent: whose script it is shows when it is opened.
-const AWAIT: u32 = 1;
+/// In [`ExecBody::interp_len`] until that is known: whose script it is shows when it is opened.
+const AWAIT: u16 = 1;
 
 /// Which file runs and who wrote it, and the tag that the process has with it: its own, the writer's
 /// where it has none, and the roles that the file gives. All of it goes into the record at once, and
@@ -182,10 +177,11 @@ fn descend(record: Record, body: &mut ExecBody, exe: Option<Inode>, tgid: u32, o
     if !tag.is_server_lineage() && body.writer.tgid != 0 && tgid != kernel::own_tgid() {
         tag = guard::by_file(tgid, &body.writer);
     }
-    let tag = guard::execute(tgid, tag, &key);
+    body.generation = exe.map_or(0, Inode::generation);
+    let tag = guard::execute(tgid, tag, &key, body.generation);
     record.set_tag(tag);
     if noted.is_none() && !tag.is_server_lineage() {
-        body.reserved = AWAIT;
+        body.interp_len = AWAIT;
     }
 }
 
@@ -207,47 +203,32 @@ pub fn bprm_check(ctx: FExitContext) -> i32 {
     0
 }
 
-/// A process without a tag that executes a script has opened a file. Where it is the script, and a server's
-/// lineage wrote it, the process has that one's tag from now on. Returns the tag that it has.
-///
-/// The script's name is that of the exec, without its directory: the interpreter may have resolved
-/// the rest. It can be executed, or the kernel had not taken it for a script.
+/// A process without a tag that executes a script has opened a file. The first that may be executed and is
+/// no library is its script, or the kernel had not taken it for one; what it is named by is not looked
+/// at: a link or a descriptor may be what was executed. Where a server's lineage wrote it, the process
+/// has that one's tag from now on, and so it has where such a library comes before. Returns the tag
+/// that it has.
 #[inline(always)]
 pub fn script(caller: &Caller, entry: Tag, fd: u32) -> Tag {
-    let file = caller.task.file(fd);
-    if let Some(file) = file
-        && let Some(writer) = writer_of_program(file)
-        && is_named(file, guard::awaited(entry))
+    if let Some(file) = caller.task.file(fd).filter(|file| file.is_regular())
+        && let Some(inode) = file.inode()
+        && inode.mode() & 0o111 != 0
     {
-        return guard::by_file(caller.tgid, &writer);
+        let key = inode.key().unwrap_or(InodeKey::ZERO);
+        let writer = guard::writer(&key, inode);
+        if writer.tgid != 0 {
+            return guard::by_file(caller.tgid, &writer);
+        }
+        let name = file.path().and_then(|path| path.dentry.name());
+        if let Some(base) = name.and_then(|name| Record::glance(caller, name, false))
+            && base.library == 0
+        {
+            guard::clear(caller.tgid);
+            return Tag::ZERO;
+        }
     }
     guard::still_await(caller.tgid, entry);
     Tag::ZERO
-}
-
-/// Who of a tagged lineage wrote a file that may be executed.
-#[inline(always)]
-fn writer_of_program(file: File) -> Option<Writer> {
-    let inode = file.inode()?;
-    if !file.is_regular() || inode.mode() & 0o111 == 0 {
-        return None;
-    }
-    let writer = guard::writer(&inode.key()?, inode);
-    if writer.tgid == 0 { None } else { Some(writer) }
-}
-
-/// Whether the name of a file ends as the note says: in its last eight bytes, or all of a shorter one.
-#[inline(always)]
-fn is_named(file: File, end: u64) -> bool {
-    let Some(dentry) = file.path().map(|path| path.dentry) else {
-        return false;
-    };
-    let (Some(name), Some(len)) = (dentry.name(), dentry.name_len()) else {
-        return false;
-    };
-    let differs = kernel::end_of(name, len) ^ end;
-    let unused = if len < 8 { 64 - 8 * len } else { 0 };
-    end == 0 || differs >> (unused & 63) == 0
 }
 
 /// What a descriptor is. A function of its own, so that its stack is its own: that of the hook and that of
@@ -325,10 +306,9 @@ fn exit(ctx: &RawTracePointContext) -> Option<()> {
     lsm::forget(tgid, ctx.pid());
     let tag = guard::tag(tgid);
     let caller = caller(ctx, task, tag, SLOT_EXIT);
-    if tag.is_server_lineage() {
-        // A thread that the kernel ended inside a call did not come to the call's end.
-        guard::end(&caller);
-    }
+    // A thread that the kernel ended inside a call did not come to the call's end; and its tag may be gone
+    // with another thread of the process already.
+    guard::end(&caller);
     if !task.is_last_thread() {
         return Some(());
     }

@@ -37,9 +37,16 @@ macro_rules! setting {
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     let number: u32 = ctx.arg(1);
     let number = number & !control!(x32_mask);
-    if number >= CALL_NUMBERS as u32
-        || !(change::is_change(Abi(0).code(number)) || change::is_change(Abi(1).code(number)))
-    {
+    let is_change = change::is_change(Abi(0).code(number));
+    if number >= CALL_NUMBERS as u32 || !(is_change || change::is_change(Abi(1).code(number))) {
+        return 0;
+    }
+    let Some(task) = Task::current() else {
+        return 0;
+    };
+    // Before any map: what is a change by the 32-bit convention alone, hosts call all the time by the
+    // other (mmap, munmap, mprotect, ioctl).
+    if !is_change && Abi::of(task).is_native() {
         return 0;
     }
     let tgid = ctx.tgid();
@@ -47,9 +54,6 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     if !tag.is_server_lineage() || tgid == kernel::own_tgid() {
         return 0;
     }
-    let Some(task) = Task::current() else {
-        return 0;
-    };
     let abi = Abi::of(task);
     let call = Syscall {
         code: abi.code(number),
@@ -68,7 +72,7 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
 /// known and a new descriptor is installed, but the caller has not seen it. The raw tracepoint
 /// fires for every convention, 32-bit and x32 included, which the per-call ones do not.
 ///
-/// The order of the tests is the cost of every system call on the host: number, tag.
+/// The order of the tests is the cost of every system call on the host: number, convention, tag.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 #[inline(always)]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
@@ -91,19 +95,30 @@ fn call(ctx: &RawTracePointContext, sockets: &mut bool) {
     if !of_interest(number) {
         return;
     }
-    let tgid = ctx.tgid();
-    let entry = guard::entry(tgid);
-    let is_noted = entry != Tag::ZERO;
-    let may_be_told = is_noted || of_anyone(Abi(0).code(number)) || of_anyone(Abi(1).code(number));
-    if !may_be_told || tgid == kernel::own_tgid() {
-        return;
-    }
     let Some(task) = Task::current() else {
         return;
     };
+    let native = Abi(0).code(number);
+    // Before any map: what is of interest by the 32-bit convention alone, hosts call all the time by the
+    // other (fstat, lseek, mprotect, munmap, getpid).
+    if native == 0 && Abi::of(task).is_native() {
+        return;
+    }
+    let tgid = ctx.tgid();
+    let entry = guard::entry(tgid);
+    let is_noted = entry != Tag::ZERO;
+    let may_be_told = is_noted || of_anyone(native) || of_anyone(Abi(1).code(number));
+    if !may_be_told || tgid == kernel::own_tgid() {
+        return;
+    }
     let abi = Abi::of(task);
+    let code = abi.code(number);
+    // By their own convention: mmap is link by the other.
+    if !is_noted && !of_anyone(code) {
+        return;
+    }
     let call = Syscall {
-        code: abi.code(number),
+        code,
         abi,
         registers,
         result: ctx.arg(1),
@@ -215,8 +230,7 @@ fn dispatch(caller: &Caller, call: &Syscall) {
     }
 }
 
-/// Whether a number is one of ours in either convention. A number that means something else in the
-/// caller's own is sorted out after the tag test.
+/// Whether a number is one of ours in either convention: the caller's own is looked at next.
 #[inline(always)]
 fn of_interest(number: u32) -> bool {
     number < CALL_NUMBERS as u32 && Abi(0).code(number) | Abi(1).code(number) != 0
@@ -232,6 +246,12 @@ impl Abi {
     #[inline(always)]
     pub fn of(task: Task) -> Self {
         Self((task.compat_word() >> control!(compat_shift)) as usize & 1)
+    }
+
+    /// Whether it is the kernel's own.
+    #[inline(always)]
+    fn is_native(self) -> bool {
+        self.0 == 0
     }
 
     /// Flags of what came by it.

@@ -6,9 +6,11 @@
 //! its file, and is told by that like any other. Refuses to believe the rings themselves, which are the
 //! caller's memory: neither an entry that it submits nor one that it is given is read.
 //!
-//! The caller is the task, one of its workers, or the thread that polls its ring: all of them have
-//! its number, its tag and its descriptors (`create_io_thread`, kernel/fork.c). Connections are not
-//! told here: `inet_sock_set_state` sees who listens, whatever call it was.
+//! The caller is the task, one of its workers, or the thread that polls its ring: since 5.12 all of them
+//! have its number, its tag and its descriptors (`create_io_thread`, kernel/fork.c). Before, workers are
+//! threads of the kernel and no tracepoint has a request that is handed in: there nothing is seen.
+//! Connections are not told here: `inet_sock_set_state` sees who listens and who connects by TCP, whatever
+//! call it was.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -100,6 +102,10 @@ static REQUEST_MAP: LruHashMap<Number, u32> = LruHashMap::with_max_entries(REQUE
 /// chain that waits for another come here too; one that the preparation refused does not.
 #[raw_tracepoint(tracepoint = "io_uring_submit_req")]
 pub fn io_uring_submit(ctx: RawTracePointContext) -> i32 {
+    // Not attached there: what it would take for a request is the ring.
+    if control!(uring_submit_request) == ABSENT {
+        return 0;
+    }
     let first = ctx.arg::<u64>(0);
     // The kernel holds the highest argument that is reached against what the tracepoint has, so the
     // second is read nowhere else; and one place of two would be an address that is not a constant.
@@ -321,7 +327,7 @@ enum Place {
     Number,
     Flags,
     Mode,
-    /// What [`side`] found: bytes of the directory and of the name, and its hash.
+    /// What [`side`] found: bytes of the directory and of the name.
     DirLen,
     NameLen,
 }

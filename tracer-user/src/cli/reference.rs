@@ -54,7 +54,7 @@ fn probes() -> String {
     }
     for probe in PROBES {
         let loses = if probe.name == "sys_exit" {
-            "seldom: hardly any call is of interest"
+            "may be: hardly any call is of interest, but it may be a server's"
         } else {
             "yes"
         };

@@ -359,6 +359,7 @@ fn exec(rest: &[u8], header: &EventHeader) -> Result<Exec, DecodeError> {
             inode: body.inode,
         },
         nlink: body.nlink,
+        generation: body.generation,
         mode: body.mode,
         cwd,
         cgroup,

@@ -11,6 +11,7 @@ pub(crate) fn exec(exe: &str, args: &[&str]) -> Exec {
             inode: exe.bytes().map(u64::from).sum(),
         },
         nlink: 1,
+        generation: 0,
         mode: 0o100_755,
         cwd: b"/".to_vec(),
         cgroup: b"/".to_vec(),

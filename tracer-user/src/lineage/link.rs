@@ -117,17 +117,17 @@ impl Store {
             return;
         };
         let own = process.tag;
-        let (server, distance) = if own.is_server_lineage() {
-            (own.server, own.distance)
+        let (server, distance, quota) = if own.is_server_lineage() {
+            (own.server, own.distance, own.quota)
         } else {
-            (from.server, from.distance)
+            (from.server, from.distance, from.quota)
         };
         process.tag = Tag {
             roles: own.roles | from.roles,
             server,
             distance,
             via: own.via | via::TRACE,
-            reserved: 0,
+            quota,
         };
         if process.tag.roles & !trace.target_tag.roles != 0 {
             retag.push(Retag::Set(target, process.tag));

@@ -9,7 +9,7 @@ use aya::{Ebpf, Pod};
 use tracer_common::ledger::{LOSSES, Ledger, Line, column};
 use tracer_common::limits::NOTE_BYTES;
 use tracer_common::probe::Drop as Lost;
-use tracer_common::tag::{InodeKey, Tag, Writer};
+use tracer_common::tag::{InodeKey, Serves, Tag, Writer};
 
 use crate::source::Stream;
 
@@ -239,10 +239,10 @@ impl Counters {
 pub(super) fn counters(ebpf: &Ebpf) -> Result<Arc<Counters>, SensorError> {
     let counters = vec![
         counter::<u32, Plain<Tag>>(ebpf, "tags", "TAGS")?,
-        counter::<Plain<InodeKey>, u32>(ebpf, "role_inodes", "ROLE_INODES")?,
+        counter::<Plain<InodeKey>, Plain<Serves>>(ebpf, "role_inodes", "ROLE_INODES")?,
         counter::<Plain<InodeKey>, Plain<Writer>>(ebpf, "written", "WRITTEN")?,
         counter::<Plain<InodeKey>, u32>(ebpf, "watched_directories", "DIRECTORIES")?,
-        counter::<u32, u64>(ebpf, "quotas", "QUOTA")?,
+        counter::<u32, [u64; 4]>(ebpf, "quotas", "QUOTA")?,
         counter::<u64, [u8; NOTE_BYTES]>(ebpf, "notes", "NOTES")?,
     ];
     Ok(Arc::new(Counters(counters)))

@@ -53,7 +53,8 @@ pub(super) struct Attached {
 }
 
 /// Loads and attaches. `types` is the kernel's BTF, as bytes; `silent` is why the kernel's own functions
-/// would not tell all, where it is so.
+/// would not tell all, where it is so; `blind` are the slots of programs of the tracepoint tier whose hooks
+/// do not have on this kernel what the program is for.
 ///
 /// # Errors
 ///
@@ -63,8 +64,9 @@ pub(super) fn attach(
     types: &[u8],
     choice: TierChoice,
     silent: Option<&'static str>,
+    blind: &[u32],
 ) -> Result<Attached, SensorError> {
-    let every = attach_tier(ebpf, None, None).map_err(Refusal::fatal)?;
+    let every = attach_tier(ebpf, None, None, &[]).map_err(Refusal::fatal)?;
     let mut refusal = None;
     if choice != TierChoice::Tracepoint {
         match attach_functions(ebpf, types, silent) {
@@ -78,7 +80,7 @@ pub(super) fn attach(
             Err(error) => refusal = Some(error.to_string()),
         }
     }
-    let reports = attach_tier(ebpf, Some(Tier::Tracepoint), None).map_err(Refusal::fatal)?;
+    let reports = attach_tier(ebpf, Some(Tier::Tracepoint), None, blind).map_err(Refusal::fatal)?;
     Ok(Attached::new(Tier::Tracepoint, every, reports, refusal))
 }
 
@@ -119,7 +121,7 @@ fn attach_functions(
             kind: FaultKind::Unsupported,
         },
     })?;
-    attach_tier(ebpf, Some(Tier::Lsm), Some(&functions))
+    attach_tier(ebpf, Some(Tier::Lsm), Some(&functions), &[])
 }
 
 /// Attaches the probes of one tier. Where a required one is refused, none of them stays.
@@ -127,10 +129,21 @@ fn attach_tier(
     ebpf: &mut Ebpf,
     tier: Option<Tier>,
     functions: Option<&aya::Btf>,
+    blind: &[u32],
 ) -> Result<Vec<ProbeReport>, Refusal> {
     let mut reports = Vec::new();
     for probe in PROBES.iter().filter(|probe| probe.tier == tier) {
-        let outcome = attach_probe(ebpf, probe, functions);
+        let outcome = if blind.contains(&probe.slot) {
+            Err(Fault {
+                text: format!(
+                    "the kernel has no {} that tells its request (Linux before 5.12)",
+                    probe.hooks.join(" or ")
+                ),
+                kind: FaultKind::Absent,
+            })
+        } else {
+            attach_probe(ebpf, probe, functions)
+        };
         if outcome.is_err() {
             unload(ebpf, probe);
         }

@@ -9,6 +9,7 @@ use std::fmt;
 use tracer_common::control::{ABSENT, Control, FUNCTIONS, Function, SyscallAbi};
 use tracer_common::limits::QUOTA_PER_SECOND;
 use tracer_common::offsets::{KernelOffsets, Member};
+use tracer_common::probe::{SLOT_URING_COMPLETE, SLOT_URING_SUBMIT};
 
 use super::btf::Btf;
 use super::calls;
@@ -142,6 +143,17 @@ fn uring(btf: &Btf) -> Control {
             ..absent
         },
         _ => absent,
+    }
+}
+
+/// The programs that see nothing on this kernel, by slot: those of io_uring, where neither tracepoint has
+/// the request.
+#[must_use]
+pub const fn blind(control: &Control) -> &'static [u32] {
+    if control.uring_submit_request == ABSENT {
+        &[SLOT_URING_SUBMIT, SLOT_URING_COMPLETE]
+    } else {
+        &[]
     }
 }
 

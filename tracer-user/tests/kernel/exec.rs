@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tracer::event::{Exec, FileId, Meta};
 use tracer_common::event::{Ids, flag};
 use tracer_common::limits::{NAME_BYTES, PATH_BYTES, PATH_STEPS, STRING_BYTES};
-use tracer_common::tag::{InodeKey, Role, Tag};
+use tracer_common::tag::{InodeKey, Role, Serves, Tag};
 
 use crate::child::{Child, Image};
 use crate::facts::{self, bytes};
@@ -60,6 +60,7 @@ pub(crate) fn check_child(
 ) {
     span.check(meta, facts::key(child.pid), child.pid, Tag::ZERO, flags);
     let mut expected = facts::exec(child.pid, image);
+    expected.generation = exec.generation;
     adjust(&mut expected);
     assert_eq!(*exec, expected);
 }
@@ -206,6 +207,7 @@ fn another_thread_than_the_leader(stage: &mut Stage) -> Outcome {
     span.check(&meta, subject, child.pid, Tag::ZERO, 0);
     let expected = Exec {
         old_tid: thread,
+        generation: exec.generation,
         ..facts::exec(child.pid, &image)
     };
     assert_eq!(exec, expected);
@@ -464,7 +466,8 @@ fn a_server_by_its_inode(stage: &mut Stage) -> Outcome {
         reserved: 0,
     };
     let roles = Role::Web.bit() | Role::App.bit();
-    stage.watch.sensor.set_role(key, roles).unwrap();
+    let of = |generation| Serves { roles, generation };
+    stage.watch.sensor.set_role(key, of(0)).unwrap();
 
     let tag = |server| Tag {
         roles,
@@ -496,6 +499,17 @@ fn a_server_by_its_inode(stage: &mut Stage) -> Outcome {
     let own = tag(child.pid);
     assert_eq!((meta.tag, exec.nlink), (own, 2));
     assert_eq!(stage.watch.sensor.tag(child.pid), Some(own));
+
+    // A file of another generation with its number is another file.
+    for (more, tagged) in [(1, false), (0, true)] {
+        let generation = exec.generation.wrapping_add(more).max(1);
+        if more == 0 && exec.generation == 0 {
+            break; // this file system does not tell
+        }
+        stage.watch.sensor.set_role(key, of(generation)).unwrap();
+        let (_child, meta, _) = stage.exec(&Image::helper(&server, "pause"));
+        assert_eq!(meta.tag.is_server_lineage(), tagged, "{generation}");
+    }
     Ok(())
 }
 
@@ -508,11 +522,11 @@ fn a_role_is_added_to_a_tag(stage: &mut Stage) -> Outcome {
         dev,
         reserved: 0,
     };
-    stage
-        .watch
-        .sensor
-        .set_role(key, Role::Database.bit())
-        .unwrap();
+    let serves = Serves {
+        roles: Role::Database.bit(),
+        generation: 0,
+    };
+    stage.watch.sensor.set_role(key, serves).unwrap();
     let (image, other) = (Image::helper(&server, "pause"), stage.helper("pause"));
     let child = stage.tagged(|_| image.exec());
     let (meta, _) = stage.watch.exec(child.pid);

@@ -209,6 +209,8 @@ pub(crate) fn exec(pid: u32, image: &Image) -> Exec {
         exe: link(pid, "exe"),
         file: file(&exe),
         nlink: meta.nlink().try_into().unwrap(),
+        // Not every file system tells it: whoever compares knows better.
+        generation: 0,
         // i_mode has sixteen bits.
         mode: meta.mode().try_into().unwrap(),
         cwd: link(pid, "cwd"),

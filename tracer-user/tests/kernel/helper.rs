@@ -67,10 +67,11 @@ pub(crate) fn run(action: &[u8]) -> ExitCode {
         b"pause" => loop {
             std::thread::park();
         },
-        // What an interpreter does: opens its script, the last argument, and runs on.
+        // What an interpreter does: opens its script, the first argument, then others, and runs on.
         b"open" => {
-            let script = std::env::args_os().next_back().unwrap();
-            drop(std::fs::File::open(script).unwrap());
+            for file in std::env::args_os().skip(1) {
+                drop(std::fs::File::open(file).unwrap());
+            }
             loop {
                 std::thread::park();
             }

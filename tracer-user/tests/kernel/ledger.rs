@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 use tracer::event::Payload;
 use tracer_common::ledger::LOSSES;
 use tracer_common::probe::Drop as Lost;
-use tracer_common::tag::{InodeKey, Tag};
+use tracer_common::tag::{InodeKey, Serves, Tag};
 
-use crate::child::{Child, until};
+use crate::child::{Child, Image, until};
 use crate::stage::{Outcome, Stage, TAG, Test, tests};
 use crate::sys;
 use crate::watch::Watch;
 
 pub(crate) const TESTS: &[Test] = tests!("ledger":
     a_noisy_server_hides_no_other,
+    failed_execs_hide_no_life,
+    a_server_of_a_server_has_no_quota_of_its_own,
     the_books_balance_under_fire,
 );
 
@@ -100,6 +102,92 @@ fn a_noisy_server_hides_no_other(stage: &mut Stage) -> Outcome {
         "{noise} of {NOISE} came through"
     );
     assert_eq!(watch.drops(Lost::FileRingFull), 0);
+    Ok(())
+}
+
+/// What a process can do as often as it likes, and is told with process life: what others do there is not
+/// lost by it, and each that is not told is counted.
+fn failed_execs_hide_no_life(_: &mut Stage) -> Outcome {
+    const NOISE: u64 = 20_000;
+    const LIVES: usize = 40;
+    let page = sys::page_size();
+    // The ring takes a burst of them, and not all.
+    let mut watch = Watch::with_quota(512 * page, 64 * page, 20_000).unwrap();
+    let mut noisy = Child::hold(|talk| {
+        for _ in 0..NOISE {
+            let _fails = sys::execve(c"/", &[], &[]);
+        }
+        talk.done();
+        talk.wait();
+        0
+    });
+    let mut other = Child::hold(|talk| {
+        talk.wait();
+        for _ in 0..LIVES {
+            let pid = sys::fork().unwrap();
+            if pid == 0 {
+                sys::leave(0);
+            }
+            until("it ends", || sys::reap(pid).unwrap().is_some());
+        }
+        talk.done();
+        talk.wait();
+        0
+    });
+    watch.sensor.set_tag(noisy.pid, of(1001)).unwrap();
+    watch.sensor.set_tag(other.pid, of(1001)).unwrap();
+    noisy.go();
+    other.go();
+    // Nobody reads while both are at it.
+    noisy.hear();
+    other.go();
+    other.hear();
+    noisy.go();
+    other.go();
+    noisy.end_well();
+    other.end_well();
+    let (noisy, other) = (watch.rest(noisy.pid), watch.rest(other.pid));
+    let failed = |event: &&tracer::event::Event| matches!(event.payload, Payload::ExecFailed(_));
+    let told = noisy.iter().filter(failed).count() as u64;
+    let forks = other.iter();
+    let forks = forks.filter(|event| matches!(event.payload, Payload::Fork(_)));
+    assert_eq!(forks.count(), LIVES);
+    assert_eq!(watch.drops(Lost::LifeRingFull), 0);
+    let lost = watch.drops(Lost::FileQuota);
+    print!("({told} told, {lost} not) ");
+    assert_eq!(told + lost, NOISE);
+    assert!(lost > 0, "the quota held nothing back");
+    Ok(())
+}
+
+/// An exec of what makes a server is no way to a quota of one's own.
+fn a_server_of_a_server_has_no_quota_of_its_own(stage: &mut Stage) -> Outcome {
+    let server = stage.folder().join("server");
+    fs::copy(&stage.program, &server).unwrap();
+    let file = crate::facts::file(&server);
+    let key = InodeKey {
+        inode: file.inode,
+        dev: file.dev,
+        reserved: 0,
+    };
+    let serves = Serves {
+        roles: TAG.roles,
+        generation: 0,
+    };
+    stage.watch.sensor.set_role(key, serves).unwrap();
+    let mut child = Child::hold(|_| Image::helper(&server, "pause").exec());
+    stage.watch.sensor.set_tag(child.pid, of(1001)).unwrap();
+    child.go();
+    let (meta, _) = stage.watch.exec(child.pid);
+    assert_eq!((meta.tag.server, meta.tag.payer()), (child.pid, 1001));
+    assert_eq!(meta.tag.child().payer(), 1001);
+    child.kill();
+    // Its own where nobody is above it.
+    let mut child = Child::hold(|_| Image::helper(&server, "pause").exec());
+    child.go();
+    let (meta, _) = stage.watch.exec(child.pid);
+    assert_eq!((meta.tag.server, meta.tag.payer()), (child.pid, child.pid));
+    child.kill();
     Ok(())
 }
 

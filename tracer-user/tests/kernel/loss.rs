@@ -60,6 +60,10 @@ fn every_probe_is_attached(stage: &mut Stage) -> Outcome {
         let name = report.probe.name;
         match (&report.failure, report.hook) {
             (None, Some(hook)) => assert!(report.probe.hooks.contains(&hook), "{name}: {hook}"),
+            // Not with every kernel's tracepoints of io_uring.
+            (Some(why), None) if why.contains("that tells its request") => {
+                assert!(name.starts_with("io_uring"), "{name}: {why}");
+            }
             other => panic!("{name}: {other:?}"),
         }
     }

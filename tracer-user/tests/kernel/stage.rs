@@ -46,7 +46,7 @@ pub(crate) const TAG: Tag = Tag {
     server: 0,
     distance: 3,
     via: 0,
-    reserved: 0,
+    quota: 0,
 };
 
 /// See the module.

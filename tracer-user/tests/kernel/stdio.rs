@@ -42,6 +42,7 @@ fn redirect(fds: [RawFd; 3]) {
 /// The record, apart from sockets' addresses, is what `/proc` says.
 fn check(child: &Child, exec: &Exec, image: &Image) {
     let mut expected = facts::exec(child.pid, image);
+    expected.generation = exec.generation;
     for (fd, seen) in expected.stdio.iter_mut().zip(exec.stdio) {
         if fd.kind == fd_kind::SOCKET {
             *fd = FdInfo {

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests!("written":
     a_program_under_another_name,
     by_one_with_a_tag,
     a_script,
+    a_script_by_another_name,
     a_script_through_another_program,
     a_script_by_its_descriptor,
     a_script_of_somebody_else,
@@ -146,6 +147,19 @@ fn a_script(stage: &mut Stage) -> Outcome {
     let link = folder.join("link");
     symlink(&folder, &link).unwrap();
     let child = start(&Image::helper(&link.join("backup.sh"), "any"));
+    check_script(stage, &child, writer);
+    Ok(())
+}
+
+fn a_script_by_another_name(stage: &mut Stage) -> Outcome {
+    // As a link in a folder whose programs root runs has it.
+    let folder = stage.folder();
+    let program = interpreter(stage, &folder, "open");
+    let (path, link) = (folder.join("e.sh"), folder.join("nightly"));
+    let text = format!("#!{}\n", program.display());
+    let writer = write(stage, &path, text.as_bytes());
+    symlink(&path, &link).unwrap();
+    let child = start(&Image::helper(&link, "any"));
     check_script(stage, &child, writer);
     Ok(())
 }

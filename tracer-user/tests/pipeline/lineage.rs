@@ -521,7 +521,7 @@ fn the_kernel_is_told_what_it_cannot_know() {
         let roles = run(Emit::Alerts, &inputs(story))
             .take_commands()
             .into_iter()
-            .any(|command| matches!(command, Command::Role(_, roles) if roles == Role::Web.bit()));
+            .any(|command| matches!(command, Command::Role(_, serves) if serves.roles == Role::Web.bit()));
         assert!(roles, "{story}");
     }
 }

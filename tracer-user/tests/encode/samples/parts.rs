@@ -182,6 +182,7 @@ pub(super) fn exec(exe: &str, args: &[&str]) -> Exec {
             inode: 131_077,
         },
         nlink: 1,
+        generation: 0,
         mode: 0o10_0755,
         cwd: b"/var/www/html".to_vec(),
         cgroup: b"/system.slice/php8.2-fpm.service".to_vec(),
