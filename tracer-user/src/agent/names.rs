@@ -11,7 +11,6 @@ use crate::enrich::docroot::discover::resolve;
 use crate::pipeline::NameAsked;
 use crate::source::Resolved;
 
-/// The kernel answers from memory, but before Linux 5.12.
 const LIMITS: Limits = Limits {
     at_once: 2,
     stuck: 8,

@@ -161,8 +161,8 @@ pub fn canonical_on_host(pattern: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Where a directory leads that a process named, with every link followed as that process would, in
-/// whichever of these processes still lives and is in the mount namespace. Never waits for a file
-/// system: only what the kernel has at hand is looked at, as it was a moment ago for the process.
+/// whichever of these processes still lives and is in the mount namespace. May wait for a file system
+/// that a user's program answers for, so it is for a thread that can be left behind.
 #[must_use]
 pub fn resolve(processes: &[ProcessKey], mnt_ns: u32, directory: &[u8]) -> Option<Vec<u8>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -175,7 +175,7 @@ pub fn resolve(processes: &[ProcessKey], mnt_ns: u32, directory: &[u8]) -> Optio
         Some(jail)
     };
     let jail = processes.iter().find_map(open)?;
-    jail.canonical_at_hand(jail.inside(directory))
+    jail.canonical(jail.inside(directory))
 }
 
 fn discover_in(request: &DiscoverRequest, discovery: &mut Discovery) -> Result<(), String> {

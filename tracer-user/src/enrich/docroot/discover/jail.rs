@@ -149,36 +149,15 @@ impl Jail {
         named(&self.open(inside, OFlags::PATH).ok()?)
     }
 
-    /// The same, as far as the kernel knows it without asking a file system (`RESOLVE_CACHED`); before
-    /// Linux 5.12, which has no such look-up, it may ask.
-    #[must_use]
-    pub fn canonical_at_hand(&self, inside: &[u8]) -> Option<Vec<u8>> {
-        let place = match self.resolve(inside, OFlags::PATH, ResolveFlags::CACHED) {
-            Err(error) if error == Errno::INVAL => self.open(inside, OFlags::PATH),
-            result => result.map_err(Into::into),
-        };
-        named(&place.ok()?)
-    }
-
     fn open(&self, inside: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-        let opened = self.resolve(inside, flags, ResolveFlags::empty());
-        opened.map_err(Into::into)
-    }
-
-    fn resolve(
-        &self,
-        inside: &[u8],
-        flags: OFlags,
-        more: ResolveFlags,
-    ) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::CLOEXEC;
         // The kernel asks to try again where a rename raced with a `..` (openat2(2)).
         let mut tries = 4;
         loop {
             match rustix::fs::openat2(&self.root, inside, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) if tries > 0 => tries -= 1,
-                result => return result,
+                result => return result.map_err(Into::into),
             }
         }
     }
@@ -257,7 +236,6 @@ mod tests {
         let secret = root.canonicalize().unwrap().join("secret");
         let secret = secret.as_os_str().as_encoded_bytes();
         assert_eq!(jail.canonical(b"/etc/up").as_deref(), Some(secret));
-        assert_eq!(jail.canonical_at_hand(b"/etc/up").as_deref(), Some(secret));
         assert_eq!(jail.outside(b"/secret"), secret);
         assert_eq!(jail.inside(secret), b"/secret");
         assert_eq!(jail.canonical(b"/nothing"), None);
