@@ -35,6 +35,7 @@ pub(crate) const TESTS: &[Test] = tests!("uring":
     every_change,
     attributes,
     only_server_lineages,
+    what_a_server_wrote_changes_places,
 );
 
 /// A child of a server lineage that does `body`, and stays for questions.
@@ -574,5 +575,57 @@ fn only_server_lineages(stage: &mut Stage) -> Outcome {
     let pid = child.pid;
     nothing_else(stage, child);
     stage.watch.sensor.clear_tag(pid);
+    Ok(())
+}
+
+/// By somebody of no server's lineage, and the written file is the second.
+fn what_a_server_wrote_changes_places(stage: &mut Stage) -> Outcome {
+    needs_uring()?;
+    let folder = stage.folder();
+    let [dropped, own] = ["w-r-i-t-t-e-n", "n-o-t"].map(|name| folder.join(name));
+    fs::write(&own, "x").unwrap();
+    let mut writer = stage.tagged(|talk| {
+        fs::write(&dropped, "x").unwrap();
+        talk.done();
+        talk.wait();
+        0
+    });
+    writer.hear();
+    let (first, second) = (sys::c(&own), sys::c(&dropped));
+    let mut other = Child::hold(|talk| {
+        let mut ring = Ring::new(4, 0).unwrap();
+        let request = Request {
+            call_flags: libc::RENAME_EXCHANGE,
+            ..Request::two(
+                operation::RENAMEAT,
+                (AT_FDCWD, &first),
+                (AT_FDCWD, &second),
+                0,
+            )
+        };
+        talk.say(ring.perform(request) as u64);
+        talk.done();
+        talk.wait();
+        0
+    });
+    other.go();
+    match other.hear() as i32 {
+        0 => {}
+        error if -error == libc::EINVAL => {
+            return Err(Skip("this kernel's io_uring renames nothing".to_owned()));
+        }
+        error => panic!("{}", std::io::Error::from_raw_os_error(-error)),
+    }
+    let (meta, change) = stage.watch.change(EventKind::Rename, other.pid);
+    // The kernel's own functions tell it from the written file's side.
+    let (from, to) = if stage.is_lsm() {
+        (&dropped, &own)
+    } else {
+        (&own, &dropped)
+    };
+    assert_eq!((change.old, change.new), (bytes(from), bytes(to)));
+    assert_eq!(change.flags, libc::RENAME_EXCHANGE);
+    assert_ne!(meta.flags & flag::UNTAGGED, 0);
+    nothing_else(stage, other);
     Ok(())
 }
