@@ -48,6 +48,7 @@ mod operation {
     pub const FSETXATTR: u8 = 41;
     pub const SETXATTR: u8 = 42;
     pub const FTRUNCATE: u8 = 55;
+    pub const WRITEV_FIXED: u8 = 61;
 }
 
 /// The operations that are looked at whoever hands them in, as bits: they may be about a file that a
@@ -69,7 +70,8 @@ const OF_INTEREST: u64 = OF_ANYONE
     | 1 << operation::WRITE
     | 1 << operation::OPENAT2
     | 1 << operation::SPLICE
-    | 1 << operation::FTRUNCATE;
+    | 1 << operation::FTRUNCATE
+    | 1 << operation::WRITEV_FIXED;
 
 /// `AT_FDCWD`, include/uapi/linux/fcntl.h
 const AT_FDCWD: i32 = -100;
@@ -129,6 +131,7 @@ pub fn io_uring_submit(ctx: RawTracePointContext) -> i32 {
         operation::OPENAT | operation::OPENAT2 => opening(&caller, request),
         operation::WRITEV
         | operation::WRITE_FIXED
+        | operation::WRITEV_FIXED
         | operation::FALLOCATE
         | operation::WRITE
         | operation::SPLICE
