@@ -9,8 +9,7 @@
 //! The caller is the task, one of its workers, or the thread that polls its ring: since 5.12 all of them
 //! have its number, its tag and its descriptors (`create_io_thread`, kernel/fork.c). Before, workers are
 //! threads of the kernel and no tracepoint has a request that is handed in: there nothing is seen.
-//! Connections are not told here: `inet_sock_set_state` sees who listens and who connects by TCP, whatever
-//! call it was.
+//! Connections are not told here: `inet_sock_set_state` sees who listens, whatever call it was.
 
 use core::ptr::{read_volatile, write_volatile};
 
