@@ -111,7 +111,8 @@ calls! {
     Sendmsg = 45;
     /// The same, of several messages: sendmmsg
     Sendmmsg = 70;
-    /// Gives a descriptor that may be 0, 1 or 2: dup, dup2, dup3, socket
+    /// Gives a descriptor that may be 0, 1 or 2: dup, dup2, dup3, socket,
+    /// pidfd_getfd
     Descriptor = 46;
     /// socketcall(call, arguments) of 32-bit x86
     Socketcall = 47;

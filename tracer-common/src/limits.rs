@@ -78,7 +78,7 @@ pub const REQUESTS: u32 = 8192;
 /// Peers that a process sent a datagram to, of all processes; the least recently used goes first.
 pub const PEERS: u32 = 8192;
 
-/// Server processes with a quota of file records at once; the least recently used begins anew.
+/// Buckets of quotas at once, up to three a server process; the least recently used begins anew.
 pub const QUOTAS: u32 = 1024;
 
 /// File records that one server's lineage may make a second, outside watched directories, before

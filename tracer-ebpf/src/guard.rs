@@ -150,26 +150,28 @@ pub fn by_file(tgid: u32, writer: &Writer) -> Tag {
 }
 
 /// Gives a process the tag of who reached into it. One that it has by birth stays what it was, and the
-/// other's roles are added. Returns its tag before and now.
-#[inline(always)]
-pub fn by_trace(from: Tag, tgid: u32) -> (Tag, Tag) {
+/// other's roles are added. Puts the tag that it has now to `now`, and returns whether it had another. A
+/// function of its own, for the sake of the stack.
+#[inline(never)]
+pub fn by_trace(from: &Tag, tgid: u32, now: &mut Tag) -> bool {
     let before = tag(tgid);
     let near = if before.is_server_lineage() {
-        before
+        &before
     } else {
         from
     };
-    let now = Tag {
+    *now = Tag {
         roles: before.roles | from.roles,
         server: near.server,
         distance: near.distance,
         via: before.via | via::TRACE,
         quota: near.quota,
     };
-    if now == before {
-        return (before, now);
+    if *now == before {
+        return false;
     }
-    (before, set(tgid, now))
+    *now = set(tgid, *now);
+    true
 }
 
 /// Notes that a process without a tag executes a script. Whose script it is shows when the interpreter
@@ -307,38 +309,56 @@ pub fn is_written_name(hash: u32) -> bool {
     unsafe { NAME_MAP.get(hash) }.is_some()
 }
 
-/// Keeps what a call begins with: its names, at these addresses of the current process, and what they
-/// are relative to. The old one first.
-#[inline(always)]
-pub fn begin(caller: &Caller, [old, new]: [u64; 2], places: [Option<Path>; 2]) {
-    let Some(begin) = BEGIN_MAP.get_ptr_mut(0) else {
-        return;
-    };
-    let [old_place, new_place] = places.map(numbers);
-    // SAFETY: this CPU's own, valid for the program's run; the helpers write no more than is said, check
-    // the source, and leave an empty string where they fail.
-    let begin = unsafe {
-        let (to_old, to_new) = (&raw mut (*begin).old, &raw mut (*begin).new);
-        to_old.cast::<u8>().write(0);
-        to_new.cast::<u8>().write(0);
-        let of_old =
-            bpf_probe_read_user_str(to_old.cast(), STRING_BYTES as u32, old as *const c_void);
-        let of_new =
-            bpf_probe_read_user_str(to_new.cast(), STRING_BYTES as u32, new as *const c_void);
-        (&raw mut (*begin).places).write_volatile([old_place, new_place]);
-        let unread = (u64::from((old != 0) & (of_old <= 0)) * OLD)
-            | (u64::from((new != 0) & (of_new <= 0)) * NEW);
-        (&raw mut (*begin).unread).write_volatile(unread);
-        &*begin
-    };
-    if CALL_MAP.insert(thread(caller), begin, 0).is_err() {
-        output::dropped(Drop::CallMapFull);
-    }
-}
+/// What a call begins with, before it is kept: what is found goes to the map at once, for the verifier's
+/// sake, as what is not found must not be carried along.
+pub struct Beginning(*mut Begin);
 
-#[inline(always)]
-fn numbers(place: Option<Path>) -> [u64; 2] {
-    place.map_or([0, 0], |path| [path.dentry.number(), path.mount.number()])
+impl Beginning {
+    /// Nothing yet.
+    #[inline(always)]
+    pub fn new() -> Option<Self> {
+        let begin = BEGIN_MAP.get_ptr_mut(0)?;
+        // SAFETY: this CPU's own, valid for the program's run.
+        unsafe { (&raw mut (*begin).places).write_volatile([[0; 2]; 2]) };
+        Some(Self(begin))
+    }
+
+    /// What a name ([`OLD`] or [`NEW`]) is relative to.
+    #[inline(always)]
+    pub fn place(&self, side: u64, place: Option<Path>) {
+        if let Some(path) = place {
+            let numbers = [path.dentry.number(), path.mount.number()];
+            // SAFETY: as in `new`; there are two places.
+            unsafe {
+                let places = (&raw mut (*self.0).places).cast::<[u64; 2]>();
+                places.add((side == NEW).into()).write_volatile(numbers);
+            }
+        }
+    }
+
+    /// Keeps it, with the names at these addresses of the current process, the old one first.
+    #[inline(always)]
+    pub fn keep(self, caller: &Caller, [old, new]: [u64; 2]) {
+        let begin = self.0;
+        // SAFETY: as in `new`; the helpers write no more than is said, check the source, and leave an
+        // empty string where they fail.
+        let begin = unsafe {
+            let (to_old, to_new) = (&raw mut (*begin).old, &raw mut (*begin).new);
+            to_old.cast::<u8>().write(0);
+            to_new.cast::<u8>().write(0);
+            let of_old =
+                bpf_probe_read_user_str(to_old.cast(), STRING_BYTES as u32, old as *const c_void);
+            let of_new =
+                bpf_probe_read_user_str(to_new.cast(), STRING_BYTES as u32, new as *const c_void);
+            let unread = (u64::from((old != 0) & (of_old <= 0)) * OLD)
+                | (u64::from((new != 0) & (of_new <= 0)) * NEW);
+            (&raw mut (*begin).unread).write_volatile(unread);
+            &*begin
+        };
+        if CALL_MAP.insert(thread(caller), begin, 0).is_err() {
+            output::dropped(Drop::CallMapFull);
+        }
+    }
 }
 
 /// The names that the call of a thread began with.

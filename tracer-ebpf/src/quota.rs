@@ -17,10 +17,10 @@ use tracer_common::tag::Tag;
 use crate::kernel::control;
 
 /// For each server process ([`Tag::payer`], zero for those whose server is not known, [`NOBODY`] for
-/// those of no server), the times at which its buckets are full again, nanoseconds since boot, by
-/// [`Bucket`]. The least recently used begins anew.
+/// those of no server) and each [`Bucket`], which is the upper half of the key, the time at which it is
+/// full again, nanoseconds since boot. The least recently used begins anew.
 #[map(name = "QUOTA")]
-static QUOTA_MAP: LruHashMap<u32, [u64; 4]> = LruHashMap::with_max_entries(QUOTAS, 0);
+static QUOTA_MAP: LruHashMap<u64, u64> = LruHashMap::with_max_entries(QUOTAS, 0);
 
 /// Who has no tag: they have one quota together.
 const NOBODY: u32 = u32::MAX;
@@ -65,13 +65,12 @@ pub fn allows(bucket: Bucket, tag: Tag, now_ns: u64) -> bool {
     } else {
         NOBODY
     };
-    let Some(buckets) = QUOTA_MAP.get_ptr_mut(payer) else {
+    let key = u64::from(payer) | (bucket as u64) << 32;
+    let Some(full_at) = QUOTA_MAP.get_ptr_mut(key) else {
         // The first of this server. Where the map cannot take it, nothing is held back.
-        let _unlimited = QUOTA_MAP.insert(payer, [now_ns + each_ns; 4], 0);
+        let _unlimited = QUOTA_MAP.insert(key, now_ns + each_ns, 0);
         return true;
     };
-    // SAFETY: one of the value's four.
-    let full_at = unsafe { buckets.cast::<u64>().add(bucket as usize & 3) };
     // SAFETY: the pointer is to a value of the map, valid for the program's run and aligned. Volatile, as
     // other CPUs write to it.
     let at = unsafe { read_volatile(full_at) };

@@ -90,9 +90,11 @@ pub fn is_change(code: u8) -> bool {
 /// are relative to is what it is about to look up. The pages of the strings may not be resident.
 #[inline(always)]
 pub fn begins(caller: &Caller, call: &Syscall) {
+    let Some(begin) = guard::Beginning::new() else {
+        return;
+    };
     let shape = Shape::of(call.code);
     let (old, new) = (call.arg_at(shape.old_name()), call.arg_at(shape.new_name()));
-    let mut old_place = None;
     if shape.has_old() != 0 {
         let mut directory = directory(call, shape.old_dir());
         let follows = call.arg_at(shape.flags()) as u32 & AT_SYMLINK_FOLLOW != 0;
@@ -102,10 +104,11 @@ pub fn begins(caller: &Caller, call: &Syscall) {
                 directory = number as i32;
             }
         }
-        old_place = place(caller.task, directory);
+        begin.place(guard::OLD, place(caller.task, directory));
     }
     let new_place = place(caller.task, directory(call, shape.new_dir()));
-    guard::begin(caller, [old, new], [old_place, new_place]);
+    begin.place(guard::NEW, new_place);
+    begin.keep(caller, [old, new]);
 }
 
 /// The directory's descriptor that a call came with, by its place in a [`Shape`].

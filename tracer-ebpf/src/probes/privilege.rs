@@ -318,34 +318,23 @@ fn credentials(caller: &Caller) {
     }
 }
 
-/// Credentials that processes were last told with, by process: calls that change nothing are not told.
+/// Credentials that processes were last told with, by [`subject`]: calls that change nothing are not told.
 #[map(name = "CREDENTIALS")]
-static CREDENTIAL_MAP: LruHashMap<Subject, CredentialBody> =
+static CREDENTIAL_MAP: LruHashMap<u64, CredentialBody> =
     LruHashMap::with_max_entries(CREDENTIALS, 0);
 
-/// A process, whoever has its number later.
-#[repr(C)]
-struct Subject {
-    start_boot_ns: u64,
-    tgid: u64,
-}
-
-impl Subject {
-    #[inline(always)]
-    fn of(caller: &Caller) -> Self {
-        Self {
-            start_boot_ns: caller.task.start_boot_ns(),
-            tgid: caller.tgid.into(),
-        }
-    }
-}
-
-/// Whether these are others than a process was last told with. Where they cannot be noted, or were not
-/// told in this program yet, they are told.
+/// A process, whoever has its number later: the start's nanoseconds alone tell nearly all apart.
 #[inline(always)]
+fn subject(caller: &Caller) -> u64 {
+    caller.task.start_boot_ns() ^ (u64::from(caller.tgid) << 32)
+}
+
+/// Whether these are others than a process was last told with. Where they cannot be noted, or nothing was
+/// told of it yet, they are told. A function of its own, for the sake of the stack.
+#[inline(never)]
 fn is_changed(caller: &Caller, now: &CredentialBody) -> bool {
-    let subject = Subject::of(caller);
-    if let Some(known) = CREDENTIAL_MAP.get_ptr(&subject) {
+    let subject = subject(caller);
+    if let Some(known) = CREDENTIAL_MAP.get_ptr(subject) {
         let mut differs = 0;
         for word in 0..size_of::<CredentialBody>() / size_of::<u64>() {
             // SAFETY: a word of each value, which are of that size and aligned. Volatile, so that it is
@@ -359,7 +348,7 @@ fn is_changed(caller: &Caller, now: &CredentialBody) -> bool {
             return false;
         }
     }
-    let _told_again = CREDENTIAL_MAP.insert(&subject, now, 0);
+    let _told_again = CREDENTIAL_MAP.insert(subject, now, 0);
     true
 }
 
@@ -367,7 +356,7 @@ fn is_changed(caller: &Caller, now: &CredentialBody) -> bool {
 #[inline(never)]
 pub fn executed(caller: &Caller) {
     // Absent is what most processes are.
-    let _absent = CREDENTIAL_MAP.remove(&Subject::of(caller));
+    let _absent = CREDENTIAL_MAP.remove(subject(caller));
 }
 
 #[inline(never)]
@@ -440,11 +429,10 @@ fn trace(caller: &Caller, target: Option<Task>, number: u32, method: u32) {
     body.method = method;
     body.target_vpid = number;
     if tgid != 0 && tgid != kernel::own_tgid() {
-        let (before, now) = guard::by_trace(caller.tag, tgid);
-        if method != trace_method::PTRACE && before == now {
+        let is_new = guard::by_trace(&caller.tag, tgid, &mut body.target_tag);
+        if method != trace_method::PTRACE && !is_new {
             return;
         }
-        body.target_tag = now;
     }
     body.target_start_boot_ns = target.map_or(0, Task::start_boot_ns);
     caller.task.ids(&mut body.ids);

@@ -9,8 +9,7 @@
 //! The caller is the task, one of its workers, or the thread that polls its ring: since 5.12 all of them
 //! have its number, its tag and its descriptors (`create_io_thread`, kernel/fork.c). Before, workers are
 //! threads of the kernel and no tracepoint has a request that is handed in: there nothing is seen.
-//! Connections are not told here: `inet_sock_set_state` sees who listens and who connects by TCP, whatever
-//! call it was.
+//! Connections are not told here: `inet_sock_set_state` sees who listens, whatever call it was.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -48,6 +47,7 @@ mod operation {
     pub const FSETXATTR: u8 = 41;
     pub const SETXATTR: u8 = 42;
     pub const FTRUNCATE: u8 = 55;
+    pub const WRITEV_FIXED: u8 = 61;
 }
 
 /// The operations that are looked at whoever hands them in, as bits: they may be about a file that a
@@ -69,7 +69,8 @@ const OF_INTEREST: u64 = OF_ANYONE
     | 1 << operation::WRITE
     | 1 << operation::OPENAT2
     | 1 << operation::SPLICE
-    | 1 << operation::FTRUNCATE;
+    | 1 << operation::FTRUNCATE
+    | 1 << operation::WRITEV_FIXED;
 
 /// `AT_FDCWD`, include/uapi/linux/fcntl.h
 const AT_FDCWD: i32 = -100;
@@ -129,6 +130,7 @@ pub fn io_uring_submit(ctx: RawTracePointContext) -> i32 {
         operation::OPENAT | operation::OPENAT2 => opening(&caller, request),
         operation::WRITEV
         | operation::WRITE_FIXED
+        | operation::WRITEV_FIXED
         | operation::FALLOCATE
         | operation::WRITE
         | operation::SPLICE

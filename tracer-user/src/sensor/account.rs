@@ -242,7 +242,7 @@ pub(super) fn counters(ebpf: &Ebpf) -> Result<Arc<Counters>, SensorError> {
         counter::<Plain<InodeKey>, Plain<Serves>>(ebpf, "role_inodes", "ROLE_INODES")?,
         counter::<Plain<InodeKey>, Plain<Writer>>(ebpf, "written", "WRITTEN")?,
         counter::<Plain<InodeKey>, u32>(ebpf, "watched_directories", "DIRECTORIES")?,
-        counter::<u32, [u64; 4]>(ebpf, "quotas", "QUOTA")?,
+        counter::<u64, u64>(ebpf, "quotas", "QUOTA")?,
         counter::<u64, [u8; NOTE_BYTES]>(ebpf, "notes", "NOTES")?,
     ];
     Ok(Arc::new(Counters(counters)))

@@ -47,6 +47,7 @@ pub const X86_64: &[Row] = &[
     (Call::Descriptor, 33),
     (Call::Descriptor, 292),
     (Call::Descriptor, 41),
+    (Call::Descriptor, 438), // pidfd_getfd
     (Call::Fcntl, 72),
     (Call::Link, 86),
     (Call::Linkat, 265),
@@ -136,6 +137,7 @@ pub const I386: &[Row] = &[
     (Call::Descriptor, 63),
     (Call::Descriptor, 330),
     (Call::Descriptor, 359),
+    (Call::Descriptor, 438), // pidfd_getfd
     (Call::Fcntl, 55),
     (Call::Fcntl, 221),
     (Call::Link, 9),
@@ -223,6 +225,7 @@ pub const AARCH64: &[Row] = &[
     (Call::Descriptor, 23),
     (Call::Descriptor, 24),
     (Call::Descriptor, 198),
+    (Call::Descriptor, 438), // pidfd_getfd
     (Call::Fcntl, 25),
     (Call::Linkat, 37),
     (Call::Symlinkat, 36),
@@ -295,6 +298,7 @@ pub const ARM: &[Row] = &[
     (Call::Descriptor, 63),
     (Call::Descriptor, 358),
     (Call::Descriptor, 281),
+    (Call::Descriptor, 438), // pidfd_getfd
     (Call::Fcntl, 55),
     (Call::Fcntl, 221),
     (Call::Link, 9),
@@ -430,6 +434,7 @@ mod tests {
             (Call::Setxattr, libc::SYS_lsetxattr),
             (Call::Fsetxattr, libc::SYS_fsetxattr),
             (Call::Mount, libc::SYS_mount),
+            (Call::Descriptor, libc::SYS_pidfd_getfd),
             (Call::MoveMount, libc::SYS_move_mount),
         ];
         for (call, number) in expected {
