@@ -111,8 +111,9 @@ fn failed_execs_hide_no_life(_: &mut Stage) -> Outcome {
     const NOISE: u64 = 20_000;
     const LIVES: usize = 40;
     let page = sys::page_size();
-    // The ring takes a burst of them, and not all.
-    let mut watch = Watch::with_quota(512 * page, 64 * page, 20_000).unwrap();
+    // The ring takes what a quota lets through, and not all of them. So small that this holds where each of
+    // them takes a millisecond, too.
+    let mut watch = Watch::with_quota(512 * page, 64 * page, 200).unwrap();
     let mut noisy = Child::hold(|talk| {
         for _ in 0..NOISE {
             let _fails = sys::execve(c"/", &[], &[]);
