@@ -179,7 +179,7 @@ fn a_directory_changed_during_the_call(stage: &mut Stage) -> Outcome {
             let set = [number(FILE), late, value, len, number(0)];
             files::call(libc::SYS_fsetxattr, &set).unwrap();
         };
-        during(&set, c"user.tracer", &|| {
+        during(&set, c"trusted.tracer", &|| {
             sys::dup2(files[1].as_raw_fd(), FILE)
         });
         // and where nobody changes anything.
