@@ -121,11 +121,14 @@ fn write(page: &Page, table: &str, check: bool) -> Result<Option<String>> {
     Ok(Some(relative))
 }
 
-/// Replaces the recorded part of a page, which stands between two markers.
-pub(crate) fn replace(relative: &str, table: &str) -> Result<()> {
+/// Replaces the recorded part of a page, which stands between two markers, by what is made of it.
+pub(crate) fn record(relative: &str, renew: impl FnOnce(&str) -> String) -> Result<()> {
     let path = host::repository().join(relative);
-    let old = fs::read_to_string(&path).with_context(|| format!("cannot read {relative}"))?;
-    let new = between(&old, RECORDED, table).with_context(|| {
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {relative}"))?;
+    let old = page.split_once(RECORDED);
+    let old = old.and_then(|(_, rest)| Some(rest.split_once(END)?.0));
+    let new = old.and_then(|old| between(&page, RECORDED, &renew(old.trim())));
+    let new = new.with_context(|| {
         format!("{relative} lacks the markers of its recorded part, `{RECORDED}` and `{END}`")
     })?;
     fs::write(&path, new).with_context(|| format!("cannot write {relative}"))

@@ -72,6 +72,8 @@ pub(crate) struct VmArgs {
     #[arg(long, conflicts_with_all = ["command", "smoke", "variant"])]
     all: bool,
     /// With --all, make the results the ones that docs/kernels.md and docs/verifier.tsv show
+    ///
+    /// With --kernel or --tier too, those of the others stay.
     #[arg(long, requires = "all")]
     record: bool,
     /// Variant of the kernel: one with something missing
@@ -224,7 +226,7 @@ fn publish(lab: &Lab, report: &VmReport, record: Option<Figures>) -> anyhow::Res
     fs::write(&path, &table).with_context(|| format!("writing {}", path.display()))?;
     eprintln!("wrote {}", path.display());
     if let Some(figures) = record {
-        reference::replace(MATRIX_PAGE, &table)?;
+        reference::record(MATRIX_PAGE, |old| report::renewed(old, &table))?;
         figures.track()?;
         eprintln!(
             "wrote {MATRIX_PAGE} and {}: now run `cargo xtask reference`",

@@ -190,6 +190,26 @@ impl VmReport {
     }
 }
 
+/// A table with the rows of another in the place of those of the same trials; what is new comes last.
+pub(super) fn renewed(old: &str, new: &str) -> String {
+    // Of which kernel, variant and tier, and what was done.
+    let trial = |row: &str| -> Vec<String> {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let named =
+            [0, 2, 3, 4].map(|at| cells.get(at).copied().unwrap_or_default().trim().to_owned());
+        named.into()
+    };
+    const HEAD: usize = 2;
+    let mut fresh: Vec<_> = new.lines().skip(HEAD).collect();
+    let mut table: Vec<_> = new.lines().take(HEAD).collect();
+    for row in old.lines().skip(HEAD) {
+        let same = fresh.iter().position(|new| trial(new) == trial(row));
+        table.push(same.map_or(row, |at| fresh.remove(at)));
+    }
+    table.extend(fresh);
+    table.join("\n")
+}
+
 /// A text on one line, without what ends a cell.
 fn in_cell(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();

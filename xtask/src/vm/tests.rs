@@ -195,6 +195,23 @@ fn a_report_tells_every_trial_and_counts_those_that_never_got_to_their_tests() {
 }
 
 #[test]
+fn a_table_is_renewed_row_by_row() {
+    let old = "| kernel | release | variant | tier | what | result | seconds |\n| --- |\n\
+               | 5.10 | a | stock | lsm | smoke | **failed**: x | 1 |\n\
+               | 6.1 | b | stock | lsm | smoke | passed: y | 2 |";
+    let new = "| kernel | release | variant | tier | what | result | seconds |\n| --- |\n\
+               | 5.10 | c | stock | lsm | smoke | passed: z | 3 |\n\
+               | 5.10 | c | stock | tracepoint | smoke | passed: z | 4 |\n";
+    assert_eq!(
+        report::renewed(old, new),
+        "| kernel | release | variant | tier | what | result | seconds |\n| --- |\n\
+         | 5.10 | c | stock | lsm | smoke | passed: z | 3 |\n\
+         | 6.1 | b | stock | lsm | smoke | passed: y | 2 |\n\
+         | 5.10 | c | stock | tracepoint | smoke | passed: z | 4 |"
+    );
+}
+
+#[test]
 fn a_probe_that_no_kernel_has_is_told() {
     let smoke = |kernel, attached: &[&str], absent: &[&str]| {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
