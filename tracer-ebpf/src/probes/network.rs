@@ -31,6 +31,11 @@ static PEER_MAP: LruHashMap<Peer, u64> = LruHashMap::with_max_entries(PEERS, 0);
 #[map(name = "PORTLESS")]
 static PORTLESS_MAP: LruHashMap<u32, u64> = LruHashMap::with_max_entries(CALLS, 0);
 
+/// How many connections a process has handed to rings that have not begun. One that never begins has a
+/// later one told twice.
+#[map(name = "CONNECTING")]
+static CONNECTING_MAP: LruHashMap<u32, u32> = LruHashMap::with_max_entries(CALLS, 0);
+
 /// Room to put together what is told, one a program, as for [`output::Record`]. What is in a map is any
 /// number to the verifier: a value that may be missing, kept in a register or on the stack, would have
 /// it walk all that follows twice. And it is no stack, of which a chain of functions has 512 bytes.
@@ -276,7 +281,8 @@ extern "C" fn tell_socket(slot: u64, index: u64) -> u64 {
     0
 }
 
-/// `TCP_LISTEN`, include/net/tcp_states.h
+/// `TCP_SYN_SENT` and `TCP_LISTEN`, include/net/tcp_states.h
+const TCP_SYN_SENT: u32 = 2;
 const TCP_LISTEN: u32 = 10;
 
 /// `MSG_FASTOPEN`, include/linux/socket.h: send, and connect before.
@@ -284,21 +290,27 @@ const MSG_FASTOPEN: u32 = 0x2000_0000;
 
 /// `trace_inet_sock_set_state(sk, oldstate, newstate)` from `inet_sk_state_store`,
 /// net/ipv4/af_inet.c. The change to LISTEN happens inside listen(2), so the current task is the
-/// one that called it; other changes may run in interrupts and are left at once. A socket that was
+/// one that called it, and that to SYN_SENT inside what begins a connection, when the peer is known
+/// (`tcp_v4_connect`); other changes may run in interrupts and are left at once. A socket that was
 /// not bound gets its port only after this (`inet_csk_listen_start`,
 /// net/ipv4/inet_connection_sock.c): the tracepoint tier tells it again when the call is done, and
 /// every connection that is taken tells it.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
     let state: u32 = ctx.arg(2);
-    if state == TCP_LISTEN && listen(&ctx).is_none() {
+    let kind = match state {
+        TCP_LISTEN => EventKind::Listen,
+        TCP_SYN_SENT if connects(ctx.tgid()) => EventKind::Connect,
+        _ => return 0,
+    };
+    if change_of_state(&ctx, kind).is_none() {
         output::dropped(Drop::TaskFault);
     }
     0
 }
 
 #[inline(always)]
-fn listen(ctx: &RawTracePointContext) -> Option<()> {
+fn change_of_state(ctx: &RawTracePointContext, kind: EventKind) -> Option<()> {
     let sock = Sock::new(ctx.arg(0))?;
     let task = Task::current()?;
     let tgid = ctx.tgid();
@@ -311,14 +323,48 @@ fn listen(ctx: &RawTracePointContext) -> Option<()> {
         tier: Tier::Tracepoint,
         flags: 0,
     };
-    if sock.local_port() == 0 {
+    let mut more = More::of(kind);
+    if matches!(kind, EventKind::Connect) {
+        more.flags |= flag::ATTEMPT | flag::URING;
+    } else if sock.local_port() == 0 {
         // Only to tell it with its port too: where it cannot be noted, nothing is lost but that.
         let _told_once = PORTLESS_MAP.insert(caller.tid, output::now(), 0);
     }
     let desk = Desk::of(&caller)?;
-    desk.note(sock, More::of(EventKind::Listen));
+    desk.note(sock, more);
     desk.tell();
     Some(())
+}
+
+/// Notes that a process of a server's lineage handed a connection to a ring: no call will tell it.
+#[inline(always)]
+pub fn will_connect(tgid: u32) {
+    let Some(count) = CONNECTING_MAP.get_ptr_mut(tgid) else {
+        if CONNECTING_MAP.insert(tgid, 1, 0).is_err() {
+            output::dropped(Drop::CallMapFull);
+        }
+        return;
+    };
+    // SAFETY: the pointer is to a value of the map, valid for the program's run and aligned. Volatile, as
+    // another thread of the process may write to it: then one connection may be told too often, or none.
+    unsafe { write_volatile(count, read_volatile(count) + 1) };
+}
+
+/// Whether a connection that begins is one of those.
+#[inline(always)]
+fn connects(tgid: u32) -> bool {
+    let Some(count) = CONNECTING_MAP.get_ptr_mut(tgid) else {
+        return false;
+    };
+    // SAFETY: as in `will_connect`.
+    let left = unsafe { read_volatile(count) };
+    if left > 1 {
+        // SAFETY: as above.
+        unsafe { write_volatile(count, left - 1) };
+    } else {
+        let _ended_meanwhile = CONNECTING_MAP.remove(tgid);
+    }
+    true
 }
 
 /// Whether a thread's listen(2) was told without a port.

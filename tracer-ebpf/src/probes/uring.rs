@@ -9,7 +9,8 @@
 //! The caller is the task, one of its workers, or the thread that polls its ring: since 5.12 all of them
 //! have its number, its tag and its descriptors (`create_io_thread`, kernel/fork.c). Before, workers are
 //! threads of the kernel and no tracepoint has a request that is handed in: there nothing is seen.
-//! Connections are not told here: `inet_sock_set_state` sees who listens, whatever call it was.
+//! A connection is announced here, and told by `inet_sock_set_state` when it begins; what is sent is not
+//! seen.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -25,7 +26,7 @@ use tracer_common::probe::{
 };
 use tracer_common::tag::InodeKey;
 
-use super::file;
+use super::{file, network};
 use crate::guard;
 use crate::kernel::{self, File, Path, Request, Task, UringContext, control};
 use crate::output::{self, Caller, Record, Ring};
@@ -34,6 +35,7 @@ use crate::output::{self, Caller, Record, Ring};
 mod operation {
     pub const WRITEV: u8 = 2;
     pub const WRITE_FIXED: u8 = 5;
+    pub const CONNECT: u8 = 16;
     pub const FALLOCATE: u8 = 17;
     pub const OPENAT: u8 = 18;
     pub const WRITE: u8 = 23;
@@ -64,6 +66,7 @@ const OF_ANYONE: u64 = 1 << operation::RENAMEAT
 const OF_INTEREST: u64 = OF_ANYONE
     | 1 << operation::WRITEV
     | 1 << operation::WRITE_FIXED
+    | 1 << operation::CONNECT
     | 1 << operation::FALLOCATE
     | 1 << operation::OPENAT
     | 1 << operation::WRITE
@@ -128,6 +131,7 @@ pub fn io_uring_submit(ctx: RawTracePointContext) -> i32 {
     };
     match operation {
         operation::OPENAT | operation::OPENAT2 => opening(&caller, request),
+        operation::CONNECT => network::will_connect(caller.tgid),
         operation::WRITEV
         | operation::WRITE_FIXED
         | operation::WRITEV_FIXED
