@@ -87,6 +87,10 @@ pub(crate) fn skips(output: &str) -> BTreeMap<&str, &str> {
     skips
 }
 
+/// How a test that needs the agent begins the reason why it is skipped where there is none; any other
+/// reason is something that the test tried and this host does not have.
+pub(crate) const NO_AGENT: &str = "no agent: ";
+
 /// Name and reason in a `SKIPPED name: reason` line. With `--nocapture` libtest has begun the line
 /// (`test name ... `) when the test prints its own.
 fn skipped_test(line: &str) -> Option<(&str, &str)> {

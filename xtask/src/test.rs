@@ -22,8 +22,8 @@ use crate::{reference, tidy, vm};
 /// Installs what is missing and runs every check and test.
 ///
 /// Kernel and end-to-end tests need root: they go through sudo where it asks for no password, else
-/// they are counted as skipped. Exits with 1 when anything fails, or when a kernel test is skipped
-/// on a kernel that could run it.
+/// they are counted as skipped. Exits with 1 when anything fails, or when kernel tests are skipped for
+/// want of the agent on a kernel that takes it.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Run only these steps, and the build that they need.
@@ -360,14 +360,27 @@ fn deny() -> Result<Outcome> {
 }
 
 fn kernel() -> Result<Outcome> {
-    let tests = match as_root("kernel")? {
-        Ok(tests) => tests,
-        Err(why) => return Ok(Outcome::Skipped(why)),
+    // Where the preferred tier loads, the other one does too, and has tests of its own.
+    let tiers: &[_] = if kernel_takes("lsm")? {
+        &["lsm", "tracepoint"]
+    } else {
+        &["auto"]
     };
+    let mut tests = Watched {
+        output: String::new(),
+        succeeded: true,
+    };
+    for tier in tiers {
+        match as_root("kernel", &[("TRACER_TIER", tier)])? {
+            Ok(more) => tests.add(&more),
+            Err(why) => return Ok(Outcome::Skipped(why)),
+        }
+    }
     let mut outcome = tests.outcome();
+    let skips = libtest::skips(&tests.output);
     if let Outcome::Ran { note, failed, .. } = &mut outcome
-        && !libtest::skips(&tests.output).is_empty()
-        && kernel_takes_the_agent()?
+        && skips.values().any(|why| why.starts_with(libtest::NO_AGENT))
+        && kernel_takes("auto")?
     {
         note.push_str("; and this kernel could have run what was skipped");
         *failed = true;
@@ -376,21 +389,23 @@ fn kernel() -> Result<Outcome> {
 }
 
 fn e2e() -> Result<Outcome> {
-    Ok(match as_root("e2e")? {
+    Ok(match as_root("e2e", &[])? {
         Ok(tests) => tests.outcome(),
         Err(why) => Outcome::Skipped(why),
     })
 }
 
-/// Whether this kernel can run the kernel tests: it has BTF, and the agent finds its probes loadable.
-fn kernel_takes_the_agent() -> Result<bool> {
-    if !Path::new("/sys/kernel/btf/vmlinux").is_file() {
+/// Whether this kernel can run the kernel tests with a tier: it has BTF, and the agent finds the tier's
+/// probes loadable.
+fn kernel_takes(tier: &str) -> Result<bool> {
+    let needs_a_word = matches!(host::privilege(), Privilege::SudoAsks | Privilege::Plain);
+    if needs_a_word || !Path::new("/sys/kernel/btf/vmlinux").is_file() {
         return Ok(false);
     }
     let agent = ebpf::agent(Profile::Debug)?;
     let mut command = host::as_root(&agent)?;
     let status = command
-        .arg("doctor")
+        .args(["doctor", "--tier", tier])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()
@@ -399,14 +414,20 @@ fn kernel_takes_the_agent() -> Result<bool> {
     Ok(matches!(status.code(), Some(0 | 1)))
 }
 
-/// Runs one of the tests that need root, or says why it cannot.
-fn as_root(test: &str) -> Result<Result<Watched, String>> {
+/// Runs one of the tests that need root, with these variables, or says why it cannot.
+fn as_root(test: &str, variables: &[(&str, &str)]) -> Result<Result<Watched, String>> {
     let mut command = cargo();
+    command.envs(variables.iter().copied());
     match host::privilege() {
         Privilege::Root => {}
         Privilege::Sudo => {
             // cargo and rustc stay the user's: only the test program runs as root.
-            command.env(runner_variable(&toolchain::host_triple()?), "sudo -n --");
+            let mut sudo = "sudo -n".to_owned();
+            for (name, _) in variables {
+                sudo.push_str(&format!(" --preserve-env={name}"));
+            }
+            sudo.push_str(" --");
+            command.env(runner_variable(&toolchain::host_triple()?), sudo);
         }
         Privilege::SudoAsks | Privilege::Plain => {
             return Ok(Err(
@@ -454,6 +475,12 @@ struct Watched {
 }
 
 impl Watched {
+    /// Counts another command's tests too.
+    fn add(&mut self, more: &Self) {
+        self.output.push_str(&more.output);
+        self.succeeded &= more.succeeded;
+    }
+
     fn outcome(&self) -> Outcome {
         let skips = libtest::skips(&self.output);
         let note = match skips.first_key_value() {
