@@ -29,11 +29,8 @@ pub(crate) const TESTS: &[Test] = tests!("anyone":
 
 /// Has a server lineage write a file.
 fn write(stage: &mut Stage, path: &Path) -> Child {
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         fs::write(path, "<?php").unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (_, open) = stage.watch.open(child.pid);

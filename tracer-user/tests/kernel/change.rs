@@ -502,11 +502,8 @@ fn compat_call(_: c_long, _: &[Arg<'_>]) -> std::io::Result<u32> {
 }
 
 /// Ends a child that did all it was to do; of names and attributes nothing else is known of it.
-fn nothing_else(stage: &mut Stage, mut child: Child) {
-    child.go();
-    child.end_well();
-    stage.watch.exit(child.pid);
-    let mut rest = stage.watch.rest(child.pid);
+fn nothing_else(stage: &mut Stage, child: Child) {
+    let mut rest = stage.end(child);
     rest.retain(|event| matches!(event.payload, tracer::event::Payload::Change(_)));
     assert_eq!(rest, []);
 }
@@ -595,7 +592,7 @@ fn mounts(stage: &mut Stage) -> Outcome {
         fs::create_dir(&path).unwrap();
         path
     });
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         files::part();
         files::bind(&real, &bound).unwrap();
         let here = Arg::Number(AT_FDCWD.into());
@@ -619,9 +616,6 @@ fn mounts(stage: &mut Stage) -> Outcome {
             ],
         )
         .unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (_, private) = stage.watch.change(EventKind::Mount, child.pid);
@@ -646,7 +640,7 @@ fn an_empty_name_is_the_descriptor(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let path = folder.join("file");
     let file = File::create(&path).unwrap();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         files::call(
             libc::SYS_fchownat,
             &[
@@ -671,9 +665,6 @@ fn an_empty_name_is_the_descriptor(stage: &mut Stage) -> Outcome {
             ],
         )
         .unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     for (path, number) in [(&path, 12 << 32 | 13), (&folder, 14 << 32 | 15)] {
@@ -696,12 +687,9 @@ fn registers_wider_than_the_convention(stage: &mut Stage) -> Outcome {
     crate::stage::needs_compat()?;
     let path = stage.folder().join("file");
     fs::write(&path, "x").unwrap();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         let at = sys::compat::low_string(&sys::c(&path));
-        sys::compat::call_wide(15, u64::from(at) | 0x5a5a_5a5a << 32, 0o604).unwrap();
-        talk.done();
-        talk.wait();
-        0
+        sys::compat::call_wide(15, u64::from(at) | 0x5a5a_5a5a << 32, [0o604, 0, 0, 0]).unwrap();
     });
     child.hear();
     let (_, chmod) = stage.watch.change(EventKind::Chmod, child.pid);

@@ -90,14 +90,11 @@ fn told(stage: &mut Stage, child: &Child, name: &str) -> Option<FileId> {
 
 /// A child that prepares, waits to be asked about, and then does `body`.
 fn server(stage: &mut Stage, prepare: impl FnOnce(), body: impl FnOnce(&mut Talk)) -> Child {
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|talk| {
         prepare();
         talk.done();
         talk.wait();
         body(talk);
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     child
@@ -270,7 +267,7 @@ fn in_a_container(stage: &mut Stage) -> Outcome {
         at("work").display()
     );
     let layers = std::ffi::CString::new(layers).unwrap();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|talk| {
         part();
         let flags = MountFlags::empty();
         let overlaid = mount("overlay", at("root"), "overlay", flags, layers.as_c_str()).is_ok();
@@ -285,9 +282,6 @@ fn in_a_container(stage: &mut Stage) -> Outcome {
         for name in ["/srv/html/own", "/data/html/shared", "/srv/outside"] {
             write(Path::new(name));
         }
-        talk.done();
-        talk.wait();
-        0
     });
     let has_overlay = child.hear();
     let names = ["/srv/html", "/data/html"].map(PathBuf::from);

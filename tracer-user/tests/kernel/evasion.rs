@@ -95,12 +95,9 @@ fn another_memory_through_a_ring(stage: &mut Stage) -> Outcome {
     needs_uring()?;
     let target = Child::hold(|_| 0);
     let path = sys::c(format!("/proc/{}/mem", target.pid));
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         let mut ring = Ring::new(4, 0).unwrap();
         assert!(ring.perform(Request::open(libc::AT_FDCWD, &path, O_WRONLY, 0)) >= 0);
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (_, payload) = stage.watch.event(EventKind::Trace, child.pid);

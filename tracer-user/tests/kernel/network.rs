@@ -57,12 +57,9 @@ struct Told {
 /// Runs a child of a server lineage to its end. It says so many numbers.
 fn told(stage: &mut Stage, says: usize, body: impl FnOnce(&mut Talk)) -> Told {
     let span = Span::begin();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|talk| {
         body(talk);
         // Its record is compared with what `/proc` says.
-        talk.done();
-        talk.wait();
-        0
     });
     let said = (0..says).map(|_| child.hear()).collect();
     child.hear();

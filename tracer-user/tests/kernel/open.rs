@@ -89,11 +89,8 @@ fn expect(stage: &mut Stage, child: &mut Child, path: impl AsRef<Path>, created:
 }
 
 /// Ends a child that told of all that it opened to write, and nothing else of that kind is known.
-fn nothing_else(stage: &mut Stage, mut child: Child) {
-    child.go();
-    child.end_well();
-    stage.watch.exit(child.pid);
-    let mut rest = stage.watch.rest(child.pid);
+fn nothing_else(stage: &mut Stage, child: Child) {
+    let mut rest = stage.end(child);
     rest.retain(|event| event.payload.kind() == EventKind::Open);
     assert_eq!(rest, []);
 }

@@ -122,11 +122,8 @@ fn credentials(stage: &mut Stage, child: &Child, flags: u16) -> Credentials {
 
 /// A tagged child that does something and waits, with what is told of it, held against `/proc`.
 fn become_by(stage: &mut Stage, flags: u16, step: impl FnOnce()) -> Credentials {
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         step();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let told = credentials(stage, &child, flags);
@@ -324,12 +321,9 @@ fn a_32_bit_unshare(stage: &mut Stage) -> Outcome {
     if facts::namespace(sys::pid(), "uts") == 0 {
         return Err(Skip("the kernel has no uts namespaces".into()));
     }
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         let flags = [libc::CLONE_NEWUTS as u32, 0, 0, 0, 0];
         sys::compat::call(sys::process::compat::UNSHARE, flags).unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let calls = [namespace_call::UNSHARE, namespace_call::SWITCH];
@@ -351,11 +345,8 @@ fn chroot(stage: &mut Stage) -> Outcome {
     let (real, link) = (folder.join("jail"), folder.join("link"));
     fs::create_dir(&real).unwrap();
     std::os::unix::fs::symlink("jail", &link).unwrap();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         calls::chroot(&sys::c(&link)).unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (meta, change) = changed(stage, &child, &[namespace_call::CHROOT]);

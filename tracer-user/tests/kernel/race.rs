@@ -585,7 +585,7 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let faults = stage.watch.drops(Lost::FileFault);
     let missed_before = missed(stage);
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         // Numbers from here on are nobody's but the openers'.
         while sys::openat(AT_FDCWD, c"/dev/null", O_RDONLY, 0)
             .is_ok_and(|file| std::os::fd::IntoRawFd::into_raw_fd(file) < FIRST)
@@ -648,9 +648,6 @@ fn descriptors_closed_at_once(stage: &mut Stage) -> Outcome {
             }
         });
         alone();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     child.go();
@@ -697,7 +694,7 @@ fn a_thread_preempted_in_a_hook(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let noise = sys::c(folder.join("noise"));
     let missed_before = missed(stage);
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         sys::stay_on(sys::cpus()[0]);
         let over = AtomicBool::new(false);
         let open = |name: &std::ffi::CStr| {
@@ -719,9 +716,6 @@ fn a_thread_preempted_in_a_hook(stage: &mut Stage) -> Outcome {
             lowest.join().unwrap();
         });
         alone();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     child.go();

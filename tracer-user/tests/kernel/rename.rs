@@ -10,7 +10,7 @@ use tracer::event::{Change, Meta, Payload};
 use tracer_common::event::{EventKind, Ids, flag};
 use tracer_common::limits::STRING_BYTES;
 
-use crate::child::{Child, Talk};
+use crate::child::Child;
 use crate::facts::{self, bytes};
 use crate::stage::{Outcome, Span, Stage, TAG, Test, tests};
 use crate::sys;
@@ -24,16 +24,6 @@ pub(crate) const TESTS: &[Test] = tests!("rename":
     other_users_and_groups,
     calls_of_the_32_bit_convention,
 );
-
-/// A child of a server lineage that does `body`, and stays for questions.
-fn server(stage: &mut Stage, body: impl FnOnce(&mut Talk)) -> Child {
-    stage.tagged(|talk| {
-        body(talk);
-        talk.done();
-        talk.wait();
-        0
-    })
-}
 
 /// Takes the next record, which must have these names.
 fn expect(stage: &mut Stage, child: &Child, old: &Path, new: &Path, flags: u32) -> Meta {
@@ -64,10 +54,7 @@ fn expect(stage: &mut Stage, child: &Child, old: &Path, new: &Path, flags: u32) 
 /// Ends a child that did all it was to do; of names and attributes nothing else is known of it.
 fn nothing_else(stage: &mut Stage, mut child: Child) {
     child.hear();
-    child.go();
-    child.end_well();
-    stage.watch.exit(child.pid);
-    let mut rest = stage.watch.rest(child.pid);
+    let mut rest = stage.end(child);
     rest.retain(|event| matches!(event.payload, Payload::Change(_)));
     assert_eq!(rest, []);
 }
@@ -77,9 +64,7 @@ fn every_fact(stage: &mut Stage) -> Outcome {
     let (old, new) = (folder.join("upload.tmp"), folder.join("shell.php"));
     fs::write(&old, "x").unwrap();
     let span = Span::begin();
-    let child = server(stage, |_| {
-        sys::rename(&sys::c(&old), &sys::c(&new)).unwrap()
-    });
+    let child = stage.server(|_| sys::rename(&sys::c(&old), &sys::c(&new)).unwrap());
     let meta = expect(stage, &child, &old, &new, 0);
     span.check(&meta, facts::key(child.pid), child.pid, TAG, 0);
     nothing_else(stage, child);
@@ -93,7 +78,7 @@ fn names_become_absolute(stage: &mut Stage) -> Outcome {
     fs::create_dir(&two).unwrap();
     symlink(&two, folder.join("link")).unwrap();
     fs::write(one.join("a"), "x").unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         std::env::set_current_dir(&one).unwrap();
         // Names whose pages are there when the call begins.
         sys::rename(&sys::c("a"), &sys::c("./b")).unwrap();
@@ -137,7 +122,7 @@ fn flags(stage: &mut Stage) -> Outcome {
     let [a, b, c] = ["a", "b", "c"].map(|name| folder.join(name));
     fs::write(&a, "a").unwrap();
     fs::write(&b, "b").unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let (a, b, c) = (sys::c(&a), sys::c(&b), sys::c(&c));
         sys::renameat2(AT_FDCWD, &a, AT_FDCWD, &b, libc::RENAME_EXCHANGE).unwrap();
         sys::renameat2(AT_FDCWD, &b, AT_FDCWD, &c, libc::RENAME_NOREPLACE).unwrap();
@@ -154,7 +139,7 @@ fn failed_calls_are_no_events(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let (old, new) = (folder.join("old"), folder.join("new"));
     fs::write(&old, "x").unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let (old, new) = (sys::c(&old), sys::c(&new));
         sys::rename(&new, &old).unwrap_err();
         sys::renameat(-1, c"old", -1, c"new").unwrap_err();
@@ -171,9 +156,7 @@ fn long_names(stage: &mut Stage) -> Outcome {
     let old = folder.join("old");
     fs::write(&old, "x").unwrap();
     let detour = format!("{}/{}new", folder.display(), "./".repeat(STRING_BYTES));
-    let child = server(stage, |_| {
-        sys::rename(&sys::c(&old), &sys::c(&detour)).unwrap()
-    });
+    let child = stage.server(|_| sys::rename(&sys::c(&old), &sys::c(&detour)).unwrap());
     if stage.is_lsm() {
         let meta = expect(stage, &child, &old, &folder.join("new"), 0);
         assert_eq!(meta.flags, 0);
@@ -191,7 +174,7 @@ fn other_users_and_groups(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let (old, new) = (folder.join("old"), folder.join("new"));
     fs::write(&old, "x").unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         // The right to rename stays with the saved user.
         sys::set_ids([1001, 0, 1003], [2001, 2002, 2003]);
         sys::rename(&sys::c(&old), &sys::c(&new)).unwrap();
@@ -219,7 +202,7 @@ fn calls_of_the_32_bit_convention(stage: &mut Stage) -> Outcome {
     let [a, b, c] = ["a", "b", "c"].map(|name| folder.join(name));
     fs::write(&a, "a").unwrap();
     fs::write(&b, "b").unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let at = |path: &Path| low_string(&sys::c(path));
         call(compat::RENAME, [at(&a), at(&c), 0, 0, 0]).unwrap();
         let here = AT_FDCWD as u32;

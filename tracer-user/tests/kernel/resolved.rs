@@ -15,7 +15,7 @@ use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Drop;
 use tracer_common::tag::Tag;
 
-use crate::child::{Child, Talk};
+use crate::child::Child;
 use crate::facts::{self, bytes};
 use crate::stage::{Outcome, Skip, Span, Stage, TAG, Test, tests};
 use crate::sys;
@@ -35,16 +35,6 @@ pub(crate) const TESTS: &[Test] = tests!("resolved":
     others_files_are_their_own,
 );
 
-/// A child of a server lineage that does `body`, and stays for questions.
-fn server(stage: &mut Stage, body: impl FnOnce(&mut Talk)) -> Child {
-    stage.tagged(|talk| {
-        body(talk);
-        talk.done();
-        talk.wait();
-        0
-    })
-}
-
 /// Ends a child that did all it was to do; gives the changes that nobody asked for.
 fn end(stage: &mut Stage, mut child: Child) -> Vec<Event> {
     child.hear();
@@ -52,11 +42,8 @@ fn end(stage: &mut Stage, mut child: Child) -> Vec<Event> {
 }
 
 /// The same, once it said that it did.
-fn leave(stage: &mut Stage, mut child: Child) -> Vec<Event> {
-    child.go();
-    child.end_well();
-    stage.watch.exit(child.pid);
-    let mut rest = stage.watch.rest(child.pid);
+fn leave(stage: &mut Stage, child: Child) -> Vec<Event> {
+    let mut rest = stage.end(child);
     rest.retain(|event| matches!(event.payload, Payload::Change(_)));
     rest
 }
@@ -82,7 +69,7 @@ fn every_fact_of_a_rename(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let (old, new) = (folder.join("upload.tmp"), folder.join("shell.php"));
     let span = Span::begin();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         fs::write(&old, "x").unwrap();
         chown(&old, Some(33), Some(44)).unwrap();
         fs::set_permissions(&old, Permissions::from_mode(0o4640)).unwrap();
@@ -212,7 +199,7 @@ fn each_is_told(stage: &mut Stage, child: &mut Child, folder: &Path) {
 fn every_kind(stage: &mut Stage) -> Outcome {
     stage.needs_lsm()?;
     let folder = stage.folder();
-    let mut child = server(stage, |_| one_of_each(&folder));
+    let mut child = stage.server(|_| one_of_each(&folder));
     each_is_told(stage, &mut child, &folder);
     assert_eq!(leave(stage, child), []);
     Ok(())
@@ -224,7 +211,7 @@ fn through_links_and_mounts(stage: &mut Stage) -> Outcome {
     let (real, link) = (folder.join("real"), folder.join("link"));
     fs::create_dir(&real).unwrap();
     symlink("real", &link).unwrap();
-    let mut child = server(stage, |_| one_of_each(&link.join("../link/.")));
+    let mut child = stage.server(|_| one_of_each(&link.join("../link/.")));
     each_is_told(stage, &mut child, &real);
     assert_eq!(leave(stage, child), []);
     fs::remove_dir_all(&real).unwrap();
@@ -232,7 +219,7 @@ fn through_links_and_mounts(stage: &mut Stage) -> Outcome {
 
     // By the root that a process has of itself, and relative to where it is.
     let own = PathBuf::from(format!("/proc/self/root{}", link.display()));
-    let mut child = server(stage, |_| {
+    let mut child = stage.server(|_| {
         std::env::set_current_dir(&own).unwrap();
         one_of_each(Path::new("."));
     });
@@ -244,7 +231,7 @@ fn through_links_and_mounts(stage: &mut Stage) -> Outcome {
     // A mount is a place of its own; the file is the same.
     let bound = folder.join("bound");
     fs::create_dir(&bound).unwrap();
-    let mut child = server(stage, |_| {
+    let mut child = stage.server(|_| {
         sys::bind_mount(&sys::c(&real), &sys::c(&bound)).unwrap();
         one_of_each(&bound);
     });
@@ -274,7 +261,7 @@ fn by_descriptor(stage: &mut Stage) -> Outcome {
     stage.needs_lsm()?;
     let file = stage.folder().join("file");
     fs::write(&file, "0123456789").unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let open = OpenOptions::new().write(true).open(&file).unwrap();
         open.set_len(3).unwrap();
         open.set_permissions(Permissions::from_mode(0o600)).unwrap();
@@ -302,7 +289,7 @@ fn failed_calls_are_no_events(stage: &mut Stage) -> Outcome {
     fs::create_dir_all(at("full/of")).unwrap();
     fs::write(at("file"), "x").unwrap();
     let last = at("last");
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         // By the kernel, before anything is looked at; by the file system, at the very end.
         fs::create_dir(at("file")).unwrap_err();
         fs::remove_dir(at("full")).unwrap_err();
@@ -416,7 +403,7 @@ fn a_moved_mount_point(stage: &mut Stage) -> Outcome {
     let (from, to) = (folder.join("from"), folder.join("to"));
     fs::create_dir(&from).unwrap();
     fs::create_dir(&to).unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         sys::own_mount(c"a source", &sys::c(&from), c"tmpfs", c"").unwrap();
         sys::move_mount(&sys::c(&from), &sys::c(&to)).unwrap();
         fs::write(to.join("file"), "x").unwrap();
@@ -444,7 +431,7 @@ fn threads_do_not_mix_their_names(stage: &mut Stage) -> Outcome {
     const ROUNDS: usize = 50;
     stage.needs_lsm()?;
     let folder = stage.folder();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let own = folder.join(thread.to_string());
@@ -535,7 +522,7 @@ fn nothing_is_left_of_an_open_or_an_exec(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     fs::create_dir(folder.join("inner")).unwrap();
     let before = notes(stage);
-    let mut child = server(stage, |_| fs::write(folder.join("made"), "x").unwrap());
+    let mut child = stage.server(|_| fs::write(folder.join("made"), "x").unwrap());
     child.hear();
     assert_eq!(notes(stage), before, "the open took it");
     leave(stage, child);
@@ -615,7 +602,7 @@ fn whoever_changes_what_a_server_wrote(stage: &mut Stage) -> Outcome {
     stage.needs_lsm()?;
     let folder = stage.folder();
     let [dropped, moved, second] = ["dropped", "moved", "second"].map(|name| folder.join(name));
-    let implant = server(stage, |_| fs::write(&dropped, "#!/bin/sh").unwrap());
+    let implant = stage.server(|_| fs::write(&dropped, "#!/bin/sh").unwrap());
     let key = facts::key(implant.pid);
     let (_, open) = stage.watch.file(EventKind::Open, implant.pid);
     assert_eq!(open.writer, None, "nobody before");

@@ -172,6 +172,24 @@ impl Stage {
         child.go();
         child
     }
+
+    /// The same, which says when it has done `body`, and stays for questions.
+    pub(crate) fn server(&mut self, body: impl FnOnce(&mut Talk)) -> Child {
+        self.tagged(|talk| {
+            body(talk);
+            talk.done();
+            talk.wait();
+            0
+        })
+    }
+
+    /// Lets a child end well; gives its records that nobody asked for.
+    pub(crate) fn end(&mut self, mut child: Child) -> Vec<tracer::event::Event> {
+        child.go();
+        child.end_well();
+        self.watch.exit(child.pid);
+        self.watch.rest(child.pid)
+    }
 }
 
 /// Whether a 64-bit process may call by the 32-bit convention here.

@@ -596,8 +596,13 @@ pub(crate) mod compat {
     }
 
     /// `int 0x80` with up to five arguments. Pointers among them come from [`low`].
-    pub(crate) fn call(number: u32, arguments: [u32; 5]) -> Result<u32> {
-        let [a, b, c, d, e] = arguments;
+    pub(crate) fn call(number: u32, [a, b, c, d, e]: [u32; 5]) -> Result<u32> {
+        call_wide(number, a.into(), [b, c, d, e])
+    }
+
+    /// The same, where the first has more bits than the convention.
+    pub(crate) fn call_wide(number: u32, first: u64, others: [u32; 4]) -> Result<u32> {
+        let [b, c, d, e] = others;
         let result: u64;
         // SAFETY: a system call on numbers and on memory of `low`. rbx is the compiler's own and is
         // put back; the kernel may clear r8 to r11.
@@ -606,34 +611,12 @@ pub(crate) mod compat {
                 "xchg {a}, rbx",
                 "int 0x80",
                 "xchg {a}, rbx",
-                a = inout(reg) u64::from(a) => _,
+                a = inout(reg) first => _,
                 inlateout("rax") u64::from(number) => result,
                 in("rcx") u64::from(b),
                 in("rdx") u64::from(c),
                 in("rsi") u64::from(d),
                 in("rdi") u64::from(e),
-                out("r8") _,
-                out("r9") _,
-                out("r10") _,
-                out("r11") _,
-            );
-        }
-        let result = result as u32 as c_int;
-        u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
-    }
-
-    /// `int 0x80` with two arguments, the first of which has more bits than the convention.
-    pub(crate) fn call_wide(number: u32, first: u64, second: u32) -> Result<u32> {
-        let result: u64;
-        // SAFETY: as in `call`.
-        unsafe {
-            std::arch::asm!(
-                "xchg {a}, rbx",
-                "int 0x80",
-                "xchg {a}, rbx",
-                a = inout(reg) first => _,
-                inlateout("rax") u64::from(number) => result,
-                in("rcx") u64::from(second),
                 out("r8") _,
                 out("r9") _,
                 out("r10") _,

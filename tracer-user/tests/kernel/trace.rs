@@ -60,11 +60,8 @@ fn reach(
     flags: u16,
     step: impl FnOnce(),
 ) -> (Child, Trace) {
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         step();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (meta, trace) = told(stage, &child);

@@ -13,7 +13,7 @@ use tracer::event::{Change, FileAccess, Meta, Payload};
 use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Tier;
 
-use crate::child::{Child, Talk, until};
+use crate::child::{Child, until};
 use crate::facts::{self, bytes};
 use crate::stage::{Outcome, Skip, Stage, TAG, Test, tests};
 use crate::sys;
@@ -38,23 +38,10 @@ pub(crate) const TESTS: &[Test] = tests!("uring":
     what_a_server_wrote_changes_places,
 );
 
-/// A child of a server lineage that does `body`, and stays for questions.
-fn server(stage: &mut Stage, body: impl FnOnce(&mut Talk)) -> Child {
-    stage.tagged(|talk| {
-        body(talk);
-        talk.done();
-        talk.wait();
-        0
-    })
-}
-
 /// Ends a child that did all it was to do, and nothing else is known of it.
 fn nothing_else(stage: &mut Stage, mut child: Child) {
     child.hear();
-    child.go();
-    child.end_well();
-    stage.watch.exit(child.pid);
-    let mut rest = stage.watch.rest(child.pid);
+    let mut rest = stage.end(child);
     // A worker that ends with the process may tell of its end, too.
     rest.retain(|event| event.payload.kind() != EventKind::Exit);
     assert_eq!(rest, []);
@@ -100,7 +87,7 @@ fn opens_of_every_mode(stage: &mut Stage) -> Outcome {
     for (mode, (setup, flags)) in MODES.into_iter().enumerate() {
         let path = folder.join(format!("{mode}.php"));
         let name = sys::c(&path);
-        let child = server(stage, |_| {
+        let child = stage.server(|_| {
             let mut ring = Ring::new(4, setup).unwrap();
             for (open, mode) in [(O_WRONLY | O_CREAT | O_EXCL, 0o640), (O_RDWR, 0)] {
                 let request = Request {
@@ -122,7 +109,7 @@ fn opens_with_a_structure(stage: &mut Stage) -> Outcome {
     needs_uring()?;
     let folder = stage.folder();
     let path = folder.join("new.php");
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let mut ring = Ring::new(4, 0).unwrap();
         // `struct open_how` (include/uapi/linux/openat2.h): flags, mode, resolve.
         let how = [(O_WRONLY | O_CREAT) as u64, 0o600, 0];
@@ -149,7 +136,7 @@ fn the_path_is_the_files_own(stage: &mut Stage) -> Outcome {
     let real = folder.join("real.php");
     fs::write(&real, "x").unwrap();
     symlink("real.php", folder.join("innocent.txt")).unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let mut ring = Ring::new(4, 0).unwrap();
         let link = sys::c(folder.join("innocent.txt"));
         drop(taken(
@@ -173,7 +160,7 @@ fn numbers_are_not_believed(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let paths = ["a", "b", "c"].map(|name| folder.join(name));
     let names = paths.each_ref().map(sys::c);
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let mut ring = Ring::new(8, 0).unwrap();
         let mut requests = vec![Request {
             operation: operation::NOP,
@@ -207,7 +194,7 @@ fn numbers_shared_by_two_ways(stage: &mut Stage) -> Outcome {
     let paths = ["fixed", "plain"].map(|name| folder.join(name));
     for slot in [[1, 0], [0, 1]] {
         let names = paths.each_ref().map(sys::c);
-        let mut child = server(stage, |_| {
+        let mut child = stage.server(|_| {
             let mut ring = Ring::new(4, 0).unwrap();
             ring.register_files(1);
             for (name, slot) in names.iter().zip(slot) {
@@ -238,7 +225,7 @@ fn opens_into_the_rings_table(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let paths = ["fixed.php", "any.php"].map(|name| folder.join(name));
     let names = paths.each_ref().map(sys::c);
-    let mut child = server(stage, |talk| {
+    let mut child = stage.server(|talk| {
         let mut ring = Ring::new(4, 0).unwrap();
         ring.register_files(4);
         for (name, slot) in names.iter().zip([3, ANY_SLOT]) {
@@ -271,7 +258,7 @@ fn opens_that_nobody_is_told_of(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     fs::create_dir(folder.join("sub")).unwrap();
     let path = folder.join("silent.php");
-    let mut child = server(stage, |talk| {
+    let mut child = stage.server(|talk| {
         let mut ring = Ring::new(4, 0).unwrap();
         let dir = File::open(folder.join("sub")).unwrap();
         let request = Request {
@@ -324,7 +311,7 @@ fn opens_through_a_full_ring(stage: &mut Stage) -> Outcome {
     needs_uring()?;
     let path = stage.folder().join("hidden.php");
     let name = sys::c(&path);
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let mut ring = Ring::new(1, 0).unwrap();
         let nop = Request {
             operation: operation::NOP,
@@ -355,7 +342,7 @@ fn chains_and_failures(stage: &mut Stage) -> Outcome {
     let [there, last] = ["there", "last"].map(|name| folder.join(name));
     fs::write(&there, "x").unwrap();
     let [there, name] = [&there, &last].map(sys::c);
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let mut ring = Ring::new(4, 0).unwrap();
         let exclusive = O_WRONLY | O_CREAT | O_EXCL;
         let fails = Request::open(AT_FDCWD, &there, exclusive, 0o600);
@@ -384,7 +371,7 @@ fn writing_what_was_inherited(stage: &mut Stage) -> Outcome {
     let path = stage.folder().join("log");
     fs::write(&path, "").unwrap();
     let file = sys::open(&sys::c(&path), O_WRONLY, 0).unwrap();
-    let child = server(stage, |_| {
+    let child = stage.server(|_| {
         let mut ring = Ring::new(4, 0).unwrap();
         let write = |fd: RawFd, flags: u8| Request {
             operation: operation::WRITE,
@@ -427,7 +414,7 @@ fn every_change(stage: &mut Stage) -> Outcome {
         fs::create_dir(path("sub")).unwrap();
         fs::write(path("upload.tmp"), "x").unwrap();
         let absolute = sys::c(path("sub/shell.php"));
-        let mut child = server(stage, |talk| {
+        let mut child = stage.server(|talk| {
             let mut ring = Ring::new(4, setup).unwrap();
             std::env::set_current_dir(&folder).unwrap();
             let sub = File::open("sub").unwrap();
@@ -503,7 +490,7 @@ fn attributes(stage: &mut Stage) -> Outcome {
     let path = folder.join("program");
     fs::write(&path, "x").unwrap();
     let name = sys::c(&path);
-    let mut child = server(stage, |talk| {
+    let mut child = stage.server(|talk| {
         let mut ring = Ring::new(4, 0).unwrap();
         let file = File::open(&path).unwrap();
         let set = Request {
@@ -584,11 +571,8 @@ fn what_a_server_wrote_changes_places(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let [dropped, own] = ["w-r-i-t-t-e-n", "n-o-t"].map(|name| folder.join(name));
     fs::write(&own, "x").unwrap();
-    let mut writer = stage.tagged(|talk| {
+    let mut writer = stage.server(|_| {
         fs::write(&dropped, "x").unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     writer.hear();
     let (first, second) = (sys::c(&own), sys::c(&dropped));

@@ -41,11 +41,8 @@ fn needs_writes(stage: &Stage) -> Outcome {
 }
 
 /// Ends a child of which no use of a file is known that was not taken.
-fn nothing_else(stage: &mut Stage, mut child: Child) {
-    child.go();
-    child.end_well();
-    stage.watch.exit(child.pid);
-    let mut rest = stage.watch.rest(child.pid);
+fn nothing_else(stage: &mut Stage, child: Child) {
+    let mut rest = stage.end(child);
     rest.retain(|event| matches!(event.payload, tracer::event::Payload::File(_)));
     assert_eq!(rest, []);
 }
@@ -150,7 +147,7 @@ fn inherited_descriptors_by_the_32_bit_convention(stage: &mut Stage) -> Outcome 
     let held: Vec<File> = names.iter().map(|name| opened(name)).collect();
     let number = |file: &File| Arg::Number(file.as_raw_fd().into());
     let (zero, one) = (Arg::Number(0), Arg::Number(1));
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         let data = Arg::Bytes(b"x");
         // write, pwrite64, sendfile and mmap of syscall_32.tbl; the last has its arguments in memory.
         files::compat_call(4, &[number(&held[0]), data, one]).unwrap();
@@ -166,9 +163,6 @@ fn inherited_descriptors_by_the_32_bit_convention(stage: &mut Stage) -> Outcome 
         ];
         let words = words.map(u32::to_ne_bytes).concat();
         files::compat_call(90, &[Arg::Bytes(&words)]).unwrap_or_default();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     for name in &names[..3] {
@@ -191,12 +185,9 @@ fn a_received_descriptor(stage: &mut Stage) -> Outcome {
     let path = stage.folder().join("file");
     let file = opened(&path);
     let (ours, theirs) = sys::socketpair();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         let file: OwnedFd = files::receive_descriptor(&theirs).unwrap();
         std::io::Write::write_all(&mut File::from(file), b"x").unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     files::send_descriptor(&ours, file.as_raw_fd()).unwrap();
     child.hear();
@@ -221,11 +212,8 @@ fn clones(stage: &mut Stage) -> Outcome {
     if let Err(error) = files::call(libc::SYS_ioctl, &arguments) {
         return Err(Skip(format!("the file system has no FICLONE: {error}")));
     }
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         files::call(libc::SYS_ioctl, &arguments).unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     expect_write(stage, &child, &path);
@@ -237,7 +225,7 @@ fn writable_mappings(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let [shared, private, own] = ["shared", "private", "own"].map(|name| folder.join(name));
     let (one, two) = (opened(&shared), opened(&private));
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         let protection = PROT_READ | PROT_WRITE;
         files::map(two.as_raw_fd(), 10, protection, MAP_PRIVATE).unwrap();
         files::map(one.as_raw_fd(), 10, protection, MAP_SHARED).unwrap();
@@ -246,9 +234,6 @@ fn writable_mappings(stage: &mut Stage) -> Outcome {
         fs::write(&own, "x").unwrap();
         let own = File::options().read(true).write(true).open(&own).unwrap();
         files::map(own.as_raw_fd(), 1, protection, MAP_SHARED).unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (_, map) = stage.watch.file(EventKind::Map, child.pid);
@@ -268,7 +253,7 @@ fn executable_mappings(stage: &mut Stage) -> Outcome {
         ["libx.so.1", "program", "dropped.so"].map(|name| folder.join(name));
     fs::write(&library, "x").unwrap();
     fs::write(&program, "x").unwrap();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|talk| {
         let map = |path: &Path| {
             let file = sys::open(&sys::c(path), O_RDONLY, 0).unwrap();
             files::map(file.as_raw_fd(), 1, PROT_READ | PROT_EXEC, MAP_PRIVATE)
@@ -281,9 +266,6 @@ fn executable_mappings(stage: &mut Stage) -> Outcome {
         // A library by its name, but one that it has just made.
         drop(sys::open(&sys::c(&written), O_WRONLY | libc::O_CREAT, 0o600).unwrap());
         let _mapped = map(&written);
-        talk.done();
-        talk.wait();
-        0
     });
     match child.hear() as i32 {
         0 => {}
@@ -341,21 +323,15 @@ fn read_again(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let (written, other) = (folder.join("written"), folder.join("other"));
     fs::write(&other, "x").unwrap();
-    let mut writer = stage.tagged(|talk| {
+    let mut writer = stage.server(|_| {
         fs::write(&written, "x").unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     writer.hear();
     stage.watch.open(writer.pid);
-    let mut reader = stage.tagged(|talk| {
+    let mut reader = stage.server(|_| {
         drop(sys::open(&sys::c(&other), O_RDONLY, 0).unwrap());
         drop(sys::open(&sys::c(&written), O_RDONLY, 0).unwrap());
         drop(sys::open(&sys::c(&written), libc::O_PATH, 0).unwrap());
-        talk.done();
-        talk.wait();
-        0
     });
     reader.hear();
     let (_, read) = stage.watch.file(EventKind::Read, reader.pid);
@@ -376,11 +352,8 @@ fn by_handle(stage: &mut Stage) -> Outcome {
         Err(error) => return Err(Skip(format!("the file system has no handles: {error}"))),
     };
     let on = File::open(&folder).unwrap();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         drop(files::open_handle(on.as_raw_fd(), &handle, O_RDWR).unwrap());
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (_, open) = stage.watch.open(child.pid);
@@ -480,11 +453,8 @@ fn mapped_by_others(stage: &mut Stage) -> Outcome {
     let folder = stage.folder();
     let [dropped, own] = ["dropped.so", "own.so"].map(|name| folder.join(name));
     fs::write(&own, "x").unwrap();
-    let mut writer = stage.tagged(|talk| {
+    let mut writer = stage.server(|_| {
         fs::write(&dropped, "x").unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     writer.hear();
     let mut other = Child::hold(|talk| {
@@ -520,15 +490,12 @@ fn kernel_file_systems(stage: &mut Stage) -> Outcome {
     // What is written there is told when it is opened, and is no file that somebody wrote.
     let name = "/proc/self/oom_score_adj";
     let held = File::options().read(true).write(true).open(name).unwrap();
-    let mut child = stage.tagged(|talk| {
+    let mut child = stage.server(|_| {
         let zero = Arg::Bytes(b"0");
         let fd = Arg::Number(held.as_raw_fd().into());
         files::call(libc::SYS_write, &[fd, zero, Arg::Number(1)]).unwrap();
         fs::write(name, "0").unwrap();
         fs::read(name).unwrap();
-        talk.done();
-        talk.wait();
-        0
     });
     child.hear();
     let (_, open) = stage.watch.open(child.pid);
