@@ -296,13 +296,6 @@ macro_rules! drops {
                 match self { $( Self::$name => $text, )+ }
             }
 
-            /// Whether a record was lost that had its number already: what was made is what arrived and the
-            /// sum of these.
-            #[must_use]
-            pub const fn loses_record(self) -> bool {
-                crate::ledger::column(self).is_some()
-            }
-
             /// Whether an event or a tag was lost, rather than one fact of an event.
             #[must_use]
             pub const fn loses_event(self) -> bool {

@@ -294,10 +294,7 @@ impl Store {
         let Some(process) = self.get_mut(meta.subject) else {
             return;
         };
-        process.vpid = exec.ns.vpid;
-        process.pid_ns = exec.ns.pid;
-        process.ids = Some(exec.ids);
-        process.credentials = Some(exec.credentials());
+        process.became(exec);
         process.parent = Some(exec.parent);
         process.tag.roles |= meta.tag.roles;
         if meta.tag.is_server_lineage() {
@@ -365,12 +362,7 @@ impl Store {
         self.insert(Process {
             creator: parent,
             parent,
-            vpid: exec.ns.vpid,
-            pid_ns: exec.ns.pid,
-            images: vec![image],
-            ids: Some(exec.ids),
-            credentials: Some(exec.credentials()),
-            ..Process::new(meta.subject, meta.start_boot_ns, Origin::Observed, tag)
+            ..Process::running(meta, Origin::Observed, tag, exec, image)
         });
     }
 

@@ -123,12 +123,7 @@ impl Store {
         self.insert(Process {
             creator,
             parent,
-            vpid: exec.ns.vpid,
-            pid_ns: exec.ns.pid,
-            images: vec![image],
-            ids: Some(exec.ids),
-            credentials: Some(exec.credentials()),
-            ..Process::new(key, meta.start_boot_ns, Origin::Healed, meta.tag)
+            ..Process::running(meta, Origin::Healed, meta.tag, exec, image)
         });
     }
 

@@ -6,7 +6,7 @@ use tracer_common::event::Ids;
 use tracer_common::tag::{Role, Tag};
 
 use crate::alert::Severity;
-use crate::event::{Credentials, Exec, ProcessKey};
+use crate::event::{Credentials, Exec, Meta, ProcessKey};
 
 /// How the agent knows of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +162,23 @@ impl Process {
             ended: None,
             alerted: Vec::new(),
         }
+    }
+
+    /// The same, found running what `/proc` says.
+    #[must_use]
+    pub fn running(meta: &Meta, origin: Origin, tag: Tag, exec: &Exec, image: Image) -> Self {
+        let mut process = Self::new(meta.subject, meta.start_boot_ns, origin, tag);
+        process.images.push(image);
+        process.became(exec);
+        process
+    }
+
+    /// Takes what an exec says of the process itself.
+    pub fn became(&mut self, exec: &Exec) {
+        self.vpid = exec.ns.vpid;
+        self.pid_ns = exec.ns.pid;
+        self.ids = Some(exec.ids);
+        self.credentials = Some(exec.credentials());
     }
 
     /// The program it runs now.

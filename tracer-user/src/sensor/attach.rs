@@ -203,6 +203,22 @@ fn attach_probe(
     ))
 }
 
+/// Loads a program for one of the kernel's functions and attaches it. aya's types of programs at the begin
+/// and at the end of a function have these calls, and no trait, in common.
+macro_rules! attach_to_function {
+    ($program:expr, $hook:expr, $functions:expr) => {{
+        if !found($program.load($hook, $functions))? {
+            return Ok(false);
+        }
+        let attached = $program.attach();
+        if attached.is_err() {
+            // So that it can be loaded for another hook.
+            $program.unload()?;
+        }
+        attached.map(|_| true)
+    }};
+}
+
 /// Loads and attaches a program; `false` where the kernel has no such hook.
 fn attach_hook(
     program: &mut Program,
@@ -223,26 +239,10 @@ fn attach_hook(
             }
         }
         (Attach::Fentry, Program::FEntry(program), Some(functions)) => {
-            if !found(program.load(hook, functions))? {
-                return Ok(false);
-            }
-            let attached = program.attach();
-            if attached.is_err() {
-                // So that it can be loaded for another hook.
-                program.unload()?;
-            }
-            attached.map(|_| true)
+            attach_to_function!(program, hook, functions)
         }
         (Attach::Fexit, Program::FExit(program), Some(functions)) => {
-            if !found(program.load(hook, functions))? {
-                return Ok(false);
-            }
-            let attached = program.attach();
-            if attached.is_err() {
-                // So that it can be loaded for another hook.
-                program.unload()?;
-            }
-            attached.map(|_| true)
+            attach_to_function!(program, hook, functions)
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
