@@ -99,6 +99,8 @@ kernel_offsets! {
     // 6.12 has d_name alone; 6.18 has an anonymous union of __d_name and a const view d_name.
     required dentry_name: "dentry.d_name" | "dentry.__d_name";
     optional dentry_inode: "dentry.d_inode";
+    // A seqcount_spinlock_t, which begins with the count.
+    optional dentry_seq: "dentry.d_seq";
     required qstr_name: "qstr.name";
     optional dentry_sb: "dentry.d_sb";
     optional vfsmount_sb: "vfsmount.mnt_sb";

@@ -494,9 +494,9 @@ impl Record {
     /// Appends a path as components, leaf first.
     ///
     /// Walks dentry parents, and at the root of a mount goes on from its mountpoint, as `d_path`
-    /// does (`prepend_path`, fs/d_path.c), to the root of the mount namespace. Without the
-    /// kernel's `rename_lock` a concurrent rename of an ancestor can give a path that was true in
-    /// parts; dentries and mounts are freed by RCU, and every read is checked, so never a fault.
+    /// does (`prepend_path`, fs/d_path.c), to the root of the mount namespace. Each name is whole and
+    /// in its directory (`Dentry::sequence`); without the kernel's `rename_lock` a concurrent rename of
+    /// an ancestor can still give a path that was true in parts. Dentries and mounts are freed by RCU, and every read is checked, so never a fault.
     #[inline(always)]
     pub fn path(self, path: Option<Path>) -> Section {
         let Some(path) = path else {

@@ -56,6 +56,13 @@ impl Dentry {
     pub fn name(self) -> Option<*const u8> {
         non_null(member!(address!(self.ptr(), dentry_name)?, qstr_name)?)
     }
+
+    /// `d_seq`: odd while the name or the parent changes, another number after that (`__d_move`,
+    /// fs/dcache.c).
+    #[inline(always)]
+    pub fn sequence(self) -> u32 {
+        member!(self.ptr(), dentry_seq).unwrap_or(0)
+    }
 }
 
 impl Mount {

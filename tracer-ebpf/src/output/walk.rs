@@ -51,6 +51,7 @@ pub(super) extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
             mount = parent;
             continue;
         }
+        let sequence = dentry.sequence();
         let (Some(parent), Some(name)) = (dentry.parent(), dentry.name()) else {
             break;
         };
@@ -59,7 +60,6 @@ pub(super) extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
             // has looked up yet.
             break;
         }
-        record.meet(parent);
         let at = record.len();
         if at > start + PATH_BYTES - NAME_BYTES {
             break;
@@ -67,6 +67,13 @@ pub(super) extern "C" fn walk(slot: u64, dentry: u64, mount: u64) -> u64 {
         let Some(written) = record.name(name) else {
             break;
         };
+        if sequence & 1 != 0 || dentry.sequence() != sequence {
+            // Renamed meanwhile: half of each name, or one name and the other's directory. Once more, as
+            // a lookup does (`__d_lookup_rcu`, fs/dcache.c), out of the steps that there are.
+            record.set_len(at);
+            continue;
+        }
+        record.meet(parent);
         if at == start {
             // SAFETY: as in `Record::len`.
             unsafe { write_volatile(&raw mut (*record.0).leaf, written.into()) };
