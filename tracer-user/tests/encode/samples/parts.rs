@@ -1,12 +1,13 @@
 //! What documents are made of: a host, its processes and programs, files and sockets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer::alert::{
     Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
 };
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
-use tracer::lineage::process::{Image, Origin, Server};
+use tracer::lineage::process::{Image, Origin, Server, Why};
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
@@ -149,7 +150,8 @@ pub(super) fn systemd() -> ProcessView {
 
 pub(super) const fn php() -> Server {
     Server {
-        name: "php-fpm",
+        name: Cow::Borrowed("php-fpm"),
+        why: Why::Named,
         role: Role::App,
     }
 }
