@@ -11,12 +11,12 @@ use crate::event::{Event, Exec, Payload};
 pub struct Budget {
     /// Processes: half of it, as lineage is what everything else rests on.
     pub store: usize,
-    /// Events that wait for their turn.
+    /// Files that servers wrote: a quarter.
+    pub written: usize,
+    /// Events that wait for their turn: a twelfth, as each of the others.
     pub order: usize,
     /// A reading of `/proc` after a loss.
     pub reading: usize,
-    /// Files that servers wrote.
-    pub written: usize,
     /// Documents that wait for the writer.
     pub queue: usize,
 }
@@ -31,13 +31,13 @@ impl Budget {
     /// Shares of so many bytes in all.
     #[must_use]
     pub const fn new(bytes: usize) -> Self {
-        let eighth = bytes / 8;
+        let twelfth = bytes / 12;
         Self {
-            store: 4 * eighth,
-            order: eighth,
-            reading: eighth,
-            written: eighth,
-            queue: eighth,
+            store: 6 * twelfth,
+            written: 3 * twelfth,
+            order: twelfth,
+            reading: twelfth,
+            queue: twelfth,
         }
     }
 }

@@ -534,7 +534,11 @@ fn a_full_store_hides_no_shell() {
 #[test]
 fn the_order_is_bounded() {
     const MORE: u64 = 1000;
-    let mut pipeline = Pipeline::new(Emit::Alerts, Budget::default());
+    let budget = Budget {
+        order: usize::MAX,
+        ..Budget::default()
+    };
+    let mut pipeline = Pipeline::new(Emit::Alerts, budget);
     let exit = &told("exit 10 0")[0];
     for _ in 0..CAPACITY as u64 + MORE {
         pipeline.input(exit.clone());
