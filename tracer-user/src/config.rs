@@ -39,6 +39,8 @@ const MIN_PROCESSES: u32 = 1024;
 const MAX_PROCESSES: u32 = 4 * 1024 * 1024;
 /// Longest wait of an event: an alert that is later than this helps nobody.
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Longest wait of an alert for facts.
+const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
 /// Directories at most in each list.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -95,6 +97,8 @@ pub struct FileConfig {
     /// How long an event may wait for an earlier one of another CPU, milliseconds: 5 by default, at most
     /// 5000.
     pub order_window_ms: Option<Spanned<u32>>,
+    /// Facts that others are asked for.
+    pub enrichment: Option<FileEnrichment>,
     /// Directories that matter beside the defaults and the discovered ones.
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
@@ -117,6 +121,14 @@ pub struct FileRings {
 pub struct FileProcesses {
     /// Processes kept, ended ones included: 65536 by default, 1024 to 4194304.
     pub max: Option<Spanned<u32>>,
+}
+
+/// `enrichment`: facts that others are asked for, as container runtimes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileEnrichment {
+    /// How long an alert waits for an answer, milliseconds: 250 by default, at most 10000; 0 for not at all.
+    pub wait_ms: Option<Spanned<u32>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -172,6 +184,8 @@ pub struct Config {
     pub max_processes: usize,
     /// How long an event may wait for an earlier one.
     pub order_window: Duration,
+    /// How long an alert may wait for facts that somebody has been asked for.
+    pub enrichment_wait: Duration,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
     /// Tell what any process writes in directories that matter.
@@ -204,6 +218,7 @@ impl Default for Config {
             file_quota_per_second: QUOTA_PER_SECOND,
             max_processes: 65_536,
             order_window: Duration::from_millis(5),
+            enrichment_wait: Duration::from_millis(250),
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
@@ -250,6 +265,7 @@ impl Config {
             file_quota_per_second,
             processes,
             order_window_ms,
+            enrichment,
             directories,
             exclude_default_directories,
         } = file;
@@ -258,6 +274,7 @@ impl Config {
             file_bytes,
         } = rings.unwrap_or_default();
         let FileProcesses { max } = processes.unwrap_or_default();
+        let FileEnrichment { wait_ms } = enrichment.unwrap_or_default();
         let default = Self::default();
         let number = |value: Option<Spanned<u32>>, default| value.map_or(default, |v| v.value);
         Self {
@@ -274,6 +291,9 @@ impl Config {
                 .unwrap_or(default.max_processes),
             order_window: order_window_ms.map_or(default.order_window, |window| {
                 Duration::from_millis(window.value.into())
+            }),
+            enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
+                Duration::from_millis(wait.value.into())
             }),
             any_writer: directories
                 .as_ref()
@@ -434,6 +454,13 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
     range("processes.max", max.as_ref(), MIN_PROCESSES, MAX_PROCESSES)?;
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
+    let wait = config.enrichment.clone().unwrap_or_default().wait_ms;
+    range(
+        "enrichment.wait_ms",
+        wait.as_ref(),
+        0,
+        MAX_ENRICHMENT_WAIT_MS,
+    )?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
         let key = kind.name();
         for (index, pattern) in list.iter().enumerate() {
