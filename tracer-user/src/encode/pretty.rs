@@ -123,10 +123,7 @@ impl Page<'_> {
         };
         facts.push((linked, author(self.scope.link(), self)));
         facts.push(("container", container(self.scope)));
-        facts.push((
-            "pending",
-            self.scope.document.event.pending().join(", "),
-        ));
+        facts.push(("pending", self.scope.document.event.pending().join(", ")));
         facts.push((
             "cut short",
             missing(self.scope.document.event.event.meta.flags).join(", "),
