@@ -2,6 +2,7 @@
 
 use tracer::alert::{Alert, Document};
 use tracer::config::Emit;
+use tracer::memory::Budget;
 use tracer::pipeline::{Command, Pipeline};
 use tracer::source::Input;
 use tracer::source::capture::{Reader, Writer};
@@ -54,7 +55,7 @@ struct Told {
 impl Told {
     fn new(text: &str) -> Self {
         let mut told = Self {
-            pipeline: Pipeline::new(Emit::Alerts, 65_536),
+            pipeline: Pipeline::new(Emit::Alerts, Budget::default()),
             teller: Teller::default(),
             inputs: Vec::new(),
         };
