@@ -21,12 +21,12 @@ use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
 use self::pending::Pending;
-use self::view::{NAMESPACE, alert};
-use crate::alert::{Author, Document, EnrichedEvent, HostFacts, LossReport, ProcessView};
+use self::view::NAMESPACE;
+use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
-use crate::event::{Event, Payload, ProcessKey, TICK_NS, Writer, decode};
-use crate::lineage::process::{Image, Origin, Process, Server, Via};
+use crate::event::{Event, Payload, ProcessKey, decode};
+use crate::lineage::process::{Image, Process, Server};
 use crate::lineage::{Retag, Store};
 use crate::memory::{self, Budget};
 use crate::order::Order;
@@ -638,106 +638,26 @@ impl Pipeline {
             self.commands.push(Command::Discover(seen));
         }
     }
+}
 
-    fn enrich(&self, event: &Event, writer: Option<Writer>) -> EnrichedEvent {
-        let mut chain = self.store.chain(event.meta.subject);
-        let process = chain.next();
-        let oldest = self.store.chain(event.meta.subject).last();
-        let view = |process: &Process| self.view(process);
-        let integrity = self.integrity(process, oldest, event.meta.boot_ns);
-        let lineage = chain.map(view).collect();
-        let process = process.map_or_else(|| self.unknown(event), view);
-        let (child, target) = match &event.payload {
-            Payload::Fork(fork) => (Some(fork.child), None),
-            Payload::Trace(trace) => (None, trace.target),
-            Payload::Exec(_)
-            | Payload::Exit(_)
-            | Payload::File(_)
-            | Payload::Change(_)
-            | Payload::Socket(_)
-            | Payload::Observed(_)
-            | Payload::ExecFailed(_)
-            | Payload::Credentials(_)
-            | Payload::Namespace(_)
-            | Payload::Comm(_) => (None, None),
-        };
-        let known = |key: Option<ProcessKey>| self.store.get(key?).map(view);
-        let (child, target) = (known(child), known(target));
-        EnrichedEvent {
-            event: event.clone(),
-            id: self.event_id(event),
-            boot_wall_ns: self.boot_wall_ns,
-            process,
-            lineage,
-            child,
-            target,
-            writer: writer.map(|writer| self.author(writer)),
-            link: self.link(event.meta.subject),
-            exec_session: self.is_exec_session(event.meta.subject),
-            integrity,
-            host: Arc::clone(&self.host),
-        }
-    }
-
-    /// Who wrote a file, and that process's lineage.
-    fn author(&self, writer: Writer) -> Author {
-        let mut chain = self
-            .store
-            .chain(writer.process)
-            .map(|process| self.view(process));
-        let process = chain.next().unwrap_or_else(|| {
-            let (key, tag) = (writer.process, writer.tag);
-            let start_boot_ns = key.start_ticks * TICK_NS;
-            self.view(&Process::new(key, start_boot_ns, Origin::Inferred, tag))
-        });
-        Author {
-            process,
-            lineage: chain.collect(),
-            boot_ns: writer.boot_ns,
-            tag: writer.tag,
-        }
-    }
-
-    /// Who a process came to its tag by, and that process's lineage.
-    fn link(&self, key: ProcessKey) -> Option<(Via, Author)> {
-        let link = self.store.link(key)?;
-        let mut chain = self.store.linked(key);
-        let from = chain.next()?;
-        let author = Author {
-            process: self.view(from),
-            lineage: chain.map(|process| self.view(process)).collect(),
-            boot_ns: link.boot_ns,
-            tag: from.tag,
-        };
-        Some((link.via, author))
-    }
-
-    fn view(&self, process: &Process) -> ProcessView {
-        let image = process.image().cloned();
-        let ids = process.ids;
-        let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
-            id.and_then(|id| names.get(&id)).cloned()
-        };
-        ProcessView {
-            key: process.key,
-            entity_id: self.entity_id(process.key),
-            start_boot_ns: process.start_boot_ns,
-            origin: process.origin,
-            vpid: process.vpid,
-            previous: process
-                .images
-                .split_last()
-                .map(|(_, before)| before.to_vec())
-                .unwrap_or_default(),
-            inherited: process.inherited == process.images.len() && !process.images.is_empty(),
-            ids,
-            user_name: name(&self.users, ids.map(|ids| ids.uid)),
-            group_name: name(&self.groups, ids.map(|ids| ids.gid)),
-            server: image.as_ref().and_then(|image| image.server.clone()),
-            container: self.place(process).map(|place| self.containers.view(place)),
-            image,
-            ports: process.ports.clone(),
-            ended: process.ended,
-        }
+fn alert(event: &EnrichedEvent, found: Found) -> Alert {
+    let Found {
+        rule,
+        severity,
+        reason,
+        server_depth,
+        server,
+        directory,
+        writer: _,
+    } = found;
+    let text = format!("alert|{}|{}", event.id, rule.id);
+    Alert {
+        id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
+        rule,
+        severity,
+        reason,
+        server_depth,
+        server,
+        directory,
     }
 }
