@@ -14,6 +14,7 @@ mod names;
 mod owner;
 mod places;
 mod servers;
+mod state;
 mod tags;
 
 use std::fs::File;
@@ -31,6 +32,9 @@ use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
+pub use self::state::StateOptions;
+use self::state::{Keeper, State};
+use crate::alert::HostFacts;
 use crate::config::Emit;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
@@ -41,6 +45,7 @@ use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
+use crate::source::remembered::Blind;
 use crate::source::ring::Ring;
 use crate::source::{Input, snapshot};
 
@@ -87,6 +92,8 @@ pub struct AgentOptions {
     pub order_window: Duration,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// Where lineage is kept for the next agent, if at all.
+    pub state: Option<StateOptions>,
     /// Where the pipeline's inputs are recorded, if at all.
     pub record: Option<File>,
 }
@@ -148,6 +155,17 @@ impl std::fmt::Display for Summary {
     }
 }
 
+/// How a run began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Processes that run.
+    pub processes: usize,
+    /// How many of them, with their lineage, were known from an earlier agent of this boot.
+    pub restored: usize,
+    /// How long no agent ran before this one; `None` where none is known to have run.
+    pub blind: Option<Duration>,
+}
+
 /// Runs until `stop` is done.
 ///
 /// `ready` is called once, when the hooks are attached and the running processes are known.
@@ -158,11 +176,22 @@ impl std::fmt::Display for Summary {
 pub async fn run(
     options: AgentOptions,
     mut sink: Option<Sink>,
-    ready: impl FnOnce(&Sensor, usize),
+    ready: impl FnOnce(&Sensor, Begun),
     stop: impl Future<Output = ()>,
 ) -> Result<Summary, AgentError> {
+    let facts = host::facts();
+    let (left, keeper) = match &options.state {
+        Some(state) => state::open(state, &facts.boot_id),
+        None => (None, None),
+    };
     let attached_boot_ns = host::boot_ns();
     let mut sensor = Sensor::load(&options.sensor)?;
+    let blind = left.as_ref().map(|state| Blind {
+        since_boot_ns: state.alive_boot_ns,
+        until_boot_ns: host::boot_ns(),
+    });
+    // Who only takes up what another agent knows is beside that, not after it.
+    let blind = blind.filter(|blind| keeper.is_some() && blind.since_boot_ns < blind.until_boot_ns);
     let (life, files) = sensor.take_rings()?;
     let record = options
         .record
@@ -181,6 +210,8 @@ pub async fn run(
         users: UserFiles::new(Path::new("/")),
         nameless: false,
         record,
+        keeper,
+        is_begun: false,
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
@@ -197,15 +228,23 @@ pub async fn run(
     };
     tokio::pin!(stop);
     let begun = tokio::select! {
-        begun = agent.begin(attached_boot_ns, options.directories) => begun.map(|()| true),
+        begun = agent.begin(attached_boot_ns, facts, left, blind, options.directories) => {
+            begun.map(|()| true)
+        }
         // A start may take long where `/proc` or a configuration does not answer.
         () = &mut stop => Ok(false),
     };
     let outcome = match begun {
         Ok(true) => {
             agent.deliver(sink.as_mut()).await;
-            let processes = agent.pipeline.processes();
-            ready(&agent.sensor, processes);
+            let begun = Begun {
+                processes: agent.pipeline.living(),
+                restored: agent.pipeline.restored(),
+                blind: blind
+                    .map(|blind| Duration::from_nanos(blind.until_boot_ns - blind.since_boot_ns)),
+            };
+            agent.is_begun = true;
+            ready(&agent.sensor, begun);
             agent.serve(&mut sink, stop).await
         }
         Ok(false) => Ok(()),
@@ -218,6 +257,10 @@ pub async fn run(
         .map_err(|error| AgentError::Io("cannot write the capture", error));
     agent.deliver(sink.as_mut()).await;
     let summary = agent.summary();
+    // Not where it never came to know who runs: what the agent before left is worth more then.
+    if let Some(keeper) = agent.keeper.take().filter(|_| agent.is_begun) {
+        keeper.finish(agent.pipeline.remember()).await;
+    }
     let Agent { record, sensor, .. } = agent;
     let recorded = record.map_or(Ok(()), |record| record.finish().map(std::mem::drop));
     let failure = sink.and_then(Sink::finish);
@@ -254,6 +297,14 @@ fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
     })
 }
 
+/// Waits for the state to be written, where one is kept.
+async fn kept(keeper: &mut Option<Keeper>) {
+    match keeper {
+        Some(keeper) => keeper.done().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Agent {
     sensor: Sensor,
     tags: Tags,
@@ -270,6 +321,9 @@ struct Agent {
     /// Said that the user database cannot be read.
     nameless: bool,
     record: Option<Writer<BufWriter<File>>>,
+    keeper: Option<Keeper>,
+    /// Who runs is known.
+    is_begun: bool,
     window_ns: u64,
     counts: Counts,
     healing: Healing,
@@ -295,11 +349,22 @@ impl Agent {
     async fn begin(
         &mut self,
         attached_boot_ns: u64,
+        facts: HostFacts,
+        left: Option<State>,
+        blind: Option<Blind>,
         directories: Vec<Entry>,
     ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
-        self.give(Input::Host(host::facts())).map_err(record)?;
+        self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
+        for remembered in left.map(|state| state.remembered).unwrap_or_default() {
+            self.give(Input::Remembered(remembered)).map_err(record)?;
+        }
+        if let Some(blind) = blind {
+            self.give(Input::Blind(blind)).map_err(record)?;
+        }
+        // Who lives has its tag back in the kernel before `/proc` is read, which takes longer.
+        self.obey();
         self.give_names().map_err(record)?;
         for directory in directories {
             self.give(Input::Directory(directory)).map_err(record)?;
@@ -352,6 +417,7 @@ impl Agent {
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
+                () = kept(&mut self.keeper) => {}
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -546,6 +612,10 @@ impl Agent {
         }
         self.sensor.diagnose();
         self.servers.refresh();
+        if let Some(keeper) = &mut self.keeper {
+            let pipeline = &self.pipeline;
+            keeper.step(pipeline.lineage_changes(), || pipeline.remember());
+        }
         self.give_names()
     }
 

@@ -73,6 +73,8 @@ pub struct Integrity {
     pub lost: Vec<(String, u64)>,
     /// The chain does not reach PID 1 of the host.
     pub lineage_broken: bool,
+    /// How long no agent ran since the oldest process that the server made began, nanoseconds.
+    pub blind_ns: u64,
 }
 
 /// An event with all that was known when it happened.
@@ -229,6 +231,8 @@ pub struct LossReport {
     pub boot_wall_ns: i128,
     /// How many, by reason, in the order they were first noticed.
     pub lost: Vec<(String, u64)>,
+    /// No agent ran in that time: what was lost is not known.
+    pub is_blind: bool,
     /// The host.
     pub host: Arc<HostFacts>,
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use rustix::fs::{Mode, OFlags};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
@@ -27,6 +27,9 @@ mod explain;
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 
+/// Where lineage is kept for the next agent of this boot, unless the configuration says otherwise.
+pub const STATE_PATH: &str = "/run/tracer/state";
+
 /// Longest configuration file.
 const MAX_BYTES: usize = 1024 * 1024;
 /// Largest ring: beyond it a full ring is not a burst but an agent that does not keep up.
@@ -39,6 +42,8 @@ const MIN_PROCESSES: u32 = 1024;
 const MAX_PROCESSES: u32 = 4 * 1024 * 1024;
 /// Longest wait of an event: an alert that is later than this helps nobody.
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Longest time between two states that are written, seconds: what is older is of little use.
+const MAX_STATE_SECONDS: u32 = 3600;
 /// Directories at most in each list.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -99,6 +104,24 @@ pub struct FileConfig {
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
     pub exclude_default_directories: Option<bool>,
+    /// What is left to the next agent of this boot.
+    pub state: Option<FileState>,
+}
+
+/// `state`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileState {
+    /// The file: `/run/tracer/state` by default, `null` for none.
+    #[serde(deserialize_with = "said")]
+    pub file: Option<Option<Spanned<PathBuf>>>,
+    /// How often it is written where something has changed, seconds: 5 by default, 1 to 3600.
+    pub seconds: Option<Spanned<u32>>,
+}
+
+/// A key whose `null` means something.
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
@@ -178,6 +201,10 @@ pub struct Config {
     pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
+    /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
+    pub state_file: Option<PathBuf>,
+    /// How often that is written, where something has changed.
+    pub state_every: Duration,
 }
 
 /// A directory that the configuration names.
@@ -207,6 +234,8 @@ impl Default for Config {
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
+            state_file: Some(STATE_PATH.into()),
+            state_every: Duration::from_secs(5),
         }
     }
 }
@@ -252,7 +281,9 @@ impl Config {
             order_window_ms,
             directories,
             exclude_default_directories,
+            state,
         } = file;
+        let FileState { file, seconds } = state.unwrap_or_default();
         let FileRings {
             life_bytes,
             file_bytes,
@@ -284,6 +315,10 @@ impl Config {
                 .unwrap_or_default(),
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
+            state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
+            state_every: seconds.map_or(default.state_every, |seconds| {
+                Duration::from_secs(seconds.value.into())
+            }),
         }
     }
 
@@ -432,6 +467,19 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
     range("file_quota_per_second", quota, 0, MAX_QUOTA)?;
     let max = config.processes.clone().unwrap_or_default().max;
     range("processes.max", max.as_ref(), MIN_PROCESSES, MAX_PROCESSES)?;
+    let state = config.state.clone().unwrap_or_default();
+    range(
+        "state.seconds",
+        state.seconds.as_ref(),
+        1,
+        MAX_STATE_SECONDS,
+    )?;
+    if let Some(file) = state.file.flatten()
+        && (!file.value.is_absolute() || file.value.file_name().is_none())
+    {
+        let message = "state.file: not an absolute path of a file; name one, or null for none";
+        return Err((line(&file), message.to_owned()));
+    }
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {

@@ -4,6 +4,7 @@
 //! the order the pipeline took them. So replay is the same path, to the same bytes.
 
 pub mod capture;
+pub mod remembered;
 pub mod ring;
 pub mod snapshot;
 
@@ -12,6 +13,8 @@ use bytes::Bytes;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::Entry;
 use crate::event::FileId;
+
+use self::remembered::{Blind, Remembered};
 
 /// One thing that the pipeline learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,10 @@ pub enum Input {
     HealBegin(u64),
     /// Every process that runs has been given.
     HealEnd,
+    /// What an earlier agent of this boot knew. Told before the processes that run at start-up are.
+    Remembered(Remembered),
+    /// A time in which no agent ran. Told once the hooks are attached.
+    Blind(Blind),
 }
 
 /// A directory that was named by a string, and where that led when it was looked at.

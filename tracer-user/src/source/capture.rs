@@ -13,7 +13,7 @@ use tracer_common::limits::SCRATCH_BYTES;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::event::FileId;
-use crate::source::{Input, Loss, Resolved, Stream};
+use crate::source::{Input, Loss, Resolved, Stream, remembered};
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -35,6 +35,8 @@ const HEAL_BEGIN: u8 = 11;
 const HEAL_END: u8 = 12;
 const RESOLVED: u8 = 13;
 const DIRECTORY_UNNAMED: u8 = 14;
+const REMEMBERED: u8 = 15;
+const BLIND: u8 = 16;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -205,6 +207,14 @@ impl<W: Write> Writer<W> {
                 HEAL_BEGIN
             }
             Input::HealEnd => HEAL_END,
+            Input::Remembered(remembered) => {
+                remembered::put(&mut payload, remembered);
+                REMEMBERED
+            }
+            Input::Blind(blind) => {
+                remembered::put_blind(&mut payload, *blind);
+                BLIND
+            }
         };
         self.frame(kind, &payload)
     }
@@ -219,6 +229,11 @@ impl<W: Write> Writer<W> {
         self.out.write_all(payload)
     }
 
+    /// What is written to.
+    pub const fn out(&self) -> &W {
+        &self.out
+    }
+
     /// Flushes and gives the writer back.
     ///
     /// # Errors
@@ -230,7 +245,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     payload.extend_from_slice(&len.to_le_bytes());
     payload.extend(text.iter().take(len.into()));
@@ -394,6 +409,8 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
+        REMEMBERED => Input::Remembered(remembered::take(&mut rest)?),
+        BLIND => Input::Blind(remembered::blind(&mut rest)?),
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -403,16 +420,16 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
     }
 }
 
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
         let (head, rest) = self.0.split_first_chunk().ok_or("too short")?;
         self.0 = rest;
         Ok(*head)
     }
 
-    fn text(&mut self) -> Result<&'a [u8], &'static str> {
+    pub(super) fn text(&mut self) -> Result<&'a [u8], &'static str> {
         let len = u16::from_le_bytes(self.array()?);
         let (head, rest) = self.0.split_at_checked(len.into()).ok_or("too short")?;
         self.0 = rest;
@@ -470,7 +487,11 @@ mod tests {
     use super::*;
 
     fn inputs() -> Vec<Input> {
-        vec![
+        let mut inputs: Vec<Input> = remembered::tests::samples()
+            .into_iter()
+            .map(Input::Remembered)
+            .collect();
+        inputs.extend([
             Input::Host(HostFacts {
                 hostname: "h".into(),
                 kernel: "6.1".into(),
@@ -528,7 +549,12 @@ mod tests {
             }),
             Input::HealBegin(10),
             Input::HealEnd,
-        ]
+            Input::Blind(remembered::Blind {
+                since_boot_ns: 11,
+                until_boot_ns: 12,
+            }),
+        ]);
+        inputs
     }
 
     fn written() -> Vec<u8> {

@@ -99,6 +99,7 @@ pub(crate) fn loss() -> LossReport {
         until_boot_ns: 62 * SECOND + 20_000_000,
         boot_wall_ns: BOOT_WALL_NS,
         lost: vec![("life_ring_full".into(), 12), ("file_quota".into(), 3400)],
+        is_blind: false,
         host: host(),
     }
 }
@@ -465,6 +466,7 @@ fn modification() -> Sample {
             ("tag_map_full".to_owned(), 1),
         ],
         lineage_broken: false,
+        blind_ns: 3_210_000_000,
     };
     sample("modification", document)
 }

@@ -19,4 +19,5 @@ mod linked;
 mod loss;
 mod random;
 mod replay;
+mod restart;
 mod story;

@@ -121,6 +121,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Loss(_)
             | Input::HealBegin(_)
             | Input::HealEnd
+            | Input::Remembered(_)
+            | Input::Blind(_)
             | Input::Resolved(_) => None,
         })
         .collect()
