@@ -180,15 +180,16 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<Summary, AgentError> {
     let facts = host::facts();
+    let attached_boot_ns = host::boot_ns();
+    let mut sensor = Sensor::load(&options.sensor)?;
+    let loaded_boot_ns = host::boot_ns();
     let (left, keeper) = match &options.state {
         Some(state) => state::open(state, &facts.boot_id),
         None => (None, None),
     };
-    let attached_boot_ns = host::boot_ns();
-    let mut sensor = Sensor::load(&options.sensor)?;
     let blind = left.as_ref().map(|state| Blind {
         since_boot_ns: state.alive_boot_ns,
-        until_boot_ns: host::boot_ns(),
+        until_boot_ns: loaded_boot_ns,
     });
     // Who only takes up what another agent knows is beside that, not after it.
     let blind = blind.filter(|blind| keeper.is_some() && blind.since_boot_ns < blind.until_boot_ns);

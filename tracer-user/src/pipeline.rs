@@ -3,8 +3,8 @@
 //! Inputs go in one at a time; documents and commands come out. The same inputs give the same
 //! documents, byte for byte, which is what replay rests on.
 
-mod blind;
 mod losses;
+mod restart;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use tracer_common::probe::Tier;
 
-use self::blind::Blinds;
 use self::losses::Losses;
 pub use self::losses::SHED;
+use self::restart::Restart;
 use crate::alert::{
     Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView,
 };
@@ -28,7 +28,6 @@ use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
 use crate::lineage::process::{Image, Origin, Process, Server, Via};
 use crate::lineage::{Retag, Store};
 use crate::order::Order;
-use crate::source::remembered::{Blind, Remembered};
 use crate::source::{Input, Loss};
 
 /// What the pipeline asks the outside for.
@@ -138,11 +137,7 @@ pub struct Pipeline {
     users: HashMap<u32, Arc<str>>,
     groups: HashMap<u32, Arc<str>>,
     losses: Losses,
-    blinds: Blinds,
-    /// When the snapshot was taken.
-    snapshot_boot_ns: u64,
-    restored: usize,
-    lineage_changes: u64,
+    restart: Restart,
     reading: Option<Reading>,
     healed: Healing,
     totals: Totals,
@@ -166,10 +161,7 @@ impl Pipeline {
             users: HashMap::new(),
             groups: HashMap::new(),
             losses: Losses::default(),
-            blinds: Blinds::default(),
-            snapshot_boot_ns: 0,
-            restored: 0,
-            lineage_changes: 0,
+            restart: Restart::default(),
             reading: None,
             healed: Healing::default(),
             totals: Totals::default(),
@@ -219,10 +211,9 @@ impl Pipeline {
                     self.event(&event);
                 }
                 let mut retag = Vec::new();
-                self.restored = self.store.recalled(self.snapshot_boot_ns);
+                self.recalled();
                 self.store.tag_descendants(&mut retag);
                 self.retag(retag);
-                self.lineage_changes += 1;
             }
             Input::Watermark(boot_ns) => {
                 while let Some(event) = self.order.release(boot_ns) {
@@ -247,52 +238,6 @@ impl Pipeline {
             Input::Remembered(remembered) => self.recall(remembered),
             Input::Blind(blind) => self.was_blind(blind),
         }
-    }
-
-    /// Takes up what an earlier agent of this boot knew.
-    fn recall(&mut self, remembered: Remembered) {
-        let mut retag = Vec::new();
-        match remembered {
-            Remembered::Process(past) => self.store.recall(&past, &mut retag),
-            Remembered::Image(image) => self.store.recall_image(&image),
-            Remembered::Blind(blind) => self.blinds.add(blind),
-        }
-        self.retag(retag);
-    }
-
-    /// No agent ran in a time.
-    fn was_blind(&mut self, blind: Blind) {
-        self.blinds.add(blind);
-        let (since, until) = (blind.since_boot_ns, blind.until_boot_ns);
-        let text = format!("blind|{}|{since}|{until}", self.host.boot_id);
-        self.reports.push(LossReport {
-            id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
-            since_boot_ns: since,
-            until_boot_ns: until,
-            boot_wall_ns: self.boot_wall_ns,
-            lost: Vec::new(),
-            is_blind: true,
-            host: Arc::clone(&self.host),
-        });
-    }
-
-    /// What the next agent of this boot has to be told.
-    #[must_use]
-    pub fn remember(&self) -> Vec<Remembered> {
-        let blinds = self.blinds.all().map(Remembered::Blind);
-        blinds.chain(self.store.remember()).collect()
-    }
-
-    /// Changes with what that gives.
-    #[must_use]
-    pub const fn lineage_changes(&self) -> u64 {
-        self.lineage_changes
-    }
-
-    /// How many processes that run were known from an earlier agent.
-    #[must_use]
-    pub const fn restored(&self) -> usize {
-        self.restored
     }
 
     /// The documents since last asked.
@@ -328,12 +273,6 @@ impl Pipeline {
         self.store.len()
     }
 
-    /// How many of them live.
-    #[must_use]
-    pub fn living(&self) -> usize {
-        self.store.living()
-    }
-
     /// What happened so far.
     #[must_use]
     pub const fn totals(&self) -> Totals {
@@ -354,8 +293,8 @@ impl Pipeline {
             ("processes", self.store.len() as u64),
             ("processes_evicted", store.evicted),
             ("processes_refused", store.refused),
-            ("processes_restored", self.restored as u64),
-            ("blind_ms", self.blinds.last_ms()),
+            ("processes_restored", self.restored() as u64),
+            ("blind_ms", self.restart.blind_ms()),
             ("processes_healed", self.healed.found),
             ("processes_ended_unseen", self.healed.ended),
             ("records_late", self.order.late()),
@@ -447,7 +386,7 @@ impl Pipeline {
         let healed = self.store.heal(begin_boot_ns, &events, &mut retag);
         self.refuse(REFUSED, self.store.stats().refused - refused, begin_boot_ns);
         self.retag(retag);
-        self.lineage_changes += 1;
+        self.restart.changed();
         self.healed.found += healed.news.len() as u64;
         self.healed.ended += healed.ended;
         for event in healed.news.iter().filter_map(|place| events.get(*place)) {
@@ -487,32 +426,6 @@ impl Pipeline {
         let Dropped { kept, unasked } = self.detector.take_dropped();
         self.refuse(UNDECIDED, kept, event.meta.boot_ns);
         self.refuse(UNASKED, unasked, event.meta.boot_ns);
-    }
-
-    /// Notes when an event changes what is left to the next agent.
-    fn note_change(&mut self, event: &Event) {
-        let meta = &event.meta;
-        let is_life = match &event.payload {
-            Payload::Observed(_) => {
-                self.snapshot_boot_ns = meta.boot_ns;
-                return;
-            }
-            Payload::Fork(_) | Payload::Exec(_) | Payload::Exit(_) | Payload::Trace(_) => true,
-            Payload::File(_) => meta.tag.is_server_lineage(),
-            Payload::Socket(socket) => socket.kind == EventKind::Listen,
-            Payload::Change(_)
-            | Payload::ExecFailed(_)
-            | Payload::Credentials(_)
-            | Payload::Namespace(_)
-            | Payload::Comm(_) => false,
-        };
-        let is_ours = || {
-            let process = self.store.get(meta.subject);
-            process.is_some_and(|process| process.tag.is_server_lineage() || process.kept)
-        };
-        if is_life && is_ours() {
-            self.lineage_changes += 1;
-        }
     }
 
     /// A name that leads to directories may lead elsewhere from now on.
@@ -746,22 +659,10 @@ impl Pipeline {
         });
         // PID 1, or the parent of kernel threads (2), or what the kernel itself started (0).
         let lineage_broken = oldest.is_none_or(|oldest| oldest.key.tgid > 2);
-        // A server's own life is long, and nothing that comes of one hangs on all of it: what may have been
-        // missed is what those did whom it made.
-        let made = process.map(|process| self.store.chain(process.key));
-        let is_server = |process: &&Process| process.image().is_some_and(|i| i.server.is_some());
-        let made = made.into_iter().flatten();
-        let oldest_made = made
-            .take_while(|process| !is_server(process))
-            .filter(|process| process.tag.is_server_lineage())
-            .last();
-        let blind_ns = oldest_made.map_or(0, |process| {
-            self.blinds.between(process.start_boot_ns, until_boot_ns)
-        });
         Integrity {
             lost: self.losses.between(since, until_boot_ns),
             lineage_broken,
-            blind_ns,
+            blind_ns: self.blind_ns(process, until_boot_ns),
         }
     }
 

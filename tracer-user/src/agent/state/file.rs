@@ -230,10 +230,10 @@ fn parse(bytes: &[u8], boot_id: &str) -> Result<Option<State>, String> {
     let reader = Reader::new(rest).map_err(|error| why(&error))?;
     let mut remembered = Vec::new();
     for input in reader {
-        match input.map_err(|error| why(&error))? {
-            Input::Remembered(one) => remembered.push(one),
-            _ => return Err("it holds more than a state".to_owned()),
-        }
+        let Input::Remembered(one) = input.map_err(|error| why(&error))? else {
+            return Err("it holds more than a state".to_owned());
+        };
+        remembered.push(one);
     }
     Ok(Some(State {
         alive_boot_ns: alive,
