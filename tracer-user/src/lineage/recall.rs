@@ -105,9 +105,16 @@ impl Store {
                 .or_else(|| roles::by_title(exec))
                 .or_else(|| roles::by_listening(exec))
         };
+        let creator = self.get(past.key).and_then(|process| process.creator);
+        let creator = creator.and_then(|creator| self.get(creator));
+        // A program that was inherited is held once.
+        let known = creator.and_then(|creator| {
+            let mut images = creator.images.iter();
+            images.find(|image| image.exec == *exec)
+        });
         let image = Image {
             server: past.serves.then(server).flatten(),
-            exec: Arc::clone(exec),
+            exec: Arc::clone(known.map_or(exec, |known| &known.exec)),
             boot_ns: past.boot_ns,
             observed: past.observed,
         };
@@ -118,6 +125,7 @@ impl Store {
             push_image(process, image);
             process.inherited = process.inherited.min(process.images.len());
         }
+        self.fit();
     }
 
     /// Who was not found by the snapshot of this time has ended while no agent ran. How many were found.
@@ -136,6 +144,7 @@ impl Store {
                 self.ended.push_back((boot_ns, key));
             }
         }
+        self.fit();
         let all = self.processes.values();
         all.filter(|process| process.origin == Origin::Restored && process.ended.is_none())
             .count()

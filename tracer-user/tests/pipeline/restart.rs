@@ -2,6 +2,7 @@
 
 use tracer::alert::Document;
 use tracer::config::Emit;
+use tracer::memory::Budget;
 use tracer::pipeline::{Command, Pipeline};
 use tracer::source::Input;
 use tracer::source::capture::{Reader, Writer};
@@ -128,7 +129,7 @@ fn an_orphan_keeps_its_lineage_and_its_ids() {
 fn tags_are_in_the_kernel_before_the_snapshot_is() {
     let mut teller = Teller::default();
     let (remembered, _) = left(&mut teller, BEFORE);
-    let mut second = Pipeline::new(Emit::Alerts, 65_536);
+    let mut second = Pipeline::new(Emit::Alerts, Budget::default());
     for input in taken_up(remembered) {
         second.input(input);
     }
