@@ -48,7 +48,7 @@ use crate::sink::Sink;
 use crate::source::capture::Writer;
 use crate::source::remembered::Blind;
 use crate::source::ring::Ring;
-use crate::source::{Input, snapshot};
+use crate::source::{Enrichment, Input, snapshot};
 
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -91,6 +91,8 @@ pub struct AgentOptions {
     pub budget: Budget,
     /// How long records are held to be put in order.
     pub order_window: Duration,
+    /// How long an alert waits for facts that somebody has been asked for.
+    pub enrichment_wait: Duration,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
     /// Where lineage is kept for the next agent, if at all.
@@ -214,6 +216,10 @@ pub async fn run(
         record,
         keeper,
         is_begun: false,
+        enrichment: Enrichment {
+            wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
+            ..Enrichment::default()
+        },
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
@@ -326,6 +332,7 @@ struct Agent {
     keeper: Option<Keeper>,
     /// Who runs is known.
     is_begun: bool,
+    enrichment: Enrichment,
     window_ns: u64,
     counts: Counts,
     healing: Healing,
@@ -367,6 +374,8 @@ impl Agent {
         }
         // Who lives has its tag back in the kernel before `/proc` is read, which takes longer.
         self.obey();
+        self.give(Input::Enrichment(self.enrichment))
+            .map_err(record)?;
         self.give_names().map_err(record)?;
         for directory in directories {
             self.give(Input::Directory(directory)).map_err(record)?;
@@ -445,7 +454,9 @@ impl Agent {
             self.give(Input::Record(bytes))?;
         }
         let watermark = before.saturating_sub(self.window_ns);
-        let wanted = self.pipeline.is_waiting() || self.pipeline.owes_report(watermark);
+        let wanted = self.pipeline.is_waiting()
+            || self.pipeline.holds_alerts()
+            || self.pipeline.owes_report(watermark);
         if !more && wanted {
             self.give(Input::Watermark(watermark))?;
         }
@@ -573,6 +584,8 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
+                // Not asked for where `Enrichment` names nobody who answers.
+                Command::Container(_) => {}
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();

@@ -7,9 +7,9 @@ use tracer_common::event::EventKind;
 use uuid::Uuid;
 
 use super::{NAMESPACE, Pipeline};
-use crate::alert::{Integrity, LossReport};
+use crate::alert::LossReport;
 use crate::event::{Event, Payload};
-use crate::lineage::process::{Origin, Process};
+use crate::lineage::process::Process;
 use crate::source::remembered::{Blind, Remembered};
 
 /// What is known of the time before this agent, and of what the next one needs.
@@ -119,33 +119,8 @@ impl Pipeline {
         self.restart.changed();
     }
 
-    /// What was lost from the begin of the oldest ancestor that began while the agent ran, up to the
-    /// event.
-    pub(super) fn integrity(
-        &self,
-        process: Option<&Process>,
-        oldest: Option<&Process>,
-        until_boot_ns: u64,
-    ) -> Integrity {
-        let since = process.map_or(0, |process| {
-            self.store
-                .chain(process.key)
-                .filter(|process| matches!(process.origin, Origin::Witnessed | Origin::Healed))
-                .map(|process| process.start_boot_ns)
-                .min()
-                .unwrap_or(process.start_boot_ns)
-        });
-        // PID 1, or the parent of kernel threads (2), or what the kernel itself started (0).
-        let lineage_broken = oldest.is_none_or(|oldest| oldest.key.tgid > 2);
-        Integrity {
-            lost: self.losses.between(since, until_boot_ns),
-            lineage_broken,
-            blind_ns: self.blind_ns(process, until_boot_ns),
-        }
-    }
-
     /// How long no agent ran while those lived whom a server made and whom a process descends from.
-    fn blind_ns(&self, process: Option<&Process>, until_boot_ns: u64) -> u64 {
+    pub(super) fn blind_ns(&self, process: Option<&Process>, until_boot_ns: u64) -> u64 {
         // A server's own life is long, and nothing that comes of one hangs on all of it: what may have been
         // missed is what those did whom it made.
         let made = process.map(|process| self.store.chain(process.key));

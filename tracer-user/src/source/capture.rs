@@ -13,7 +13,9 @@ use tracer_common::limits::SCRATCH_BYTES;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::event::FileId;
-use crate::source::{Input, Loss, Resolved, Stream, remembered};
+use crate::source::{Enrichment, Input, Loss, Resolved, Stream, remembered};
+
+mod facts;
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -35,8 +37,10 @@ const HEAL_BEGIN: u8 = 11;
 const HEAL_END: u8 = 12;
 const RESOLVED: u8 = 13;
 const DIRECTORY_UNNAMED: u8 = 14;
-const REMEMBERED: u8 = 15;
-const BLIND: u8 = 16;
+const ENRICHMENT: u8 = 15;
+const CONTAINER: u8 = 16;
+const REMEMBERED: u8 = 40;
+const BLIND: u8 = 41;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -215,6 +219,20 @@ impl<W: Write> Writer<W> {
                 remembered::put_blind(&mut payload, *blind);
                 BLIND
             }
+            Input::Enrichment(Enrichment {
+                wait_ms,
+                containers,
+                pods,
+                files,
+            }) => {
+                payload.extend_from_slice(&wait_ms.to_le_bytes());
+                payload.extend([containers, pods, files].map(|answered| u8::from(*answered)));
+                ENRICHMENT
+            }
+            Input::Container { id, facts } => {
+                facts::put_container(&mut payload, id, facts.as_deref());
+                CONTAINER
+            }
         };
         self.frame(kind, &payload)
     }
@@ -382,7 +400,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         CLOCK => Input::Clock(i128::from_le_bytes(rest.array()?)),
         NAME => Input::Name {
-            group: rest.array::<1>()? != [0],
+            group: rest.flag()?,
             id: u32::from_le_bytes(rest.array()?),
             name: rest.string()?,
         },
@@ -411,6 +429,13 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         HEAL_END => Input::HealEnd,
         REMEMBERED => Input::Remembered(remembered::take(&mut rest)?),
         BLIND => Input::Blind(remembered::blind(&mut rest)?),
+        ENRICHMENT => Input::Enrichment(Enrichment {
+            wait_ms: u32::from_le_bytes(rest.array()?),
+            containers: rest.flag()?,
+            pods: rest.flag()?,
+            files: rest.flag()?,
+        }),
+        CONTAINER => rest.container()?,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -438,6 +463,10 @@ impl<'a> Fields<'a> {
 
     fn string(&mut self) -> Result<String, &'static str> {
         String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
+    }
+
+    fn flag(&mut self) -> Result<bool, &'static str> {
+        Ok(self.array::<1>()? != [0])
     }
 
     /// What a frame may end with.
@@ -553,6 +582,20 @@ mod tests {
                 since_boot_ns: 11,
                 until_boot_ns: 12,
             }),
+            Input::Enrichment(Enrichment {
+                wait_ms: 250,
+                containers: true,
+                pods: false,
+                files: true,
+            }),
+            Input::Container {
+                id: "ab".into(),
+                facts: None,
+            },
+            Input::Container {
+                id: "cd".into(),
+                facts: Some(Box::new(facts::sample())),
+            },
         ]);
         inputs
     }
