@@ -9,7 +9,6 @@ use tracer_common::tag::Tag;
 use super::heal::is_other;
 use super::process::{Ended, Image, Origin, Process};
 use super::{Retag, Store, push_image};
-use crate::detect::roles;
 use crate::event::{Exec, Meta, ProcessKey};
 use crate::source::remembered::{Past, PastImage, Remembered};
 
@@ -49,7 +48,7 @@ impl Store {
                     key: process.key,
                     boot_ns: image.boot_ns,
                     observed: image.observed,
-                    serves: image.server.is_some(),
+                    server: image.server.clone(),
                     exec: Arc::clone(&image.exec),
                 }))
             }));
@@ -100,11 +99,6 @@ impl Store {
     /// Takes up a program of such a process.
     pub fn recall_image(&mut self, past: &PastImage) {
         let exec = &past.exec;
-        let server = || {
-            roles::by_exec(exec)
-                .or_else(|| roles::by_title(exec))
-                .or_else(|| roles::by_listening(exec))
-        };
         let creator = self.get(past.key).and_then(|process| process.creator);
         let creator = creator.and_then(|creator| self.get(creator));
         // A program that was inherited is held once.
@@ -113,7 +107,7 @@ impl Store {
             images.find(|image| image.exec == *exec)
         });
         let image = Image {
-            server: past.serves.then(server).flatten(),
+            server: past.server.clone(),
             exec: Arc::clone(known.map_or(exec, |known| &known.exec)),
             boot_ns: past.boot_ns,
             observed: past.observed,
@@ -148,13 +142,6 @@ impl Store {
         let all = self.processes.values();
         all.filter(|process| process.origin == Origin::Restored && process.ended.is_none())
             .count()
-    }
-
-    /// How many processes live.
-    #[must_use]
-    pub fn living(&self) -> usize {
-        let all = self.processes.values();
-        all.filter(|process| process.ended.is_none()).count()
     }
 
     /// A process that an earlier agent knew lives.

@@ -84,7 +84,7 @@ impl Pipeline {
     /// How many of them live.
     #[must_use]
     pub fn living(&self) -> usize {
-        self.store.living()
+        self.store.living().count()
     }
 
     /// Notes when an event changes what is left to the next agent.

@@ -461,7 +461,7 @@ impl<'a> Fields<'a> {
         Ok(head)
     }
 
-    fn string(&mut self) -> Result<String, &'static str> {
+    pub(super) fn string(&mut self) -> Result<String, &'static str> {
         String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
     }
 

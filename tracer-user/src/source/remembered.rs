@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use tracer_common::event::{FdInfo, Ids, Namespaces};
-use tracer_common::tag::Tag;
+use tracer_common::tag::{Role, Tag};
 use tracer_common::wire::{Wire, as_bytes, split};
 
 use super::capture::{Fields, put_text};
 use crate::event::{Exec, FileId, ProcessKey, Writer};
-use crate::lineage::process::{Ended, Link, Via};
+use crate::lineage::process::{Ended, Link, Server, Via, Why};
 
 /// Ports, programs and arguments of one process at most: more is no file of ours.
 const MANY: usize = 1 << 16;
@@ -74,8 +74,8 @@ pub struct PastImage {
     pub boot_ns: u64,
     /// Read from `/proc`, not witnessed.
     pub observed: bool,
-    /// It was taken for a server.
-    pub serves: bool,
+    /// The server that it was.
+    pub server: Option<Server>,
     /// The facts of the exec.
     pub exec: Arc<Exec>,
 }
@@ -211,13 +211,21 @@ fn put_image(payload: &mut Vec<u8>, image: &PastImage) {
         key,
         boot_ns,
         observed,
-        serves,
+        server,
         exec,
     } = image;
     put_key(payload, *key);
     put_u64(payload, *boot_ns);
     payload.push(u8::from(*observed));
-    payload.push(u8::from(*serves));
+    put_option(payload, server.as_ref(), |payload, server| {
+        put_text(payload, server.name.as_bytes());
+        put_u32(payload, server.role.bit());
+        payload.push(match server.why {
+            Why::Named => 0,
+            Why::Listens => 1,
+            Why::Accepts => 2,
+        });
+    });
     put_exec(payload, exec);
 }
 
@@ -226,7 +234,21 @@ fn image(rest: &mut Fields<'_>) -> Result<PastImage, &'static str> {
         key: key(rest)?,
         boot_ns: u64(rest)?,
         observed: flag(rest)?,
-        serves: flag(rest)?,
+        server: option(rest, |rest| {
+            let name = rest.string()?.into();
+            let bit = u32(rest)?;
+            let mut roles = Role::ALL.iter().copied();
+            Ok(Server {
+                name,
+                role: roles.find(|role| role.bit() == bit).ok_or("unknown role")?,
+                why: match rest.array()? {
+                    [0] => Why::Named,
+                    [1] => Why::Listens,
+                    [2] => Why::Accepts,
+                    _ => return Err("unknown reason of a server"),
+                },
+            })
+        })?,
         exec: Arc::new(exec(rest)?),
     })
 }
@@ -508,7 +530,11 @@ pub(super) mod tests {
             key,
             boot_ns: 11,
             observed: true,
-            serves: false,
+            server: Some(Server {
+                name: "api".into(),
+                role: Role::Service,
+                why: Why::Accepts,
+            }),
             exec: Arc::new(exec),
         };
         vec![
