@@ -6,6 +6,8 @@
 pub mod heal;
 mod link;
 pub mod process;
+pub mod servers;
+pub mod tree;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -120,6 +122,11 @@ impl Store {
             Some(process)
         })
         .take(CHAIN)
+    }
+
+    /// Every process, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values()
     }
 
     /// How many processes are held.

@@ -4,6 +4,8 @@
 //! documents, byte for byte, which is what replay rests on.
 
 mod losses;
+pub mod query;
+mod raised;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tracer_common::probe::Tier;
 
 use self::losses::Losses;
 pub use self::losses::SHED;
+use self::raised::{Latest, alert_id, raised};
 use crate::alert::{
     Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView,
 };
@@ -137,6 +140,7 @@ pub struct Pipeline {
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
+    raised: Latest,
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
@@ -160,6 +164,7 @@ impl Pipeline {
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
+            raised: Latest::default(),
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
@@ -470,6 +475,8 @@ impl Pipeline {
 
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
+        self.raised
+            .note(raised(event, self.event_id(event), &found));
         if self.emit != Emit::Events {
             let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
@@ -755,9 +762,8 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         directory,
         writer: _,
     } = found;
-    let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {
-        id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
+        id: alert_id(event.id, rule),
         rule,
         severity,
         reason,
