@@ -26,7 +26,7 @@ pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
     let config = output.load(SensorArgs::default())?;
     let reader = open(&path)?;
     let mut sink = super::sink(&config)?;
-    let mut pipeline = Pipeline::new(config.emit, config.max_processes);
+    let mut pipeline = Pipeline::new(config.emit, config.budget);
     let played = play(reader, &mut pipeline, |pipeline| {
         deliver(pipeline, &mut sink)
     })?;

@@ -101,7 +101,7 @@ fn recorded(
     let file = Config::load(agent.config.as_deref())?;
     let config = Config::merge(file, Flags::default());
     let reader = replay::open(path)?;
-    let mut pipeline = Pipeline::new(config.emit, config.max_processes);
+    let mut pipeline = Pipeline::new(config.emit, config.budget);
     let played = replay::play(reader, &mut pipeline, |pipeline| {
         pipeline.take_documents();
         pipeline.take_reports();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use uuid::Uuid;
 
-use super::NAMESPACE;
+use super::view::NAMESPACE;
 use crate::alert::Rule;
 use crate::detect::Found;
 use crate::event::{Event, ProcessKey};
