@@ -175,18 +175,25 @@ fn user(process: &ProcessView) -> Option<String> {
     Some(text)
 }
 
-/// The container's id.
-fn container(process: &ProcessView) -> Option<&str> {
-    process.container_id.as_deref()
-}
-
-/// `container 4f0e9d0b1b2c`
+/// `container web (4f0e9d0b1b2c), pod shop/web-1`
 fn container_words(process: &ProcessView) -> Option<String> {
-    let id = container(process)?;
+    let view = process.container.as_ref()?;
+    let facts = view.facts.found();
     // As the tools of containers show it; all of it is in JSON.
-    let short = id.get(..12).unwrap_or(id);
+    let short = view.id.get(..12).unwrap_or(&view.id);
     let mut text = String::from("container ");
-    visible_prose(short, &mut text);
+    match facts.and_then(|facts| facts.name.as_deref()) {
+        Some(name) => visible_prose(&format!("{name} ({short})"), &mut text),
+        None => visible_prose(short, &mut text),
+    }
+    let pod = view.pod.found();
+    if let Some(name) = pod.and_then(|pod| pod.name.as_deref()) {
+        text.push_str(", pod ");
+        if let Some(namespace) = pod.and_then(|pod| pod.namespace.as_deref()) {
+            visible_prose(&format!("{namespace}/"), &mut text);
+        }
+        visible_prose(name, &mut text);
+    }
     Some(text)
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::{Pipeline, Totals};
 use crate::alert::HostFacts;
-use crate::enrich::container::container_id;
 use crate::event::ProcessKey;
 use crate::lineage::process::{Image, Process};
 use crate::lineage::servers::{self, Running, ServerView};
@@ -126,9 +125,8 @@ impl Pipeline {
             }
             Selector::Container(prefix) => {
                 let is_in = |process: &Process| {
-                    let image = process.image();
-                    let id = image.and_then(|image| container_id(&image.exec.cgroup));
-                    id.is_some_and(|id| id.starts_with(prefix.as_str()))
+                    let place = self.place(process);
+                    place.is_some_and(|place| place.id.starts_with(prefix.as_str()))
                 };
                 some(all(&is_in), &|| NoTree::Container(prefix.clone()))
             }

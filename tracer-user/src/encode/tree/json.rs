@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::json::{known, lossy, write};
 use super::super::words::{Status, signal};
-use super::{container, exact, roles};
-use crate::alert::{HostFacts, ProcessView};
+use super::{exact, roles};
+use crate::alert::{ContainerView, HostFacts, ProcessView};
 use crate::lineage::process::{Ended, Image};
 use crate::lineage::tree::{Candidate, TreeNode, TreeView};
 
@@ -99,10 +99,29 @@ pub(super) fn process(view: &ProcessView, clock: Clock) -> Value {
             "id": ids.uid, "name": view.user_name.as_deref(),
             "effective_id": (ids.euid != ids.uid).then_some(ids.euid),
         }))),
-        "container": container(view).map(|id| json!({ "id": id })),
+        "container": view.container.as_ref().map(container),
         "server": server.map(|server| json!({ "name": server.name, "role": server.role.name() })),
         "ports": view.ports,
         "end": view.ended.map(|ended| end(ended, clock)),
+    }))
+}
+
+fn container(view: &ContainerView) -> Value {
+    let facts = view.facts.found();
+    let pod = view.pod.found();
+    let runtime = facts.and_then(|facts| facts.runtime.as_deref());
+    known(json!({
+        "id": view.id,
+        "runtime": runtime.or(view.runtime),
+        "name": facts.and_then(|facts| facts.name.as_deref()),
+        "image": facts.map(|facts| known(json!({
+            "name": facts.image.name, "tags": facts.image.tags,
+        }))),
+        "pod": known(json!({
+            "namespace": pod.and_then(|pod| pod.namespace.as_deref()),
+            "name": pod.and_then(|pod| pod.name.as_deref()),
+            "uid": pod.and_then(|pod| pod.uid.as_deref()).or(view.pod_uid.as_deref()),
+        })),
     }))
 }
 
