@@ -89,10 +89,12 @@ pub fn no_tree(why: &NoTree) -> String {
         NoTree::Server(name, known) => {
             let mut shown = String::new();
             visible_prose(name, &mut shown);
+            let mut names = String::new();
+            visible_prose(&known.join(", "), &mut names);
             if known.is_empty() {
                 format!("no server {shown} runs: none does")
             } else {
-                format!("no server {shown} runs; these do: {}", known.join(", "))
+                format!("no server {shown} runs; these do: {names}")
             }
         }
     }
@@ -204,7 +206,9 @@ fn role(node: &TreeNode) -> Option<String> {
         let roles = roles(node);
         return (!roles.is_empty()).then(|| format!("below {}", roles.join(" and ")));
     };
-    let mut text = format!("server {} ({})", server.name, server.role.name());
+    let mut text = String::from("server ");
+    visible_prose(&server.name, &mut text);
+    text.push_str(&format!(" ({})", server.role.name()));
     let ports: Vec<String> = process.ports.iter().map(u16::to_string).collect();
     if !ports.is_empty() {
         let word = if ports.len() == 1 { "port" } else { "ports" };

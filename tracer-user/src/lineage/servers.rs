@@ -1,108 +1,118 @@
-//! The servers of a host: which processes they are, by what they are known, what they have below them.
-//! Pure.
+//! The servers that run: who each is, what made it known, where it takes connections and what descends from
+//! it. Pure.
 //!
-//! A server is one process here, the one that a supervisor started: its workers are part of it, whose
-//! ports are its own.
+//! One entry a server, not one a worker: a process that runs nothing but what a server before it in its chain
+//! ran is one of that server's descendants.
 
 use std::collections::HashMap;
 
+use tracer_common::tag::Role;
+
 use super::Store;
-use super::process::{Process, Server};
-use crate::alert::{Directory, ProcessView};
-use crate::detect::roles;
+use super::process::{Image, Process, Why};
+use crate::enrich::container::container_id;
 use crate::event::ProcessKey;
 
 /// A server that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerView {
-    /// Its process: entity id, pid, container and what else is known of it.
-    pub process: ProcessView,
-    /// Its name and its role.
-    pub server: Server,
-    /// By what it is known.
-    pub why: &'static str,
-    /// Ports that it or a worker of its listens on, in order.
-    pub ports: Vec<u16>,
-    /// Directories that its configuration names. Who reads that adds them: not known to the pipeline.
-    pub directories: Vec<Directory>,
-    /// Living processes below it, its workers among them.
-    pub descendants: usize,
-}
-
-/// What is known of a server without its surroundings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Running {
-    /// Its process.
+    /// The process.
     pub key: ProcessKey,
-    /// Its name and its role.
-    pub server: Server,
-    /// See [`ServerView::why`].
-    pub why: &'static str,
-    /// See [`ServerView::ports`].
+    /// Its name, from the roles table or its executable's.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// What it is known by.
+    pub why: Why,
+    /// Since when it runs that program, nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// Its executable.
+    pub executable: Vec<u8>,
+    /// Its effective user; `None` where unknown.
+    pub uid: Option<u32>,
+    /// Ports that it, or a worker of its, listens on or takes connections at, ascending.
     pub ports: Vec<u16>,
-    /// See [`ServerView::descendants`].
+    /// The container it runs in.
+    pub container: Option<String>,
+    /// Processes that live and whose nearest server it is, itself left out.
     pub descendants: usize,
+    /// Those of them that run a program of their own, by which they are no workers.
+    pub programs: usize,
+    /// The server of whose lineage it is itself.
+    pub below: Option<ProcessKey>,
 }
 
-/// The servers that run, in the order in which they were started.
+/// The servers that live, in the order in which they started.
 #[must_use]
-pub fn running(store: &Store) -> Vec<Running> {
-    let mut found: HashMap<ProcessKey, Running> = HashMap::new();
-    let living = || store.all().filter(|process| process.ended.is_none());
-    for process in living() {
-        if let Some(server) = server(process) {
-            let head = head(store, process, server);
-            let running = found.entry(head.key).or_insert_with(|| Running {
-                key: head.key,
-                server: server.clone(),
-                why: why(head),
-                ports: Vec::new(),
-                descendants: 0,
-            });
-            running.ports.extend(&process.ports);
+pub fn servers(store: &Store) -> Vec<ServerView> {
+    let mut found: HashMap<ProcessKey, ServerView> = HashMap::new();
+    for process in store.living() {
+        if let Some(image) = own(process) {
+            found.extend(view(store, process, image).map(|view| (process.key, view)));
         }
     }
-    for process in living() {
-        for above in store.chain(process.key).skip(1) {
-            if let Some(running) = found.get_mut(&above.key) {
-                running.descendants += 1;
-            }
+    for process in store.living() {
+        let mut chain = store.chain(process.key);
+        let Some(server) = chain.find_map(|above| found.get(&above.key)).map(|s| s.key) else {
+            continue;
+        };
+        let Some(server) = found
+            .get_mut(&server)
+            .filter(|view| view.key != process.key)
+        else {
+            continue;
+        };
+        server.descendants += 1;
+        let image = process.image().filter(|image| image.server.is_some());
+        if process.images.len() == process.inherited || image.is_some() {
+            server.ports.extend(&process.ports);
+        } else {
+            server.programs += 1;
         }
     }
-    let mut found: Vec<Running> = found.into_values().collect();
-    for running in &mut found {
-        running.ports.sort_unstable();
-        running.ports.dedup();
+    let mut all: Vec<ServerView> = found.into_values().collect();
+    for server in &mut all {
+        server.ports.sort_unstable();
+        server.ports.dedup();
     }
-    found.sort_unstable_by_key(|running| (running.key.start_ticks, running.key.tgid));
-    found
+    all.sort_unstable_by_key(|server| (server.key.start_ticks, server.key.tgid));
+    all
 }
 
-/// The server that a process is.
-#[must_use]
-pub fn server(process: &Process) -> Option<&Server> {
-    process.image()?.server.as_ref()
+/// The server that a process runs, where it is no worker: it executed the program itself, or nobody above it
+/// is that server.
+fn own(process: &Process) -> Option<&Image> {
+    process.image().filter(|image| image.server.is_some())
 }
 
-/// The process that a worker is a worker of.
-fn head<'a>(store: &'a Store, process: &'a Process, of: &Server) -> &'a Process {
-    store
-        .chain(process.key)
-        .take_while(|above| above.ended.is_none() && server(above) == Some(of))
-        .last()
-        .unwrap_or(process)
-}
-
-/// By what a server is known: its program, the title that it gave itself, or that it listens.
-fn why(process: &Process) -> &'static str {
-    let Some(image) = process.image() else {
-        return "unknown";
+fn view(store: &Store, process: &Process, image: &Image) -> Option<ServerView> {
+    let server = image.server.as_ref()?;
+    let mut above = store.chain(process.key).skip(1);
+    let below = above.find(|above| above.images.iter().any(|image| image.server.is_some()));
+    // One that ran before the agent did has no program that is known to be inherited: there it is the same
+    // program of the same server.
+    let is_same = |above: &Process| {
+        let theirs = above.image().filter(|_| image.observed);
+        theirs.is_some_and(|theirs| {
+            theirs.server == image.server && theirs.exec.file == image.exec.file
+        })
     };
-    if roles::by_exec(&image.exec).is_some() {
-        "program"
-    } else if roles::by_title(&image.exec).is_some() {
-        "title"
-    } else {
-        "listening"
-    }
+    let is_worker = below.is_some_and(|above| {
+        let inherits = process.images.len() == process.inherited;
+        above.ended.is_none() && (inherits || is_same(above))
+    });
+    (!is_worker).then(|| ServerView {
+        key: process.key,
+        name: server.name.to_string(),
+        role: server.role,
+        why: server.why,
+        since_boot_ns: image.boot_ns,
+        executable: image.exec.exe.clone(),
+        uid: process.ids.map(|ids| ids.euid),
+        ports: process.ports.clone(),
+        container: container_id(&image.exec.cgroup),
+        descendants: 0,
+        programs: 0,
+        below: below.map(|above| above.key),
+    })
 }

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Pipeline, Totals};
-use crate::alert::HostFacts;
+use crate::alert::{Directory, HostFacts, ProcessView};
 use crate::event::ProcessKey;
 use crate::lineage::process::{Image, Process};
-use crate::lineage::servers::{self, Running, ServerView};
+use crate::lineage::servers::{ServerView, servers};
 use crate::lineage::tree::{Candidate, NoTree, Place, Selector, TreeNode, TreeView, Wrote, grow};
 
 /// Files shown of one process, and of all.
@@ -29,7 +29,18 @@ pub struct ServersView {
     /// Wall time of boot, nanoseconds since the Unix epoch.
     pub boot_wall_ns: i128,
     /// The servers, in the order in which they were started.
-    pub servers: Vec<ServerView>,
+    pub servers: Vec<Listed>,
+}
+
+/// A server with what is known around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The server.
+    pub server: ServerView,
+    /// Its process.
+    pub process: ProcessView,
+    /// Directories that its configuration names. Who reads that adds them: not known to the pipeline.
+    pub directories: Vec<Directory>,
 }
 
 /// How the pipeline stands.
@@ -76,11 +87,20 @@ impl Pipeline {
     /// The servers that run.
     #[must_use]
     pub fn servers(&self) -> ServersView {
-        let servers = servers::running(&self.store).into_iter();
+        let listed = |server: ServerView| {
+            Some(Listed {
+                process: self.view(self.store.get(server.key)?),
+                server,
+                directories: Vec::new(),
+            })
+        };
         ServersView {
             host: Arc::clone(&self.host),
             boot_wall_ns: self.boot_wall_ns,
-            servers: servers.filter_map(|running| self.server(running)).collect(),
+            servers: servers(&self.store)
+                .into_iter()
+                .filter_map(listed)
+                .collect(),
         }
     }
 
@@ -109,7 +129,7 @@ impl Pipeline {
             }
         };
         match selector {
-            Selector::Servers => Ok(all(&|process| servers::server(process).is_some())),
+            Selector::Servers => Ok(all(&|process| has_server(process))),
             Selector::All => Ok(all(&|_| true)),
             Selector::Process(tgid) => {
                 let found = all(&|process| process.key.tgid == *tgid);
@@ -151,10 +171,8 @@ impl Pipeline {
     }
 
     fn names_of_servers(&self) -> Vec<String> {
-        let servers = servers::running(&self.store).into_iter();
-        let mut names: Vec<String> = servers
-            .map(|running| running.server.name.to_owned())
-            .collect();
+        let servers = servers(&self.store).into_iter();
+        let mut names: Vec<String> = servers.map(|server| server.name).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -216,25 +234,11 @@ impl Pipeline {
             process: self.view(process),
         })
     }
+}
 
-    fn server(&self, running: Running) -> Option<ServerView> {
-        let Running {
-            key,
-            server,
-            why,
-            ports,
-            descendants,
-        } = running;
-        let process = self.store.get(key)?;
-        Some(ServerView {
-            process: self.view(process),
-            server,
-            why,
-            ports,
-            directories: Vec::new(),
-            descendants,
-        })
-    }
+/// Whether a process is a server by what it runs.
+fn has_server(process: &Process) -> bool {
+    process.image().is_some_and(|image| image.server.is_some())
 }
 
 fn own_images(process: &Process) -> Vec<Image> {

@@ -4,19 +4,27 @@ use serde_json::{Value, json};
 
 use super::super::json::{known, lossy, write};
 use super::super::summary::path;
+use super::super::text::visible_prose;
 use super::json::{Clock, host, process};
 use super::text::{ascii, paint};
 use super::{Style, container_words, label, user, wall};
-use crate::lineage::servers::ServerView;
-use crate::pipeline::query::ServersView;
+use crate::lineage::process::Why;
+use crate::pipeline::query::{Listed, ServersView};
 
 /// Writes the list for people.
 pub fn text(view: &ServersView, style: Style, out: &mut Vec<u8>) {
     let mut text = String::new();
-    for server in &view.servers {
-        let head = format!("{} ({})", server.server.name, server.server.role.name());
+    for Listed {
+        server,
+        process,
+        directories,
+    } in &view.servers
+    {
+        let mut head = String::new();
+        visible_prose(&server.name, &mut head);
+        head.push_str(&format!(" ({})", server.role.name()));
         text.push_str(&paint(style, "1", &head));
-        text.push_str(&format!("  {}", label(&server.process)));
+        text.push_str(&format!("  {}", label(process)));
         if !server.ports.is_empty() {
             let word = if server.ports.len() == 1 {
                 "port"
@@ -27,19 +35,24 @@ pub fn text(view: &ServersView, style: Style, out: &mut Vec<u8>) {
             text.push_str(&format!("  {word} {}", ports.join(" ")));
         }
         text.push('\n');
-        let mut facts: Vec<String> = user(&server.process).into_iter().collect();
-        let start = view.boot_wall_ns + i128::from(server.process.start_boot_ns);
+        let mut facts: Vec<String> = user(process).into_iter().collect();
+        let start = view.boot_wall_ns + i128::from(server.since_boot_ns);
         facts.push(format!("since {}", wall(start)));
-        facts.push(format!("known by {}", server.why));
-        let processes = if server.descendants == 1 {
-            "process"
-        } else {
-            "processes"
-        };
-        facts.push(format!("{} {processes} below it", server.descendants));
-        facts.extend(container_words(&server.process));
+        facts.push(known_by(server.why).to_owned());
+        let (all, own) = (server.descendants, server.programs);
+        facts.push(match (all, own) {
+            (0, _) => "nothing below it".to_owned(),
+            (_, 0) => format!("{all} below it"),
+            (_, own) => format!("{all} below it, {own} of them programs of their own"),
+        });
+        facts.extend(
+            server
+                .below
+                .map(|above| format!("below process {}", above.tgid)),
+        );
+        facts.extend(container_words(process));
         text.push_str(&format!("   {}\n", paint(style, "2", &facts.join("  "))));
-        for directory in &server.directories {
+        for directory in directories {
             let source = paint(style, "2", &path(directory.source.as_bytes()));
             text.push_str(&format!(
                 "   {:<11} {}  {source}\n",
@@ -69,22 +82,38 @@ pub fn json(view: &ServersView, out: &mut Vec<u8>) {
     );
 }
 
-fn server(server: &ServerView, clock: Clock) -> Value {
-    let mut object = process(&server.process, clock);
-    let directories = server.directories.iter().map(|directory| {
+fn server(listed: &Listed, clock: Clock) -> Value {
+    let Listed {
+        server,
+        process: view,
+        directories,
+    } = listed;
+    let mut object = process(view, clock);
+    let directories = directories.iter().map(|directory| {
         json!({
             "path": lossy(&directory.path), "kind": directory.kind, "source": directory.source,
         })
     });
     let more = known(json!({
-        "server": { "name": server.server.name, "role": server.server.role.name() },
-        "why": server.why,
+        "server": { "name": server.name, "role": server.role.name() },
+        "why": server.why.name(),
+        "serves_since": clock.at(server.since_boot_ns),
         "ports": server.ports,
         "directories": directories.collect::<Value>(),
         "descendants": server.descendants,
+        "programs": server.programs,
+        "below_pid": server.below.map(|above| above.tgid),
     }));
     if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
         object.extend(more);
     }
     object
+}
+
+const fn known_by(why: Why) -> &'static str {
+    match why {
+        Why::Named => "known by its program",
+        Why::Listens => "known by its listening",
+        Why::Accepts => "known by taking connections",
+    }
 }
