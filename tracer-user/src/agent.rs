@@ -7,6 +7,7 @@
 //! the programs are detached.
 
 mod apart;
+mod control;
 mod healing;
 mod health;
 mod host;
@@ -27,26 +28,29 @@ use std::time::{Duration, Instant};
 use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits, Word};
+use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
 pub use self::state::StateOptions;
-use self::state::{Keeper, State};
+use self::state::{Keeper, Taken};
 use crate::alert::HostFacts;
-use crate::config::Emit;
+use crate::config::{self, Emit};
+use crate::control::Ask;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::memory::Budget;
+use crate::pipeline::query::StatusView;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
 use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
-use crate::source::remembered::Blind;
+use crate::source::remembered::{Blind, Remembered};
 use crate::source::ring::Ring;
 use crate::source::{Enrichment, Input, snapshot};
 
@@ -97,6 +101,8 @@ pub struct AgentOptions {
     pub directories: Vec<Entry>,
     /// Where lineage is kept for the next agent, if at all.
     pub state: Option<StateOptions>,
+    /// The socket by which the agent is asked.
+    pub control: config::Control,
     /// Where the pipeline's inputs are recorded, if at all.
     pub record: Option<File>,
 }
@@ -106,6 +112,8 @@ pub struct AgentOptions {
 pub enum AgentError {
     /// The kernel side could not be loaded.
     Sensor(SensorError),
+    /// The control socket that was asked for could not be made: why.
+    Control(String),
     /// Reading `/proc` or a ring failed.
     Io(&'static str, io::Error),
     /// The sink failed: what it said.
@@ -117,6 +125,7 @@ impl std::fmt::Display for AgentError {
         match self {
             Self::Sensor(error) => error.fmt(f),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
+            Self::Control(why) => write!(f, "cannot listen for questions: {why}"),
             Self::Sink(failure) => f.write_str(failure),
         }
     }
@@ -185,18 +194,13 @@ pub async fn run(
     let facts = host::facts();
     let attached_boot_ns = host::boot_ns();
     let mut sensor = Sensor::load(&options.sensor)?;
-    let loaded_boot_ns = host::boot_ns();
-    let (left, keeper) = match &options.state {
-        Some(state) => state::open(state, &facts.boot_id),
-        None => (None, None),
-    };
-    let blind = left.as_ref().map(|state| Blind {
-        since_boot_ns: state.alive_boot_ns,
-        until_boot_ns: loaded_boot_ns,
-    });
-    // Who only takes up what another agent knows is beside that, not after it.
-    let blind = blind.filter(|blind| keeper.is_some() && blind.since_boot_ns < blind.until_boot_ns);
+    let Taken {
+        left,
+        blind,
+        keeper,
+    } = state::open(options.state.as_ref(), &facts.boot_id, host::boot_ns());
     let (life, files) = sensor.take_rings()?;
+    let control = listen(&options.control).await?;
     let record = options
         .record
         .map(|file| Writer::new(BufWriter::new(file)))
@@ -208,6 +212,7 @@ pub async fn run(
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         pipeline: Pipeline::new(options.emit, options.budget),
+        control,
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
@@ -282,6 +287,24 @@ pub async fn run(
     }
 }
 
+/// Opens the control socket. Where nobody asked for it, the agent runs without.
+async fn listen(socket: &config::Control) -> Result<Option<Control>, AgentError> {
+    let Some(path) = &socket.path else {
+        return Ok(None);
+    };
+    match Control::listen(path).await {
+        Ok(control) => Ok(Some(control)),
+        Err(why) if socket.required => Err(AgentError::Control(why)),
+        Err(why) => {
+            eprintln!(
+                "tracer: `tracer tree` and `tracer servers` cannot ask this agent: {why}; \
+                 control.socket: null in the configuration does without"
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// The reason of tags that this side could not set. Another than the kernel's for those that it could not:
 /// the store has these, so that reading `/proc` again would give nothing.
 const TAGS_REFUSED: &str = "tags_refused";
@@ -305,14 +328,6 @@ fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
     })
 }
 
-/// Waits for the state to be written, where one is kept.
-async fn kept(keeper: &mut Option<Keeper>) {
-    match keeper {
-        Some(keeper) => keeper.done().await,
-        None => std::future::pending().await,
-    }
-}
-
 struct Agent {
     sensor: Sensor,
     tags: Tags,
@@ -321,6 +336,7 @@ struct Agent {
     life: Ring,
     files: Ring,
     pipeline: Pipeline,
+    control: Option<Control>,
     servers: Servers,
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
@@ -359,14 +375,14 @@ impl Agent {
         &mut self,
         attached_boot_ns: u64,
         facts: HostFacts,
-        left: Option<State>,
+        left: Vec<Remembered>,
         blind: Option<Blind>,
         directories: Vec<Entry>,
     ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
         self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
-        for remembered in left.map(|state| state.remembered).unwrap_or_default() {
+        for remembered in left {
             self.give(Input::Remembered(remembered)).map_err(record)?;
         }
         if let Some(blind) = blind {
@@ -428,7 +444,8 @@ impl Agent {
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
-                () = kept(&mut self.keeper) => {}
+                () = Keeper::kept(&mut self.keeper) => {}
+                question = Control::asked(&mut self.control) => self.answer(question),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -723,10 +740,29 @@ impl Agent {
         Ok(())
     }
 
-    fn summary(&self) -> Summary {
+    /// Makes the view that somebody asked for. What becomes of it is no business of this loop.
+    fn answer(&self, question: Question) {
+        let view = match question.ask {
+            Ask::Tree(selector, format) => View::Tree(self.pipeline.tree(&selector), format),
+            Ask::Servers(style) => {
+                let mut view = self.pipeline.servers();
+                for server in &mut view.servers {
+                    server.directories = self.servers.named(&server.process);
+                }
+                View::Servers(view, style)
+            }
+            Ask::Status => View::Status(StatusView {
+                counts: self.all_counts(),
+                ..self.pipeline.status()
+            }),
+        };
+        // Who asked may have gone.
+        let _unheard = question.answer.send(view);
+    }
+
+    fn all_counts(&self) -> Vec<(String, u64)> {
         let health = self.health();
-        let counts = self
-            .pipeline
+        self.pipeline
             .counts()
             .into_iter()
             .chain([
@@ -739,10 +775,13 @@ impl Agent {
             .chain(self.counts.all())
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))
-            .collect();
+            .collect()
+    }
+
+    fn summary(&self) -> Summary {
         Summary {
             totals: self.pipeline.totals(),
-            counts,
+            counts: self.all_counts(),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use rustix::fs::{Mode, OFlags};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
@@ -30,6 +30,8 @@ pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 
 /// Where lineage is kept for the next agent of this boot, unless the configuration says otherwise.
 pub const STATE_PATH: &str = "/run/tracer/state";
+/// Where the running agent is asked when neither a flag nor the file names a place.
+pub const CONTROL_SOCKET: &str = "/run/tracer/control.sock";
 
 /// Longest configuration file.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -111,6 +113,8 @@ pub struct FileConfig {
     pub exclude_default_directories: Option<bool>,
     /// What is left to the next agent of this boot.
     pub state: Option<FileState>,
+    /// How the running agent is asked.
+    pub control: Option<FileControl>,
 }
 
 /// `state`
@@ -122,11 +126,6 @@ pub struct FileState {
     pub file: Option<Option<Spanned<PathBuf>>>,
     /// How often it is written where something has changed, seconds: 5 by default, 1 to 3600.
     pub seconds: Option<Spanned<u32>>,
-}
-
-/// A key whose `null` means something.
-fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
 }
 
 /// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
@@ -168,6 +167,25 @@ pub struct FileDirectories {
     /// Tells what any process writes in these and the other directories that matter, not only what
     /// servers do: `false` by default.
     pub any_writer: Option<bool>,
+}
+
+/// `control`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileControl {
+    /// The socket by which `tracer tree` and `tracer servers` ask the agent, an absolute path:
+    /// [`CONTROL_SOCKET`] by default; `null` for none.
+    #[serde(deserialize_with = "said")]
+    pub socket: Option<Option<Spanned<PathBuf>>>,
+}
+
+/// Tells a key that is null from one that is not there.
+fn said<'de, D, T>(value: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(value).map(Some)
 }
 
 /// What flags say; each wins over the file.
@@ -220,6 +238,56 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// How often that is written, where something has changed.
     pub state_every: Duration,
+    /// How the running agent is asked.
+    pub control: Control,
+}
+
+/// The socket by which the running agent is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Its path; `None` for no socket.
+    pub path: Option<PathBuf>,
+    /// The user named one of their own: then the agent does not run without it.
+    pub required: bool,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            path: Some(PathBuf::from(CONTROL_SOCKET)),
+            required: false,
+        }
+    }
+}
+
+impl Control {
+    /// The socket that the user named.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self {
+            path: Some(path),
+            required: true,
+        }
+    }
+
+    /// No socket.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self {
+            path: None,
+            required: false,
+        }
+    }
+
+    fn of(file: Option<FileControl>) -> Self {
+        match file.and_then(|control| control.socket) {
+            // The default, written down, is the default: the example file has it.
+            Some(Some(path)) if path.value == Path::new(CONTROL_SOCKET) => Self::default(),
+            Some(Some(path)) => Self::at(path.value),
+            Some(None) => Self::off(),
+            None => Self::default(),
+        }
+    }
 }
 
 /// A directory that the configuration names.
@@ -252,6 +320,7 @@ impl Default for Config {
             exclude_default_directories: false,
             state_file: Some(STATE_PATH.into()),
             state_every: Duration::from_secs(5),
+            control: Control::default(),
         }
     }
 }
@@ -299,6 +368,7 @@ impl Config {
             directories,
             exclude_default_directories,
             state,
+            control,
         } = file;
         let FileState { file, seconds } = state.unwrap_or_default();
         let FileRings {
@@ -340,6 +410,7 @@ impl Config {
             state_every: seconds.map_or(default.state_every, |seconds| {
                 Duration::from_secs(seconds.value.into())
             }),
+            control: Control::of(control),
         }
     }
 
@@ -480,6 +551,14 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
             let message = format!("{key}: an empty path; name a file, or leave the key out");
             return Err((line(path), message));
         }
+    }
+    let control = config.control.clone().unwrap_or_default().socket.flatten();
+    if let Some(path) = control.filter(|path| !path.value.is_absolute()) {
+        let message = format!(
+            "control.socket: {:?} is not an absolute path; begin it with /, or write null for no socket",
+            path.value
+        );
+        return Err((line(&path), message));
     }
     let rings = config.rings.clone().unwrap_or_default();
     ring("rings.life_bytes", rings.life_bytes.as_ref())?;

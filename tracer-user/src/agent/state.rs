@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) use self::file::State;
 use self::file::{Place, encode, keep_alive};
 use super::apart::{Apart, Limits, Word};
 use super::host;
 use super::owner::Owner;
-use crate::source::remembered::Remembered;
+use crate::source::remembered::{Blind, Remembered};
 
 /// One write at a time.
 const LIMITS: Limits = Limits {
@@ -59,15 +58,29 @@ struct Written {
     left_out: usize,
 }
 
-/// Opens the place of the state, and reads what is there: what an agent before this one knew, and who
-/// writes it from now on. What cannot be used is told in one line.
-pub(super) fn open(options: &StateOptions, boot_id: &str) -> (Option<State>, Option<Keeper>) {
+/// What the state gives to an agent that begins.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// What an agent before this one knew.
+    pub(super) left: Vec<Remembered>,
+    /// When there was none.
+    pub(super) blind: Option<Blind>,
+    /// Who writes the state from now on.
+    pub(super) keeper: Option<Keeper>,
+}
+
+/// Opens the place of the state, and reads what is there; the hooks are attached by now. What cannot be used
+/// is told in one line.
+pub(super) fn open(options: Option<&StateOptions>, boot_id: &str, attached_boot_ns: u64) -> Taken {
+    let Some(options) = options else {
+        return Taken::default();
+    };
     let path = &options.file;
     let place = match Place::open(path) {
         Ok(place) => place,
         Err(why) => {
             say(path, &why, "no state is kept");
-            return (None, None);
+            return Taken::default();
         }
     };
     if options.is_written && !place.claim() {
@@ -76,7 +89,7 @@ pub(super) fn open(options: &StateOptions, boot_id: &str) -> (Option<State>, Opt
             "another agent keeps its state there",
             "this one keeps none",
         );
-        return (None, None);
+        return Taken::default();
     }
     let state = place.read(boot_id).unwrap_or_else(|why| {
         say(path, &why, "it is not used");
@@ -95,7 +108,17 @@ pub(super) fn open(options: &StateOptions, boot_id: &str) -> (Option<State>, Opt
         failed: false,
         is_full: false,
     });
-    (state, keeper)
+    // Who only takes up what another agent knows is beside that one, not after it.
+    let before = state.as_ref().filter(|_| options.is_written);
+    let blind = before.map(|state| Blind {
+        since_boot_ns: state.alive_boot_ns,
+        until_boot_ns: attached_boot_ns,
+    });
+    Taken {
+        left: state.map(|state| state.remembered).unwrap_or_default(),
+        blind: blind.filter(|blind| blind.since_boot_ns < blind.until_boot_ns),
+        keeper,
+    }
 }
 
 fn say(path: &Path, why: &str, so: &str) {
@@ -140,6 +163,14 @@ impl Keeper {
             Word::Stuck(_) => self.fail("the file system does not answer"),
             Word::Hopeless => {}
             Word::Refused(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    /// The same, where there is one; else for ever.
+    pub(super) async fn kept(keeper: &mut Option<Self>) {
+        match keeper {
+            Some(keeper) => keeper.done().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -42,11 +42,11 @@ const BOOT_ID_AT: usize = 48;
 
 /// What a file holds.
 #[derive(Debug)]
-pub(in crate::agent) struct State {
+pub(super) struct State {
     /// The agent that wrote it was alive at this time, nanoseconds since boot.
-    pub(in crate::agent) alive_boot_ns: u64,
+    pub(super) alive_boot_ns: u64,
     /// What it knew.
-    pub(in crate::agent) remembered: Vec<Remembered>,
+    pub(super) remembered: Vec<Remembered>,
 }
 
 /// A directory for a state file, and the file's name in it.
