@@ -15,6 +15,7 @@ mod owner;
 mod places;
 mod servers;
 mod tags;
+mod users;
 
 use std::fs::File;
 use std::future::Future;
@@ -31,10 +32,10 @@ use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
+use self::users::NameSpaces;
 use crate::config::Emit;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
-use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
 use crate::sensor::account::{Occupancy, Tags};
@@ -178,8 +179,7 @@ pub async fn run(
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
-        users: UserFiles::new(Path::new("/")),
-        nameless: false,
+        users: NameSpaces::new(),
         record,
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
@@ -266,9 +266,7 @@ struct Agent {
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
     names: Names,
-    users: UserFiles,
-    /// Said that the user database cannot be read.
-    nameless: bool,
+    users: NameSpaces,
     record: Option<Writer<BufWriter<File>>>,
     window_ns: u64,
     counts: Counts,
@@ -350,6 +348,7 @@ impl Agent {
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
@@ -416,25 +415,10 @@ impl Agent {
         self.give(Input::Watermark(u64::MAX))
     }
 
-    /// Tells the pipeline the names of users and groups, where they are new or have changed.
+    /// Tells the pipeline the host's names of users and groups, where they are new or have changed.
     fn give_names(&mut self) -> io::Result<()> {
-        match self.users.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                for (group, id, name) in self.users.users().names() {
-                    self.give(Input::Name {
-                        group,
-                        id,
-                        name: name.to_string(),
-                    })?;
-                }
-            }
-            // Said once: names are then absent, numbers are not.
-            Err(error) if !self.nameless => {
-                self.nameless = true;
-                eprintln!("tracer: {error}");
-            }
-            Err(_) => {}
+        for names in self.users.refresh() {
+            self.give(Input::Names(names))?;
         }
         Ok(())
     }
@@ -505,6 +489,7 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
+                Command::Names(asked) => self.users.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();

@@ -6,6 +6,7 @@ use tracer_common::event::Ids;
 use tracer_common::tag::Tag;
 use uuid::Uuid;
 
+use crate::enrich::user::Users;
 use crate::event::{Event, ProcessKey};
 use crate::lineage::process::{Ended, Image, Origin, Server, Via};
 
@@ -52,10 +53,8 @@ pub struct ProcessView {
     pub inherited: bool,
     /// Users and groups at the time of the event, as far as told; `None` where they never were.
     pub ids: Option<Ids>,
-    /// Name of the real user, from the host's user database.
-    pub user_name: Option<Arc<str>>,
-    /// Name of the real group.
-    pub group_name: Option<Arc<str>>,
+    /// Names of users and groups where it is.
+    pub names: Users,
     /// The server it is, by its program or by listening.
     pub server: Option<Server>,
     /// Ports it listens on.

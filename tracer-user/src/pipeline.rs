@@ -4,8 +4,8 @@
 //! documents, byte for byte, which is what replay rests on.
 
 mod losses;
+mod names;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
@@ -16,12 +16,15 @@ use tracer_common::probe::Tier;
 
 use self::losses::Losses;
 pub use self::losses::SHED;
+pub use self::names::NamesAsked;
+use self::names::whose;
 use crate::alert::{
     Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView,
 };
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
 use crate::enrich::container::container_id;
+use crate::enrich::user::known::Known;
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
 use crate::lineage::process::{Image, Origin, Process, Server, Via};
 use crate::lineage::{Retag, Store};
@@ -44,6 +47,9 @@ pub enum Command {
     /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
     /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
+    /// Read the names of users and groups of a mount namespace. There must be an answer to each
+    /// ([`Input::Names`]).
+    Names(NamesAsked),
 }
 
 /// A directory that a process named, and a rule hangs on where it is.
@@ -132,8 +138,9 @@ pub struct Pipeline {
     detector: Detector,
     host: Arc<HostFacts>,
     boot_wall_ns: i128,
-    users: HashMap<u32, Arc<str>>,
-    groups: HashMap<u32, Arc<str>>,
+    names: Known,
+    /// When a process was last seen to execute.
+    now_boot_ns: u64,
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
@@ -155,8 +162,8 @@ impl Pipeline {
             detector: Detector::default(),
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            names: Known::default(),
+            now_boot_ns: 0,
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
@@ -172,14 +179,7 @@ impl Pipeline {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
             Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
-            Input::Name { group, id, name } => {
-                let names = if group {
-                    &mut self.groups
-                } else {
-                    &mut self.users
-                };
-                names.insert(id, name.into());
-            }
+            Input::Names(names) => self.name(&names),
             Input::Directory(entry) => {
                 for (event, found) in self.detector.add_directory(&self.store, entry) {
                     self.raise(&event, found);
@@ -381,6 +381,7 @@ impl Pipeline {
         for event in healed.news.iter().filter_map(|place| events.get(*place)) {
             self.totals.events += 1;
             self.discover(event);
+            self.ask_names(event);
             let found = self.detector.found(&mut self.store, event);
             self.tell(event, found);
         }
@@ -408,6 +409,7 @@ impl Pipeline {
         self.retag(retag);
         self.discover(event);
         self.identify(event);
+        self.ask_names(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
         self.ask();
@@ -655,10 +657,6 @@ impl Pipeline {
 
     fn view(&self, process: &Process) -> ProcessView {
         let image = process.image().cloned();
-        let ids = process.ids;
-        let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
-            id.and_then(|id| names.get(&id)).cloned()
-        };
         ProcessView {
             key: process.key,
             entity_id: self.entity_id(process.key),
@@ -671,9 +669,8 @@ impl Pipeline {
                 .map(|(_, before)| before.to_vec())
                 .unwrap_or_default(),
             inherited: process.inherited == process.images.len() && !process.images.is_empty(),
-            ids,
-            user_name: name(&self.users, ids.map(|ids| ids.uid)),
-            group_name: name(&self.groups, ids.map(|ids| ids.gid)),
+            ids: process.ids,
+            names: self.names.users(whose(process)).clone(),
             server: image.as_ref().and_then(|image| image.server.clone()),
             container_id: image
                 .as_ref()

@@ -456,7 +456,9 @@ pub(super) static FIELDS: &[Field] = &[
     one("file.device", Keyword, FILE, "Device, `major:minor`.", |s| owned(device(file_id(s)?))),
     one("file.mode", Keyword, FILE, "Permission bits, octal; before a change of them.", |s| owned(mode(file_owner(s)?.0))),
     one("file.uid", Keyword, FILE, "Owner; before a change of it.", |s| decimal(file_owner(s)?.1)),
+    one("file.owner", Keyword, FILE, "Name of the owner, where the process is.", |s| text(s.user_name(file_owner(s)?.1)?)),
     one("file.gid", Keyword, FILE, "Group; before a change of it.", |s| decimal(file_owner(s)?.2)),
+    one("file.group", Keyword, FILE, "Name of the group, the same way.", |s| text(s.group_name(file_owner(s)?.2)?)),
     one("file.size", Long, OPEN, "Bytes when it was opened.", |s| number(opened(s)?.size)),
     one("file.Ext.original.path", Keyword, Docs::TWO_NAMES, "The path before the rename; of a link the name that the file has already.", |s| bytes(original(s)?)),
 

@@ -17,6 +17,7 @@ mod identity;
 mod lineage;
 mod linked;
 mod loss;
+mod names;
 mod random;
 mod replay;
 mod story;

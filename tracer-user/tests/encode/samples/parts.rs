@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracer::alert::{
     Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
 };
+use tracer::enrich::user::Users;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
 use tracer::lineage::process::{Image, Origin, Server};
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind};
@@ -105,13 +106,20 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         image,
         previous: Vec::new(),
         inherited: false,
-        user_name: Some("www-data".into()),
-        group_name: Some("www-data".into()),
+        names: names(33, "www-data", "www-data"),
         server: None,
         ports: Vec::new(),
         container_id: None,
         ended: None,
     }
+}
+
+/// The names of a user and of a group with one number.
+pub(super) fn names(id: u32, user: &str, group: &str) -> Users {
+    let mut names = Users::default();
+    names.insert(false, id, user);
+    names.insert(true, id, group);
+    names
 }
 
 pub(super) fn worker() -> ProcessView {
@@ -142,8 +150,7 @@ pub(super) fn systemd() -> ProcessView {
     init.cap_permitted = (1 << 41) - 1;
     let mut systemd = view(1, SECOND, Some(image(&init, SECOND)));
     systemd.origin = Origin::Observed;
-    systemd.user_name = Some("root".into());
-    systemd.group_name = Some("root".into());
+    systemd.names = names(0, "root", "root");
     systemd
 }
 
