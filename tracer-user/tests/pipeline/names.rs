@@ -2,6 +2,7 @@
 
 use tracer::config::Emit;
 use tracer::enrich::user::Whose;
+use tracer::memory::Budget;
 use tracer::pipeline::{Command, NamesAsked, Pipeline};
 use tracer::source::{Input, Names, NamesStep};
 
@@ -28,7 +29,7 @@ fn names(whose: Whose, step: NamesStep, user: &str) -> Input {
 
 /// A pipeline that knows the host's names and took a story.
 fn run(story: &str) -> Pipeline {
-    let mut pipeline = Pipeline::new(Emit::Events, 65_536);
+    let mut pipeline = Pipeline::new(Emit::Events, Budget::default());
     // Host and clock; the names of before there were namespaces are left out.
     for input in preamble().into_iter().take(2) {
         pipeline.input(input);
@@ -104,7 +105,7 @@ fn who_enters_a_namespace_has_it_read_again() {
         fork 1>7
         exec 7 :mnt=77 :userns=88 /bin/sh
         now";
-    let mut pipeline = Pipeline::new(Emit::Events, 65_536);
+    let mut pipeline = Pipeline::new(Emit::Events, Budget::default());
     pipeline.input(names(HOST, NamesStep::Replace, "www-data"));
     let mut asked_by = Vec::new();
     for input in told(story) {
