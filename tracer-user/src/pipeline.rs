@@ -3,8 +3,10 @@
 //! Inputs go in one at a time; documents and commands come out. The same inputs give the same
 //! documents, byte for byte, which is what replay rests on.
 
+mod containers;
 mod losses;
 mod names;
+mod pending;
 mod view;
 
 use std::sync::Arc;
@@ -15,9 +17,12 @@ use uuid::Uuid;
 
 use tracer_common::probe::Tier;
 
+use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
 pub use self::names::NamesAsked;
+use self::names::complete_names;
+use self::pending::Pending;
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
@@ -49,6 +54,22 @@ pub enum Command {
     /// Read the names of users and groups of a mount namespace. There must be an answer to each
     /// ([`Input::Names`]).
     Names(NamesAsked),
+    /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
+    /// containers are answered, there must be an answer to each ([`Input::Container`]).
+    Container(ContainerAsked),
+}
+
+/// A container that was seen for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerAsked {
+    /// Its id.
+    pub id: String,
+    /// The runtime that made it, as far as the cgroup tells.
+    pub runtime: Option<&'static str>,
+    /// Uid of its pod, from the cgroup.
+    pub pod_uid: Option<String>,
+    /// A process of it.
+    pub process: ProcessKey,
 }
 
 /// A directory that a process named, and a rule hangs on where it is.
@@ -141,7 +162,9 @@ pub struct Pipeline {
     host: Arc<HostFacts>,
     boot_wall_ns: i128,
     names: Known,
-    /// When a process was last seen to execute.
+    containers: Containers,
+    pending: Pending,
+    /// The latest watermark.
     now_boot_ns: u64,
     losses: Losses,
     reading: Option<Reading>,
@@ -166,6 +189,8 @@ impl Pipeline {
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
             names: Known::default(),
+            containers: Containers::default(),
+            pending: Pending::default(),
             now_boot_ns: 0,
             losses: Losses::default(),
             reading: None,
@@ -182,7 +207,10 @@ impl Pipeline {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
             Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
-            Input::Names(names) => self.name(&names),
+            Input::Names(names) => {
+                self.name(&names);
+                self.complete();
+            }
             Input::Directory(entry) => {
                 for (event, found) in self.detector.add_directory(&self.store, entry) {
                     self.raise(&event, found);
@@ -217,6 +245,9 @@ impl Pipeline {
                 while let Some(event) = self.order.release(boot_ns) {
                     self.event(&event);
                 }
+                self.now_boot_ns = self.now_boot_ns.max(boot_ns);
+                let overdue = self.pending.overdue(boot_ns);
+                self.documents.extend(overdue);
                 self.report(boot_ns);
             }
             Input::Loss(loss) => {
@@ -235,7 +266,25 @@ impl Pipeline {
                 });
             }
             Input::HealEnd => self.heal(),
+            Input::Enrichment(enrichment) => {
+                self.containers.set(enrichment);
+                self.pending.set_wait(enrichment.wait_ms);
+            }
+            Input::Container { id, facts } => {
+                self.containers.answer(&id, facts);
+                self.complete();
+            }
         }
+    }
+
+    /// Lets alerts go that waited for what has been answered.
+    fn complete(&mut self) {
+        let (containers, names) = (&self.containers, &self.names);
+        let whole = self.pending.answered(|event| {
+            containers.complete(event);
+            complete_names(names, event);
+        });
+        self.documents.extend(whole);
     }
 
     /// The documents since last asked.
@@ -263,6 +312,12 @@ impl Pipeline {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.order.is_empty()
+    }
+
+    /// Whether alerts wait for facts: watermarks tell them when they have waited long enough.
+    #[must_use]
+    pub fn holds_alerts(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// What the process store takes, bytes, as far as it counts.
@@ -302,6 +357,9 @@ impl Pipeline {
             ("processes_unread", self.healed.unread),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
+            ("alerts_not_enriched", self.pending.without()),
+            ("containers", self.containers.len() as u64),
+            ("containers_forgotten", self.containers.forgotten()),
             ("written_forgotten", self.detector.written_forgotten()),
             ("links_forgotten", self.detector.links_forgotten()),
             ("directories", self.detector.directories().len() as u64),
@@ -399,6 +457,7 @@ impl Pipeline {
         self.healed.ended += healed.ended;
         for event in healed.news.iter().filter_map(|place| events.get(*place)) {
             self.totals.events += 1;
+            self.see_container(event.meta.subject);
             self.discover(event);
             self.ask_names(event);
             let found = self.detector.found(&mut self.store, event);
@@ -426,6 +485,9 @@ impl Pipeline {
             self.want_healing();
         }
         self.retag(retag);
+        if let Payload::Exec(_) | Payload::Observed(_) = event.payload {
+            self.see_container(event.meta.subject);
+        }
         self.discover(event);
         self.identify(event);
         self.ask_names(event);
@@ -492,9 +554,13 @@ impl Pipeline {
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
         if self.emit != Emit::Events {
+            // What it is about may be known by now, or has to be asked for again.
+            self.see_container(event.meta.subject);
             let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
-            self.documents.push(Document { event, alert });
+            let document = Document { event, alert };
+            let out = self.pending.hold(document, self.now_boot_ns);
+            self.documents.extend(out);
         }
     }
 

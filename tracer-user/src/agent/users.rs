@@ -165,6 +165,7 @@ impl NameSpaces {
                     self.waiting.extend(owed.then_some(Names {
                         whose,
                         step: NamesStep::Fail,
+                        more: false,
                         names: Vec::new(),
                     }));
                 }
@@ -176,21 +177,21 @@ impl NameSpaces {
 /// All names of a namespace, in as many inputs as they need.
 fn pieces(whose: Whose, users: &Users) -> Vec<Names> {
     let names = users.names();
-    let mut step = NamesStep::Replace;
-    let mut pieces = Vec::new();
-    // Also where there are none: then there are none any more.
-    for names in names
-        .chunks(AT_ONCE)
-        .chain(names.is_empty().then_some(&[][..]))
-    {
-        pieces.push(Names {
+    // One also where there are none: then there are none any more.
+    let pieces = names.len().div_ceil(AT_ONCE).max(1);
+    let mut rest = names.into_iter();
+    (1..=pieces)
+        .map(|piece| Names {
             whose,
-            step,
-            names: names.to_vec(),
-        });
-        step = NamesStep::Add;
-    }
-    pieces
+            step: if piece == 1 {
+                NamesStep::Replace
+            } else {
+                NamesStep::Add
+            },
+            more: piece < pieces,
+            names: rest.by_ref().take(AT_ONCE).collect(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -209,6 +210,7 @@ mod tests {
             [Names {
                 whose,
                 step: NamesStep::Replace,
+                more: false,
                 names: Vec::new()
             }]
         );
@@ -218,10 +220,13 @@ mod tests {
         let pieces = pieces(whose, &users);
         let shape: Vec<_> = pieces
             .iter()
-            .map(|names| (names.step, names.names.len()))
+            .map(|names| (names.step, names.more, names.names.len()))
             .collect();
         let (replace, add) = (NamesStep::Replace, NamesStep::Add);
-        assert_eq!(shape, [(replace, 128), (add, 128), (add, 44)]);
+        assert_eq!(
+            shape,
+            [(replace, true, 128), (add, true, 128), (add, false, 44)]
+        );
     }
 
     #[tokio::test]

@@ -188,12 +188,12 @@ impl<'a> Scope<'a> {
 
     /// Name of a user, where the process is.
     pub(super) fn user_name(self, uid: u32) -> Option<&'a str> {
-        self.process.names.user(uid)
+        self.process.names.found()?.user(uid)
     }
 
     /// Name of a group, the same way.
     pub(super) fn group_name(self, gid: u32) -> Option<&'a str> {
-        self.process.names.group(gid)
+        self.process.names.found()?.group(gid)
     }
 
     /// Name of the program: of the executable, or where that is unknown of the file execve named.

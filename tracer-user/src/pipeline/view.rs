@@ -6,9 +6,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Pipeline;
-use super::names::whose;
+use super::names::names_of;
 use crate::alert::{Author, EnrichedEvent, Integrity, ProcessView};
-use crate::enrich::container::container_id;
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer};
 use crate::lineage::process::{Image, Origin, Process, Via};
 
@@ -51,6 +50,7 @@ impl Pipeline {
             target,
             writer: writer.map(|writer| self.author(writer)),
             link: self.link(event.meta.subject),
+            exec_session: self.is_exec_session(event.meta.subject),
             integrity,
             host: Arc::clone(&self.host),
         }
@@ -128,11 +128,9 @@ impl Pipeline {
                 .unwrap_or_default(),
             inherited: process.inherited == process.images.len() && !process.images.is_empty(),
             ids: process.ids,
-            names: self.names.users(whose(process)).clone(),
+            names: names_of(&self.names, image.as_ref()),
             server: image.as_ref().and_then(|image| image.server.clone()),
-            container_id: image
-                .as_ref()
-                .and_then(|image| container_id(&image.exec.cgroup)),
+            container: self.place(process).map(|place| self.containers.view(place)),
             image,
             ports: process.ports.clone(),
             ended: process.ended,

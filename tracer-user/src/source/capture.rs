@@ -14,7 +14,9 @@ use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::enrich::user::Whose;
 use crate::event::FileId;
-use crate::source::{Input, Loss, Names, NamesStep, Resolved, Stream};
+use crate::source::{Enrichment, Input, Loss, Names, NamesStep, Resolved, Stream};
+
+mod facts;
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -38,6 +40,8 @@ const HEAL_END: u8 = 12;
 const RESOLVED: u8 = 13;
 const DIRECTORY_UNNAMED: u8 = 14;
 const NAMES: u8 = 20;
+const ENRICHMENT: u8 = 15;
+const CONTAINER: u8 = 16;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -146,7 +150,12 @@ impl<W: Write> Writer<W> {
                 payload.extend_from_slice(&wall.to_le_bytes());
                 CLOCK
             }
-            Input::Names(Names { whose, step, names }) => {
+            Input::Names(Names {
+                whose,
+                step,
+                more,
+                names,
+            }) => {
                 payload.extend_from_slice(&whose.mnt_ns.to_le_bytes());
                 payload.extend_from_slice(&whose.user_ns.to_le_bytes());
                 payload.push(match step {
@@ -154,6 +163,7 @@ impl<W: Write> Writer<W> {
                     NamesStep::Replace => 1,
                     NamesStep::Fail => 2,
                 });
+                payload.push(u8::from(*more));
                 for (group, id, name) in names {
                     payload.push(u8::from(*group));
                     payload.extend_from_slice(&id.to_le_bytes());
@@ -217,6 +227,20 @@ impl<W: Write> Writer<W> {
                 HEAL_BEGIN
             }
             Input::HealEnd => HEAL_END,
+            Input::Enrichment(Enrichment {
+                wait_ms,
+                containers,
+                pods,
+                files,
+            }) => {
+                payload.extend_from_slice(&wait_ms.to_le_bytes());
+                payload.extend([containers, pods, files].map(|answered| u8::from(*answered)));
+                ENRICHMENT
+            }
+            Input::Container { id, facts } => {
+                facts::put_container(&mut payload, id, facts.as_deref());
+                CONTAINER
+            }
         };
         self.frame(kind, &payload)
     }
@@ -381,6 +405,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         NAME => Input::Names(Names {
             whose: Whose::default(),
             step: NamesStep::Add,
+            more: false,
             names: vec![rest.name()?],
         }),
         NAMES => Input::Names(rest.names()?),
@@ -407,6 +432,13 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
+        ENRICHMENT => Input::Enrichment(Enrichment {
+            wait_ms: u32::from_le_bytes(rest.array()?),
+            containers: rest.flag()?,
+            pods: rest.flag()?,
+            files: rest.flag()?,
+        }),
+        CONTAINER => rest.container()?,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -438,7 +470,7 @@ impl<'a> Fields<'a> {
 
     fn name(&mut self) -> Result<(bool, u32, String), &'static str> {
         Ok((
-            self.array::<1>()? != [0],
+            self.flag()?,
             u32::from_le_bytes(self.array()?),
             self.string()?,
         ))
@@ -455,11 +487,21 @@ impl<'a> Fields<'a> {
             [2] => NamesStep::Fail,
             _ => return Err("unknown step of names"),
         };
+        let more = self.flag()?;
         let mut names = Vec::new();
         while !self.0.is_empty() {
             names.push(self.name()?);
         }
-        Ok(Names { whose, step, names })
+        Ok(Names {
+            whose,
+            step,
+            more,
+            names,
+        })
+    }
+
+    fn flag(&mut self) -> Result<bool, &'static str> {
+        Ok(self.array::<1>()? != [0])
     }
 
     /// What a frame may end with.
@@ -522,11 +564,13 @@ mod tests {
                     user_ns: 4_026_532_000,
                 },
                 step: NamesStep::Replace,
+                more: true,
                 names: vec![(true, 33, "www-data".into()), (false, 0, "root".into())],
             }),
             Input::Names(Names {
                 whose: Whose::default(),
                 step: NamesStep::Fail,
+                more: false,
                 names: Vec::new(),
             }),
             Input::Directory(Entry {
@@ -575,6 +619,20 @@ mod tests {
             }),
             Input::HealBegin(10),
             Input::HealEnd,
+            Input::Enrichment(Enrichment {
+                wait_ms: 250,
+                containers: true,
+                pods: false,
+                files: true,
+            }),
+            Input::Container {
+                id: "ab".into(),
+                facts: None,
+            },
+            Input::Container {
+                id: "cd".into(),
+                facts: Some(Box::new(facts::sample())),
+            },
         ]
     }
 
@@ -625,6 +683,7 @@ mod tests {
         let names = Names {
             whose: Whose::default(),
             step: NamesStep::Add,
+            more: false,
             names: vec![(true, 33, "ww".into())],
         };
         assert_eq!(read, [Input::Names(names)]);

@@ -4,7 +4,7 @@ use tracer::config::Emit;
 use tracer::enrich::user::Whose;
 use tracer::memory::Budget;
 use tracer::pipeline::{Command, NamesAsked, Pipeline};
-use tracer::source::{Input, Names, NamesStep};
+use tracer::source::{Enrichment, Input, Names, NamesStep};
 
 use crate::story::{preamble, told};
 
@@ -23,6 +23,7 @@ fn names(whose: Whose, step: NamesStep, user: &str) -> Input {
     Input::Names(Names {
         whose,
         step,
+        more: false,
         names: vec![(false, 33, user.to_owned())],
     })
 }
@@ -63,7 +64,11 @@ fn users(pipeline: &mut Pipeline) -> Vec<(u32, Option<String>)> {
     documents
         .map(|document| {
             let process = document.event.process;
-            let name = process.names.user(33).map(ToOwned::to_owned);
+            let name = process
+                .names
+                .found()
+                .and_then(|names| names.user(33))
+                .map(ToOwned::to_owned);
             (process.key.tgid, name)
         })
         .collect()
@@ -131,10 +136,40 @@ fn a_namespace_that_cannot_be_read_has_no_names() {
     pipeline.input(Input::Names(Names {
         whose: CONTAINER,
         step: NamesStep::Fail,
+        more: false,
         names: Vec::new(),
     }));
     pipeline.take_documents();
     let again = "observed 5 :mnt=77 :userns=88 :uid=33 /usr/sbin/httpd";
     feed(&mut pipeline, told(again));
     assert_eq!(users(&mut pipeline), [(5, None)]);
+}
+
+#[test]
+fn an_alert_waits_for_names() {
+    let story = "
+        observed 1 /sbin/init
+        observed 5 :parent=1 :mnt=77 :userns=88 /usr/sbin/nginx nginx
+        end
+        fork 5>6
+        exec 6 :mnt=77 :userns=88 :uid=33 /usr/bin/dash sh -c id
+        now";
+    let mut pipeline = Pipeline::new(Emit::Alerts, Budget::default());
+    pipeline.input(Input::Enrichment(Enrichment {
+        wait_ms: 250,
+        ..Enrichment::default()
+    }));
+    pipeline.input(names(HOST, NamesStep::Replace, "www-data"));
+    for input in told(story) {
+        pipeline.input(input);
+    }
+    assert_eq!(users(&mut pipeline), [], "held");
+    let Input::Names(mut first) = names(CONTAINER, NamesStep::Replace, "other") else {
+        unreachable!("names")
+    };
+    first.more = true;
+    pipeline.input(Input::Names(first));
+    assert_eq!(users(&mut pipeline), [], "more are to come");
+    pipeline.input(names(CONTAINER, NamesStep::Add, "xfs"));
+    assert_eq!(users(&mut pipeline), [(6, Some("xfs".to_owned()))]);
 }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use super::{Users, Whose};
+use crate::enrich::facts::Fact;
+use crate::source::{Names, NamesStep};
 
 /// Tables that are kept: a namespace beyond that is asked for again.
 pub const TABLES: usize = 256;
@@ -19,7 +21,6 @@ const PAUSE_NS: u64 = 5_000_000_000;
 pub struct Known {
     /// Those that hold where no other do: captures of before there was more than one table.
     everywhere: Users,
-    nobody: Users,
     /// The host's mount namespace, and its names.
     host: (u32, Users),
     tables: HashMap<Whose, Table>,
@@ -47,25 +48,16 @@ enum State {
 impl Known {
     /// The names that hold for a process of these namespaces.
     #[must_use]
-    pub fn users(&self, whose: Whose) -> &Users {
-        match self.tables.get(&whose) {
-            // What it was may be of another namespace that had this number.
-            Some(table) if table.state == State::Asked => return &self.nobody,
-            Some(table) => return &table.users,
-            None => {}
-        }
+    pub fn users(&self, whose: Whose) -> Fact<&Users> {
         let (host, users) = &self.host;
-        if *host != 0 && *host == whose.mnt_ns {
-            return users;
+        match self.tables.get(&whose).map(|table| (table.state, table)) {
+            // What it was may be of another namespace that had this number.
+            Some((State::Asked, _)) => Fact::Pending,
+            Some((State::Answered, table)) => Fact::Found(&table.users),
+            Some((State::Failed(_), _)) => Fact::Absent,
+            None if *host != 0 && *host == whose.mnt_ns => Fact::Found(users),
+            None => Fact::Found(&self.everywhere),
         }
-        &self.everywhere
-    }
-
-    /// Whether the names of these namespaces have been asked for and not told.
-    #[must_use]
-    pub fn is_pending(&self, whose: Whose) -> bool {
-        let table = self.tables.get(&whose);
-        table.is_some_and(|table| table.state == State::Asked)
     }
 
     /// Whether somebody has to ask for the names of these namespaces, which a process was seen in:
@@ -102,8 +94,9 @@ impl Known {
         true
     }
 
-    /// Takes names in. `fresh`: what was known of these namespaces before is no longer true.
-    pub fn tell(&mut self, whose: Whose, fresh: bool, names: &[(bool, u32, String)]) {
+    /// Takes names in.
+    pub fn tell(&mut self, names: &Names) {
+        let whose = names.whose;
         let users = match whose {
             Whose { mnt_ns: 0, .. } => &mut self.everywhere,
             Whose { user_ns: 0, .. } => {
@@ -115,15 +108,17 @@ impl Known {
                 let Some(table) = self.tables.get_mut(&whose) else {
                     return;
                 };
-                table.state = State::Answered;
+                if !names.more {
+                    table.state = State::Answered;
+                }
                 self.names -= table.users.len();
                 &mut table.users
             }
         };
-        if fresh {
+        if names.step == NamesStep::Replace {
             *users = Users::default();
         }
-        for (group, id, name) in names {
+        for (group, id, name) in &names.names {
             users.insert(*group, *id, name);
         }
         if whose.mnt_ns != 0 && whose.user_ns != 0 {
@@ -173,46 +168,71 @@ mod tests {
         (false, id, name.to_owned())
     }
 
+    fn tell(known: &mut Known, whose: Whose, fresh: bool, names: &[(bool, u32, String)]) {
+        let step = if fresh {
+            NamesStep::Replace
+        } else {
+            NamesStep::Add
+        };
+        known.tell(&Names {
+            whose,
+            step,
+            more: false,
+            names: names.to_vec(),
+        });
+    }
+
+    fn users(known: &Known, whose: Whose) -> Users {
+        known
+            .users(whose)
+            .found()
+            .map(|users| (*users).clone())
+            .unwrap_or_default()
+    }
+
     #[test]
     fn names_hold_where_they_are_from() {
         let mut known = Known::default();
         // Without the host's nothing is known of namespaces: as in captures of before.
         assert!(!known.ask(of(2), true, 0));
-        known.tell(Whose::default(), false, &[name(0, "root")]);
-        assert_eq!(known.users(of(2)).user(0), Some("root"));
+        tell(&mut known, Whose::default(), false, &[name(0, "root")]);
+        assert_eq!(users(&known, of(2)).user(0), Some("root"));
 
         let mut known = Known::default();
-        known.tell(HOST, true, &[name(33, "www-data"), name(5, "games")]);
+        tell(
+            &mut known,
+            HOST,
+            true,
+            &[name(33, "www-data"), name(5, "games")],
+        );
         assert!(!known.ask(of(1), true, 0), "known already");
-        assert_eq!(known.users(of(1)).user(33), Some("www-data"));
-        assert_eq!(known.users(of(2)).user(33), None, "not the host's");
+        assert_eq!(users(&known, of(1)).user(33), Some("www-data"));
+        assert_eq!(users(&known, of(2)).user(33), None, "not the host's");
         assert!(known.ask(of(2), false, 0));
         assert!(!known.ask(of(2), true, 0), "asked already");
-        assert!(known.is_pending(of(2)));
-        known.tell(of(2), true, &[name(33, "xfs")]);
-        assert!(!known.is_pending(of(2)));
-        assert_eq!(known.users(of(2)).user(33), Some("xfs"));
-        assert_eq!(known.users(of(1)).user(33), Some("www-data"));
+        assert_eq!(known.users(of(2)), Fact::Pending);
+        tell(&mut known, of(2), true, &[name(33, "xfs")]);
+        assert_eq!(users(&known, of(2)).user(33), Some("xfs"));
+        assert_eq!(users(&known, of(1)).user(33), Some("www-data"));
         assert!(!known.ask(of(2), false, 0));
         assert!(known.ask(of(2), true, 0), "looked at again");
-        assert_eq!(known.users(of(2)).user(33), None, "perhaps another's");
-        known.tell(of(2), true, &[name(33, "xfs")]);
-        known.tell(of(2), false, &[name(34, "x")]);
-        assert_eq!(known.users(of(2)).user(33), Some("xfs"));
-        known.tell(HOST, true, &[name(33, "web")]);
-        assert_eq!(known.users(of(1)).user(5), None, "removed");
+        assert_eq!(users(&known, of(2)).user(33), None, "perhaps another's");
+        tell(&mut known, of(2), true, &[name(33, "xfs")]);
+        tell(&mut known, of(2), false, &[name(34, "x")]);
+        assert_eq!(users(&known, of(2)).user(33), Some("xfs"));
+        tell(&mut known, HOST, true, &[name(33, "web")]);
+        assert_eq!(users(&known, of(1)).user(5), None, "removed");
     }
 
     #[test]
     fn what_could_not_be_read_is_asked_again_later() {
         let mut known = Known::default();
-        known.tell(HOST, true, &[]);
+        tell(&mut known, HOST, true, &[]);
         assert!(known.ask(of(2), false, 0));
-        known.tell(of(2), true, &[name(33, "xfs")]);
+        tell(&mut known, of(2), true, &[name(33, "xfs")]);
         assert!(known.ask(of(2), true, 7));
         known.fail(of(2), 7);
-        assert!(!known.is_pending(of(2)));
-        assert_eq!(known.users(of(2)).user(33), None);
+        assert_eq!(users(&known, of(2)).user(33), None);
         assert!(!known.ask(of(2), true, 8));
         assert!(known.ask(of(2), false, 7 + PAUSE_NS));
     }
@@ -220,15 +240,15 @@ mod tests {
     #[test]
     fn tables_and_names_are_bounded() {
         let mut known = Known::default();
-        known.tell(HOST, true, &[]);
+        tell(&mut known, HOST, true, &[]);
         let names: Vec<_> = (0..1000).map(|id| name(id, "n")).collect();
         for mnt_ns in 2..1000 {
             assert!(known.ask(of(mnt_ns), false, 0));
-            known.tell(of(mnt_ns), true, &names);
+            tell(&mut known, of(mnt_ns), true, &names);
             assert!(known.names <= NAMES && known.tables.len() <= TABLES);
         }
-        assert_eq!(known.users(of(999)).user(7), Some("n"));
-        assert_eq!(known.users(of(2)).user(7), None);
+        assert_eq!(users(&known, of(999)).user(7), Some("n"));
+        assert_eq!(users(&known, of(2)).user(7), None);
         assert_eq!(known.names, known.tables.len() * 1000);
         for mnt_ns in 2000..3000 {
             assert!(known.ask(of(mnt_ns), false, 0));

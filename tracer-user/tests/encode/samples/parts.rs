@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
+    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule,
+    Severity,
 };
+use tracer::enrich::facts::Fact;
 use tracer::enrich::user::Users;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
 use tracer::lineage::process::{Image, Origin, Server};
@@ -58,6 +60,7 @@ pub(super) fn document(
             target: None,
             writer: None,
             link: None,
+            exec_session: false,
             integrity: Integrity::default(),
             host: host(),
         },
@@ -109,17 +112,17 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         names: names(33, "www-data", "www-data"),
         server: None,
         ports: Vec::new(),
-        container_id: None,
+        container: None,
         ended: None,
     }
 }
 
 /// The names of a user and of a group with one number.
-pub(super) fn names(id: u32, user: &str, group: &str) -> Users {
+pub(super) fn names(id: u32, user: &str, group: &str) -> Fact<Users> {
     let mut names = Users::default();
     names.insert(false, id, user);
     names.insert(true, id, group);
-    names
+    Fact::Found(names)
 }
 
 pub(super) fn worker() -> ProcessView {
@@ -138,8 +141,19 @@ pub(super) fn master() -> ProcessView {
     master.origin = Origin::Observed;
     master.server = Some(php());
     master.ports = vec![9000];
-    master.container_id = Some(CONTAINER.to_owned());
+    master.container = Some(container());
     master
+}
+
+/// A container of which nothing but its cgroup is known.
+pub(super) fn container() -> ContainerView {
+    ContainerView {
+        id: CONTAINER.to_owned(),
+        runtime: None,
+        pod_uid: None,
+        facts: Fact::Absent,
+        pod: Fact::Absent,
+    }
 }
 
 pub(super) fn systemd() -> ProcessView {
