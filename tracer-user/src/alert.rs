@@ -89,6 +89,14 @@ impl ContainerView {
     }
 }
 
+impl ProcessView {
+    /// Name of a user where the process is.
+    #[must_use]
+    pub fn user_name(&self, uid: u32) -> Option<&str> {
+        self.names.found()?.user(uid)
+    }
+}
+
 /// What was lost in the time that a lineage rests on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integrity {

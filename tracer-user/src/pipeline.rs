@@ -7,6 +7,8 @@ mod containers;
 mod losses;
 mod names;
 mod pending;
+pub mod query;
+mod raised;
 mod view;
 
 use std::borrow::Cow;
@@ -24,6 +26,7 @@ pub use self::losses::SHED;
 pub use self::names::NamesAsked;
 use self::names::complete_names;
 use self::pending::Pending;
+use self::raised::{Latest, alert_id, raised};
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
@@ -31,7 +34,6 @@ use crate::detect::{Asked, Detector, Dropped, Found};
 use crate::enrich::user::known::Known;
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Process, Server, Why};
-use crate::lineage::servers::{ServerView, servers};
 use crate::lineage::{Retag, Store};
 use crate::memory::{self, Budget};
 use crate::order::Order;
@@ -171,6 +173,7 @@ pub struct Pipeline {
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
+    raised: Latest,
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
@@ -197,6 +200,7 @@ impl Pipeline {
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
+            raised: Latest::default(),
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
@@ -332,13 +336,6 @@ impl Pipeline {
     #[must_use]
     pub fn processes(&self) -> usize {
         self.store.len()
-    }
-
-    /// The servers that run. Directories are not among what is told here: who named them is known to those
-    /// who read their configurations.
-    #[must_use]
-    pub fn servers(&self) -> Vec<ServerView> {
-        servers(&self.store)
     }
 
     /// What happened so far.
@@ -562,6 +559,8 @@ impl Pipeline {
 
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
+        self.raised
+            .note(raised(event, self.event_id(event), &found));
         if self.emit != Emit::Events {
             // What it is about may be known by now, or has to be asked for again.
             self.see_container(event.meta.subject);
@@ -676,9 +675,8 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         directory,
         writer: _,
     } = found;
-    let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {
-        id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
+        id: alert_id(event.id, rule),
         rule,
         severity,
         reason,

@@ -113,7 +113,7 @@ impl Pipeline {
         }
     }
 
-    fn view(&self, process: &Process) -> ProcessView {
+    pub(super) fn view(&self, process: &Process) -> ProcessView {
         let image = process.image().cloned();
         ProcessView {
             key: process.key,
@@ -170,7 +170,7 @@ impl Pipeline {
         })
     }
 
-    fn entity_id(&self, key: ProcessKey) -> Uuid {
+    pub(super) fn entity_id(&self, key: ProcessKey) -> Uuid {
         let text = format!(
             "process|{}|{}|{}",
             self.host.boot_id, key.tgid, key.start_ticks
@@ -178,7 +178,7 @@ impl Pipeline {
         Uuid::new_v5(&NAMESPACE, text.as_bytes())
     }
 
-    fn event_id(&self, event: &Event) -> Uuid {
+    pub(super) fn event_id(&self, event: &Event) -> Uuid {
         let kind = event.payload.kind().name();
         let meta = &event.meta;
         let mut text = format!(
