@@ -17,6 +17,7 @@ mod places;
 mod servers;
 mod state;
 mod tags;
+mod users;
 
 use std::fs::File;
 use std::future::Future;
@@ -36,12 +37,12 @@ use self::owner::Owner;
 use self::servers::{Found, Servers};
 pub use self::state::StateOptions;
 use self::state::{Keeper, Taken};
+use self::users::NameSpaces;
 use crate::alert::HostFacts;
 use crate::config::{self, Emit};
 use crate::control::Ask;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
-use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::memory::Budget;
 use crate::pipeline::query::StatusView;
@@ -216,8 +217,7 @@ pub async fn run(
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
-        users: UserFiles::new(Path::new("/")),
-        nameless: false,
+        users: NameSpaces::new(),
         record,
         keeper,
         is_begun: false,
@@ -341,9 +341,7 @@ struct Agent {
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
     names: Names,
-    users: UserFiles,
-    /// Said that the user database cannot be read.
-    nameless: bool,
+    users: NameSpaces,
     record: Option<Writer<BufWriter<File>>>,
     keeper: Option<Keeper>,
     /// Who runs is known.
@@ -442,6 +440,7 @@ impl Agent {
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
                 () = Keeper::kept(&mut self.keeper) => {}
@@ -512,25 +511,10 @@ impl Agent {
         self.give(Input::Watermark(u64::MAX))
     }
 
-    /// Tells the pipeline the names of users and groups, where they are new or have changed.
+    /// Tells the pipeline the host's names of users and groups, where they are new or have changed.
     fn give_names(&mut self) -> io::Result<()> {
-        match self.users.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                for (group, id, name) in self.users.users().names() {
-                    self.give(Input::Name {
-                        group,
-                        id,
-                        name: name.to_string(),
-                    })?;
-                }
-            }
-            // Said once: names are then absent, numbers are not.
-            Err(error) if !self.nameless => {
-                self.nameless = true;
-                eprintln!("tracer: {error}");
-            }
-            Err(_) => {}
+        for names in self.users.refresh() {
+            self.give(Input::Names(names))?;
         }
         Ok(())
     }
@@ -601,6 +585,7 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
+                Command::Names(asked) => self.users.ask(asked),
                 // Not asked for where `Enrichment` names nobody who answers.
                 Command::Container(_) => {}
                 Command::Discover(seen) => {

@@ -5,6 +5,7 @@
 
 mod containers;
 mod losses;
+mod names;
 mod pending;
 pub mod query;
 mod raised;
@@ -12,7 +13,6 @@ mod restart;
 mod view;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
@@ -24,6 +24,8 @@ use tracer_common::probe::Tier;
 use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
+pub use self::names::NamesAsked;
+use self::names::complete_names;
 use self::pending::Pending;
 use self::raised::{Latest, alert_id, raised};
 use self::restart::Restart;
@@ -31,6 +33,7 @@ use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
+use crate::enrich::user::known::Known;
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Process, Server, Why};
 use crate::lineage::{Retag, Store};
@@ -54,6 +57,9 @@ pub enum Command {
     /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
     /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
+    /// Read the names of users and groups of a mount namespace. There must be an answer to each
+    /// ([`Input::Names`]).
+    Names(NamesAsked),
     /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
     /// containers are answered, there must be an answer to each ([`Input::Container`]).
     Container(ContainerAsked),
@@ -161,8 +167,7 @@ pub struct Pipeline {
     detector: Detector,
     host: Arc<HostFacts>,
     boot_wall_ns: i128,
-    users: HashMap<u32, Arc<str>>,
-    groups: HashMap<u32, Arc<str>>,
+    names: Known,
     containers: Containers,
     pending: Pending,
     /// The latest watermark.
@@ -191,8 +196,7 @@ impl Pipeline {
             detector: Detector::new(budget.written),
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            names: Known::default(),
             containers: Containers::default(),
             pending: Pending::default(),
             now_boot_ns: 0,
@@ -213,13 +217,9 @@ impl Pipeline {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
             Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
-            Input::Name { group, id, name } => {
-                let names = if group {
-                    &mut self.groups
-                } else {
-                    &mut self.users
-                };
-                names.insert(id, name.into());
+            Input::Names(names) => {
+                self.name(&names);
+                self.complete();
             }
             Input::Directory(entry) => {
                 for (event, found) in self.detector.add_directory(&self.store, entry) {
@@ -292,8 +292,11 @@ impl Pipeline {
 
     /// Lets alerts go that waited for what has been answered.
     fn complete(&mut self) {
-        let containers = &self.containers;
-        let whole = self.pending.answered(|event| containers.complete(event));
+        let (containers, names) = (&self.containers, &self.names);
+        let whole = self.pending.answered(|event| {
+            containers.complete(event);
+            complete_names(names, event);
+        });
         self.documents.extend(whole);
     }
 
@@ -473,6 +476,7 @@ impl Pipeline {
             self.totals.events += 1;
             self.see_container(event.meta.subject);
             self.discover(event);
+            self.ask_names(event);
             let found = self.detector.found(&mut self.store, event);
             self.tell(event, found);
         }
@@ -504,6 +508,7 @@ impl Pipeline {
         }
         self.discover(event);
         self.identify(event);
+        self.ask_names(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
         self.ask();
