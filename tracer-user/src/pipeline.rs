@@ -3,6 +3,7 @@
 //! Inputs go in one at a time; documents and commands come out. The same inputs give the same
 //! documents, byte for byte, which is what replay rests on.
 
+mod kin;
 mod losses;
 mod view;
 

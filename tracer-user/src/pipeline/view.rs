@@ -40,7 +40,9 @@ impl Pipeline {
             | Payload::Comm(_) => (None, None),
         };
         let known = |key: Option<ProcessKey>| self.store.get(key?).map(view);
+        let subject = child.unwrap_or(event.meta.subject);
         let (child, target) = (known(child), known(target));
+        let kin = self.kin(subject);
         EnrichedEvent {
             event: event.clone(),
             id: self.event_id(event),
@@ -51,6 +53,7 @@ impl Pipeline {
             target,
             writer: writer.map(|writer| self.author(writer)),
             link: self.link(event.meta.subject),
+            kin,
             integrity,
             host: Arc::clone(&self.host),
         }
@@ -107,13 +110,17 @@ impl Pipeline {
         });
         // PID 1, or the parent of kernel threads (2), or what the kernel itself started (0).
         let lineage_broken = oldest.is_none_or(|oldest| oldest.key.tgid > 2);
+        // Who made the oldest is known, and not followed further or known no more.
+        let ancestry_truncated =
+            lineage_broken && oldest.is_some_and(|oldest| oldest.creator.is_some());
         Integrity {
             lost: self.losses.between(since, until_boot_ns),
             lineage_broken,
+            ancestry_truncated,
         }
     }
 
-    fn view(&self, process: &Process) -> ProcessView {
+    pub(super) fn view(&self, process: &Process) -> ProcessView {
         let image = process.image().cloned();
         let ids = process.ids;
         let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
@@ -141,6 +148,8 @@ impl Pipeline {
             image,
             ports: process.ports.clone(),
             ended: process.ended,
+            ran_as: process.ran_as.clone(),
+            images_forgotten: process.images_forgotten,
         }
     }
 

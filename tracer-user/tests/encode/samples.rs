@@ -1,6 +1,7 @@
 //! Documents of every kind, as the pipeline would make them.
 
 mod connections;
+mod kin;
 
 use std::sync::Arc;
 
@@ -82,6 +83,7 @@ pub(crate) fn all() -> Vec<Sample> {
         modification(),
         truncated(),
         bare(),
+        kin::sample_of_all(),
     ]
     .into_iter()
     .chain(file_uses())
@@ -465,6 +467,7 @@ fn modification() -> Sample {
             ("tag_map_full".to_owned(), 1),
         ],
         lineage_broken: false,
+        ancestry_truncated: false,
     };
     sample("modification", document)
 }

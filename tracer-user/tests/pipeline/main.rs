@@ -14,6 +14,7 @@
 mod decode;
 mod detection;
 mod identity;
+mod kin;
 mod lineage;
 mod linked;
 mod loss;

@@ -438,8 +438,12 @@ impl Teller {
             ids: ids(uid),
             child_tgid: child,
             parent_tgid: parent,
-            child_vpid: child,
-            child_pid_ns: 4_026_531_836,
+            child_vpid: line
+                .option("vpid")
+                .map_or(child, |pid| pid.parse().unwrap()),
+            child_pid_ns: line
+                .option("ns")
+                .map_or(4_026_531_836, |ns| ns.parse().unwrap()),
         };
         record(header, &body, &[])
     }
@@ -478,8 +482,9 @@ impl Teller {
             old_pid: header.tid,
             loginuid: u32::MAX,
             sessionid: u32::MAX,
-            pgid: pid,
-            sid: pid,
+            pgid: line.option("pgid").map_or(pid, |pid| pid.parse().unwrap()),
+            sid: line.option("sid").map_or(pid, |pid| pid.parse().unwrap()),
+            tty: line.option("tty").map_or(0, |tty| tty.parse().unwrap()),
             cgroup_id: 1,
             ..ExecBody::ZERO
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
+    Alert, Document, EnrichedEvent, HostFacts, Integrity, Kin, ProcessView, Rule, Severity,
 };
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
 use tracer::lineage::process::{Image, Origin, Server};
@@ -57,6 +57,7 @@ pub(super) fn document(
             target: None,
             writer: None,
             link: None,
+            kin: Kin::default(),
             integrity: Integrity::default(),
             host: host(),
         },
@@ -111,6 +112,8 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         ports: Vec::new(),
         container_id: None,
         ended: None,
+        ran_as: Vec::new(),
+        images_forgotten: 0,
     }
 }
 
