@@ -3,8 +3,10 @@
 //! Inputs go in one at a time; documents and commands come out. The same inputs give the same
 //! documents, byte for byte, which is what replay rests on.
 
+mod containers;
 mod kin;
 mod losses;
+mod pending;
 mod view;
 
 use std::collections::HashMap;
@@ -16,8 +18,10 @@ use uuid::Uuid;
 
 use tracer_common::probe::Tier;
 
+use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
+use self::pending::Pending;
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
@@ -45,6 +49,22 @@ pub enum Command {
     /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
     /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
+    /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
+    /// containers are answered, there must be an answer to each ([`Input::Container`]).
+    Container(ContainerAsked),
+}
+
+/// A container that was seen for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerAsked {
+    /// Its id.
+    pub id: String,
+    /// The runtime that made it, as far as the cgroup tells.
+    pub runtime: Option<&'static str>,
+    /// Uid of its pod, from the cgroup.
+    pub pod_uid: Option<String>,
+    /// A process of it.
+    pub process: ProcessKey,
 }
 
 /// A directory that a process named, and a rule hangs on where it is.
@@ -138,6 +158,10 @@ pub struct Pipeline {
     boot_wall_ns: i128,
     users: HashMap<u32, Arc<str>>,
     groups: HashMap<u32, Arc<str>>,
+    containers: Containers,
+    pending: Pending,
+    /// The latest watermark.
+    now_boot_ns: u64,
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
@@ -162,6 +186,9 @@ impl Pipeline {
             boot_wall_ns: 0,
             users: HashMap::new(),
             groups: HashMap::new(),
+            containers: Containers::default(),
+            pending: Pending::default(),
+            now_boot_ns: 0,
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
@@ -219,6 +246,9 @@ impl Pipeline {
                 while let Some(event) = self.order.release(boot_ns) {
                     self.event(&event);
                 }
+                self.now_boot_ns = self.now_boot_ns.max(boot_ns);
+                let overdue = self.pending.overdue(boot_ns);
+                self.documents.extend(overdue);
                 self.report(boot_ns);
             }
             Input::Loss(loss) => {
@@ -237,7 +267,22 @@ impl Pipeline {
                 });
             }
             Input::HealEnd => self.heal(),
+            Input::Enrichment(enrichment) => {
+                self.containers.set(enrichment);
+                self.pending.set_wait(enrichment.wait_ms);
+            }
+            Input::Container { id, facts } => {
+                self.containers.answer(&id, facts);
+                self.complete();
+            }
         }
+    }
+
+    /// Lets alerts go that waited for what has been answered.
+    fn complete(&mut self) {
+        let containers = &self.containers;
+        let whole = self.pending.answered(|event| containers.complete(event));
+        self.documents.extend(whole);
     }
 
     /// The documents since last asked.
@@ -265,6 +310,12 @@ impl Pipeline {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.order.is_empty()
+    }
+
+    /// Whether alerts wait for facts: watermarks tell them when they have waited long enough.
+    #[must_use]
+    pub fn holds_alerts(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// What the process store takes, bytes, as far as it counts.
@@ -304,6 +355,9 @@ impl Pipeline {
             ("processes_unread", self.healed.unread),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
+            ("alerts_not_enriched", self.pending.without()),
+            ("containers", self.containers.len() as u64),
+            ("containers_forgotten", self.containers.forgotten()),
             ("written_forgotten", self.detector.written_forgotten()),
             ("links_forgotten", self.detector.links_forgotten()),
             ("directories", self.detector.directories().len() as u64),
@@ -401,6 +455,7 @@ impl Pipeline {
         self.healed.ended += healed.ended;
         for event in healed.news.iter().filter_map(|place| events.get(*place)) {
             self.totals.events += 1;
+            self.see_container(event.meta.subject);
             self.discover(event);
             let found = self.detector.found(&mut self.store, event);
             self.tell(event, found);
@@ -427,6 +482,9 @@ impl Pipeline {
             self.want_healing();
         }
         self.retag(retag);
+        if let Payload::Exec(_) | Payload::Observed(_) = event.payload {
+            self.see_container(event.meta.subject);
+        }
         self.discover(event);
         self.identify(event);
         let found = self.detector.event(&mut self.store, event);
@@ -492,9 +550,13 @@ impl Pipeline {
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
         if self.emit != Emit::Events {
+            // What it is about may be known by now, or has to be asked for again.
+            self.see_container(event.meta.subject);
             let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
-            self.documents.push(Document { event, alert });
+            let document = Document { event, alert };
+            let out = self.pending.hold(document, self.now_boot_ns);
+            self.documents.extend(out);
         }
     }
 

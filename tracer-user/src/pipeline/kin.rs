@@ -32,13 +32,13 @@ impl Pipeline {
             parent_inferred: parent.is_some_and(|parent| parent.inferred),
             group_leader: leader(exec.map(|exec| exec.pgid)),
             session_leader: leader(exec.map(|exec| exec.sid)),
-            entry: self.entry(key),
+            entry: self.entered(key),
         }
     }
 
     /// The nearest process of the lineage that a login from afar or a container began with, else the one that
     /// the first process of the host made.
-    fn entry(&self, key: ProcessKey) -> Option<Entry> {
+    fn entered(&self, key: ProcessKey) -> Option<Entry> {
         let mut chain = self.store.chain(key).peekable();
         while let Some(process) = chain.next() {
             let above = *chain.peek()?;

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use super::Pipeline;
 use crate::alert::{Author, EnrichedEvent, Integrity, ProcessView};
-use crate::enrich::container::container_id;
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer};
 use crate::lineage::process::{Image, Origin, Process, Via};
 
@@ -54,6 +53,7 @@ impl Pipeline {
             writer: writer.map(|writer| self.author(writer)),
             link: self.link(event.meta.subject),
             kin,
+            exec_session: self.is_exec_session(event.meta.subject),
             integrity,
             host: Arc::clone(&self.host),
         }
@@ -142,9 +142,7 @@ impl Pipeline {
             user_name: name(&self.users, ids.map(|ids| ids.uid)),
             group_name: name(&self.groups, ids.map(|ids| ids.gid)),
             server: image.as_ref().and_then(|image| image.server.clone()),
-            container_id: image
-                .as_ref()
-                .and_then(|image| container_id(&image.exec.cgroup)),
+            container: self.place(process).map(|place| self.containers.view(place)),
             image,
             ports: process.ports.clone(),
             ended: process.ended,

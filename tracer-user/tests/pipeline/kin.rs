@@ -60,7 +60,7 @@ fn the_creator_stays_and_the_parent_changes() {
         Some((11, false))
     );
     // In another pid namespace it is the first process there, whoever is above.
-    let container = "fork 12>20 :ns=77 :vpid=1\nfork 20>21 :ns=77 :vpid=2\nfork 21>22 :ns=77 :vpid=3\nexit 21 0";
+    let container = "fork 12>20 :pidns=77 :vpid=1\nfork 20>21 :pidns=77 :vpid=2\nfork 21>22 :pidns=77 :vpid=3\nexit 21 0";
     assert_eq!(
         told(&format!("{container}\nopen 22 write /tmp/x")),
         Some((20, true))
