@@ -27,7 +27,7 @@ pub(super) static IMAGES: &[Field] = &[
     one("time", Date, ALL, "When it was executed; of an observed one, when it was read.", |s| time(s, s.program()?.boot_ns)),
     one("inherited", Boolean, ALL, "It is what the creator ran when it created the process.", |s| only(s.program()?.boot_ns < s.process.start_boot_ns)),
     one("observed", Boolean, ALL, "It was read from /proc.", |s| only(s.program()?.observed)),
-    one("server", Keyword, ALL, "The server it is.", |s| text(s.program()?.server.as_ref()?.name)),
+    one("server", Keyword, ALL, "The server it is.", |s| text(&s.program()?.server.as_ref()?.name)),
 ];
 
 /// `tracer.credentials`: what the process ran as, in time order.
