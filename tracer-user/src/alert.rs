@@ -7,6 +7,7 @@ use tracer_common::tag::Tag;
 use uuid::Uuid;
 
 use crate::enrich::facts::{ContainerFacts, Fact, PodFacts};
+use crate::enrich::user::Users;
 use crate::event::{Event, ProcessKey};
 use crate::lineage::process::{Ended, Image, Origin, RanAs, Server, Via};
 
@@ -53,10 +54,8 @@ pub struct ProcessView {
     pub inherited: bool,
     /// Users and groups at the time of the event, as far as told; `None` where they never were.
     pub ids: Option<Ids>,
-    /// Name of the real user, from the host's user database.
-    pub user_name: Option<Arc<str>>,
-    /// Name of the real group.
-    pub group_name: Option<Arc<str>>,
+    /// Names of users and groups where it is.
+    pub names: Fact<Users>,
     /// The server it is, by its program or by listening.
     pub server: Option<Server>,
     /// Ports it listens on.
@@ -117,6 +116,14 @@ impl ContainerView {
     #[must_use]
     pub const fn is_pending(&self) -> bool {
         self.facts.is_pending() || self.pod.is_pending()
+    }
+}
+
+impl ProcessView {
+    /// Name of a user where the process is.
+    #[must_use]
+    pub fn user_name(&self, uid: u32) -> Option<&str> {
+        self.names.found()?.user(uid)
     }
 }
 
@@ -203,7 +210,8 @@ impl EnrichedEvent {
             container |= view.facts.is_pending();
             pod |= view.pod.is_pending();
         }
-        let words = [(container, "container"), (pod, "pod")];
+        let names = self.processes().any(|process| process.names.is_pending());
+        let words = [(container, "container"), (pod, "pod"), (names, "names")];
         let pending = words.into_iter().filter(|(is_pending, _)| *is_pending);
         pending.map(|(_, word)| word).collect()
     }

@@ -6,11 +6,13 @@
 mod containers;
 mod kin;
 mod losses;
+mod names;
 mod pending;
+pub mod query;
+mod raised;
 mod view;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
@@ -22,14 +24,17 @@ use tracer_common::probe::Tier;
 use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
+pub use self::names::NamesAsked;
+use self::names::complete_names;
 use self::pending::Pending;
+use self::raised::{Latest, alert_id, raised};
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
+use crate::enrich::user::known::Known;
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Process, Server, Why};
-use crate::lineage::servers::{ServerView, servers};
 use crate::lineage::{Retag, Store};
 use crate::memory::{self, Budget};
 use crate::order::Order;
@@ -51,6 +56,9 @@ pub enum Command {
     /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
     /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
+    /// Read the names of users and groups of a mount namespace. There must be an answer to each
+    /// ([`Input::Names`]).
+    Names(NamesAsked),
     /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
     /// containers are answered, there must be an answer to each ([`Input::Container`]).
     Container(ContainerAsked),
@@ -158,8 +166,7 @@ pub struct Pipeline {
     detector: Detector,
     host: Arc<HostFacts>,
     boot_wall_ns: i128,
-    users: HashMap<u32, Arc<str>>,
-    groups: HashMap<u32, Arc<str>>,
+    names: Known,
     containers: Containers,
     pending: Pending,
     /// The latest watermark.
@@ -167,6 +174,7 @@ pub struct Pipeline {
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
+    raised: Latest,
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
@@ -186,14 +194,14 @@ impl Pipeline {
             detector: Detector::new(budget.written),
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            names: Known::default(),
             containers: Containers::default(),
             pending: Pending::default(),
             now_boot_ns: 0,
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
+            raised: Latest::default(),
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
@@ -206,13 +214,9 @@ impl Pipeline {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
             Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
-            Input::Name { group, id, name } => {
-                let names = if group {
-                    &mut self.groups
-                } else {
-                    &mut self.users
-                };
-                names.insert(id, name.into());
+            Input::Names(names) => {
+                self.name(&names);
+                self.complete();
             }
             Input::Directory(entry) => {
                 for (event, found) in self.detector.add_directory(&self.store, entry) {
@@ -282,8 +286,11 @@ impl Pipeline {
 
     /// Lets alerts go that waited for what has been answered.
     fn complete(&mut self) {
-        let containers = &self.containers;
-        let whole = self.pending.answered(|event| containers.complete(event));
+        let (containers, names) = (&self.containers, &self.names);
+        let whole = self.pending.answered(|event| {
+            containers.complete(event);
+            complete_names(names, event);
+        });
         self.documents.extend(whole);
     }
 
@@ -330,13 +337,6 @@ impl Pipeline {
     #[must_use]
     pub fn processes(&self) -> usize {
         self.store.len()
-    }
-
-    /// The servers that run. Directories are not among what is told here: who named them is known to those
-    /// who read their configurations.
-    #[must_use]
-    pub fn servers(&self) -> Vec<ServerView> {
-        servers(&self.store)
     }
 
     /// What happened so far.
@@ -466,6 +466,7 @@ impl Pipeline {
             self.totals.events += 1;
             self.see_container(event.meta.subject);
             self.discover(event);
+            self.ask_names(event);
             let found = self.detector.found(&mut self.store, event);
             self.tell(event, found);
         }
@@ -496,6 +497,7 @@ impl Pipeline {
         }
         self.discover(event);
         self.identify(event);
+        self.ask_names(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
         self.ask();
@@ -558,6 +560,8 @@ impl Pipeline {
 
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
+        self.raised
+            .note(raised(event, self.event_id(event), &found));
         if self.emit != Emit::Events {
             // What it is about may be known by now, or has to be asked for again.
             self.see_container(event.meta.subject);
@@ -672,9 +676,8 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         directory,
         writer: _,
     } = found;
-    let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {
-        id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
+        id: alert_id(event.id, rule),
         rule,
         severity,
         reason,

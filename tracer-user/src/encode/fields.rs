@@ -477,7 +477,9 @@ pub(super) static FIELDS: &[Field] = &[
     one("file.device", Keyword, FILE, "Device, `major:minor`.", |s| owned(device(file_id(s)?))),
     one("file.mode", Keyword, FILE, "Permission bits, octal; before a change of them.", |s| owned(mode(file_owner(s)?.0))),
     one("file.uid", Keyword, FILE, "Owner; before a change of it.", |s| decimal(file_owner(s)?.1)),
+    one("file.owner", Keyword, FILE, "Name of the owner, where the process is.", |s| text(s.user_name(file_owner(s)?.1)?)),
     one("file.gid", Keyword, FILE, "Group; before a change of it.", |s| decimal(file_owner(s)?.2)),
+    one("file.group", Keyword, FILE, "Name of the group, the same way.", |s| text(s.group_name(file_owner(s)?.2)?)),
     one("file.size", Long, OPEN, "Bytes when it was opened.", |s| number(opened(s)?.size)),
     one("file.Ext.original.path", Keyword, Docs::TWO_NAMES, "The path before the rename; of a link the name that the file has already.", |s| bytes(original(s)?)),
 
@@ -555,7 +557,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.directory.kind", Keyword, ALERT, "`served`, or `component` for one that a server loads code from.", |s| text(alert(s)?.directory.as_ref()?.kind)),
     one("tracer.directory.source", Keyword, ALERT, "Where that is known from: `default`, or a configuration file.", |s| text(&alert(s)?.directory.as_ref()?.source)),
     one("tracer.container.exec_session", Boolean, ALL, "The process came into its container after that had begun, as `kubectl exec`, `docker exec` and probes of health do, or descends from one that did.", |s| only(s.document.event.exec_session)),
-    list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`.", |s| words(s.document.event.pending())),
+    list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`, `names` (of users and groups).", |s| words(s.document.event.pending())),
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
     one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record) or `healed` (found in /proc after a loss).", |s| text(s.process.origin.name())),
     one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),

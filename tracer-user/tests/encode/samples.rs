@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tracer::alert::{
     Alert, Author, Directory, Document, Integrity, LossReport, Rule, Severity, Technique,
 };
+use tracer::enrich::facts::Fact;
 use tracer::event::{
     Change, Comm, Credentials, ExecFailed, Exit, FileAccess, Fork, NamespaceChange, Payload,
     ProcessKey, Trace,
@@ -441,8 +442,7 @@ fn login() -> Sample {
     let mut process = view(2001, 100 * SECOND, Some(image(&su, 100 * SECOND)));
     let mut parent = view(2000, 90 * SECOND, Some(image(&bash, 90 * SECOND)));
     for view in [&mut process, &mut parent] {
-        view.user_name = Some("ada".into());
-        view.group_name = Some("staff".into());
+        view.names = names(1000, "ada", "staff");
     }
     sample(
         "login",
@@ -496,8 +496,7 @@ fn bare() -> Sample {
         view(907, 66 * SECOND, None),
         Vec::new(),
     );
-    document.event.process.user_name = None;
-    document.event.process.group_name = None;
+    document.event.process.names = Fact::Absent;
     document.event.host = Arc::default();
     document.event.integrity.lineage_broken = true;
     sample("bare", document)
@@ -722,7 +721,7 @@ fn of_processes() -> Vec<Sample> {
             user_ns: 4_026_531_837,
         }),
     );
-    root.document.event.process.user_name = Some("root".into());
+    root.document.event.process.names = names(0, "root", "root");
     vec![
         root,
         told("exec_failed", failed(2)),

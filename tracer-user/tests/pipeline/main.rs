@@ -19,6 +19,7 @@ mod kin;
 mod lineage;
 mod linked;
 mod loss;
+mod names;
 mod random;
 mod replay;
 mod story;

@@ -13,8 +13,7 @@ pub(super) fn sample_of_all() -> Sample {
     let bash = exec("/usr/bin/bash", &["-bash"]);
     let sudo = exec("/usr/bin/sudo", &["sudo", "id"]);
     let id = exec("/usr/bin/id", &["id"]);
-    let mut shell = view(2000, 90 * SECOND, Some(image(&bash, 90 * SECOND)));
-    shell.user_name = Some("www-data".into());
+    let shell = view(2000, 90 * SECOND, Some(image(&bash, 90 * SECOND)));
     let mut process = view(2001, 65 * SECOND, Some(image(&id, 69 * SECOND)));
     let mut observed = image(&sudo, 66 * SECOND);
     observed.observed = true;
