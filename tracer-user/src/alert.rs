@@ -136,6 +136,8 @@ pub struct Integrity {
     pub lineage_broken: bool,
     /// And that because it is too long, or because an ancestor that was known is so no more.
     pub ancestry_truncated: bool,
+    /// How long no agent ran since the oldest process that the server made began, nanoseconds.
+    pub blind_ns: u64,
 }
 
 /// An event with all that was known when it happened.
@@ -344,6 +346,8 @@ pub struct LossReport {
     pub boot_wall_ns: i128,
     /// How many, by reason, in the order they were first noticed.
     pub lost: Vec<(String, u64)>,
+    /// No agent ran in that time: what was lost is not known.
+    pub is_blind: bool,
     /// The host.
     pub host: Arc<HostFacts>,
 }

@@ -559,7 +559,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.container.exec_session", Boolean, ALL, "The process came into its container after that had begun, as `kubectl exec`, `docker exec` and probes of health do, or descends from one that did.", |s| only(s.document.event.exec_session)),
     list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`, `names` (of users and groups).", |s| words(s.document.event.pending())),
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
-    one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record) or `healed` (found in /proc after a loss).", |s| text(s.process.origin.name())),
+    one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record), `healed` (found in /proc after a loss) or `restored` (known from the agent before this one).", |s| text(s.process.origin.name())),
     one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
     rows("tracer.images", ALL, IMAGES, |s| s.programs().collect()),
     one("tracer.images_forgotten", Long, ALL, "Programs that it ran besides these: of many, the first and the latest are kept.", |s| nonzero(s.process.images_forgotten)),
@@ -636,6 +636,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.integrity.lineage_broken", Boolean, ALL, "The chain does not reach PID 1 of the host.", |s| only(s.document.event.integrity.lineage_broken)),
     one("tracer.integrity.ancestry_truncated", Boolean, ALL, "And that because it is too long to be followed, or because an ancestor left the store: somebody made the oldest one shown.", |s| only(s.document.event.integrity.ancestry_truncated)),
     one("tracer.integrity.depth", Long, ALL, "Ancestors that are shown.", |s| number(s.ancestors().count() as u64)),
+    one("tracer.integrity.blind_ms", Long, ALL, "Milliseconds in which no agent ran, since the oldest process that the server made began. Absent where one always did.", |s| Some(s.document.event.integrity.blind_ns).filter(|ns| *ns > 0).and_then(|ns| number(ns.div_ceil(1_000_000)))),
     one("tracer.integrity.lost", Flattened, ALL, "Losses by reason since the oldest ancestor that started while the agent ran.", |s| Some(&*s.document.event.integrity.lost).filter(|lost| !lost.is_empty()).map(Value::Counts)),
     raw("tracer.raw", "Exact bytes, in hexadecimal, of each text above that is not UTF-8, by its dotted path; places in lists count from 0."),
 ];
@@ -744,7 +745,7 @@ static LINEAGE: &[Field] = &[
     one("server", Keyword, ALL, "The server it is.", |s| text(&s.process.server.as_ref()?.name)),
     one("role", Keyword, ALL, "What that server does.", |s| text(s.process.server.as_ref()?.role.name())),
     list("ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.process.ports)),
-    one("origin", Keyword, ALL, "How it is known: `witnessed`, `observed`, `inferred` or `healed`.", |s| text(s.process.origin.name())),
+    one("origin", Keyword, ALL, "How it is known: `witnessed`, `observed`, `inferred`, `healed` or `restored`.", |s| text(s.process.origin.name())),
     one("inherited", Boolean, ALL, "Whether its program came with the fork.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
     rows("previous", ALL, PREVIOUS, |s| s.previous().collect()),
 ];

@@ -117,6 +117,7 @@ impl Pipeline {
             lost: self.losses.between(since, until_boot_ns),
             lineage_broken,
             ancestry_truncated,
+            blind_ns: self.blind_ns(process, until_boot_ns),
         }
     }
 

@@ -104,6 +104,7 @@ pub(crate) fn loss() -> LossReport {
         until_boot_ns: 62 * SECOND + 20_000_000,
         boot_wall_ns: BOOT_WALL_NS,
         lost: vec![("life_ring_full".into(), 12), ("file_quota".into(), 3400)],
+        is_blind: false,
         host: host(),
     }
 }
@@ -472,6 +473,7 @@ fn modification() -> Sample {
         ],
         lineage_broken: false,
         ancestry_truncated: false,
+        blind_ns: 3_210_000_000,
     };
     sample("modification", document)
 }

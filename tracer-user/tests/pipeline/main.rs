@@ -22,4 +22,5 @@ mod loss;
 mod names;
 mod random;
 mod replay;
+mod restart;
 mod story;

@@ -132,6 +132,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::HealBegin(_)
             | Input::HealEnd
             | Input::Resolved(_)
+            | Input::Remembered(_)
+            | Input::Blind(_)
             | Input::Enrichment(_)
             | Input::Container { .. } => None,
         })
