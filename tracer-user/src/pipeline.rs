@@ -8,6 +8,7 @@ mod losses;
 mod pending;
 mod view;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
 use crate::event::{Event, Payload, ProcessKey, decode};
-use crate::lineage::process::{Image, Process, Server};
+use crate::lineage::process::{Image, Process, Server, Why};
+use crate::lineage::servers::{ServerView, servers};
 use crate::lineage::{Retag, Store};
 use crate::memory::{self, Budget};
 use crate::order::Order;
@@ -329,6 +331,13 @@ impl Pipeline {
         self.store.len()
     }
 
+    /// The servers that run. Directories are not among what is told here: who named them is known to those
+    /// who read their configurations.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerView> {
+        servers(&self.store)
+    }
+
     /// What happened so far.
     #[must_use]
     pub const fn totals(&self) -> Totals {
@@ -605,7 +614,10 @@ impl Pipeline {
         let may_be_new = match &event.payload {
             Payload::Exec(_) | Payload::Observed(_) => true,
             // Every other use of a socket is a server's daily work.
-            Payload::Socket(socket) => socket.kind == EventKind::Listen,
+            Payload::Socket(socket) => {
+                let is_first = !event.meta.tag.is_server_lineage();
+                socket.kind == EventKind::Listen || (socket.kind == EventKind::Accept && is_first)
+            }
             Payload::Fork(_)
             | Payload::Exit(_)
             | Payload::File(_)
@@ -629,7 +641,16 @@ impl Pipeline {
         if below {
             return;
         }
-        if let Some(Server { name, .. }) = image.server {
+        // Of those that the table does not know by name nothing is known to read.
+        let by_accepting =
+            matches!(&event.payload, Payload::Socket(socket) if socket.kind == EventKind::Accept);
+        if let Some(Server {
+            name: Cow::Borrowed(name),
+            why,
+            ..
+        }) = image.server
+            && (!by_accepting || why == Why::Accepts)
+        {
             let seen = ServerSeen {
                 key,
                 server: name,
