@@ -29,6 +29,11 @@ mod explain;
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 
+/// Where lineage is kept for the next agent of this boot, unless the configuration says otherwise.
+pub const STATE_PATH: &str = "/run/tracer/state";
+/// Where the running agent is asked when neither a flag nor the file names a place.
+pub const CONTROL_SOCKET: &str = "/run/tracer/control.sock";
+
 /// Longest configuration file.
 const MAX_BYTES: usize = 1024 * 1024;
 /// Largest ring: beyond it a full ring is not a burst but an agent that does not keep up.
@@ -41,6 +46,8 @@ const MIN_BUDGET: u64 = 16 << 20;
 const MAX_BUDGET: u64 = 64 << 30;
 /// Longest wait of an event: an alert that is later than this helps nobody.
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Longest time between two states that are written, seconds: what is older is of little use.
+const MAX_STATE_SECONDS: u32 = 3600;
 /// Longest wait of an alert for facts.
 const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
 /// Sockets of container runtimes at most.
@@ -107,6 +114,21 @@ pub struct FileConfig {
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
     pub exclude_default_directories: Option<bool>,
+    /// What is left to the next agent of this boot.
+    pub state: Option<FileState>,
+    /// How the running agent is asked.
+    pub control: Option<FileControl>,
+}
+
+/// `state`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileState {
+    /// The file: `/run/tracer/state` by default, `null` for none.
+    #[serde(deserialize_with = "said")]
+    pub file: Option<Option<Spanned<PathBuf>>>,
+    /// How often it is written where something has changed, seconds: 5 by default, 1 to 3600.
+    pub seconds: Option<Spanned<u32>>,
 }
 
 /// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
@@ -150,6 +172,25 @@ pub struct FileDirectories {
     /// Tells what any process writes in these and the other directories that matter, not only what
     /// servers do: `false` by default.
     pub any_writer: Option<bool>,
+}
+
+/// `control`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileControl {
+    /// The socket by which `tracer tree` and `tracer servers` ask the agent, an absolute path:
+    /// [`CONTROL_SOCKET`] by default; `null` for none.
+    #[serde(deserialize_with = "said")]
+    pub socket: Option<Option<Spanned<PathBuf>>>,
+}
+
+/// Tells a key that is null from one that is not there.
+fn said<'de, D, T>(value: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(value).map(Some)
 }
 
 /// What flags say; each wins over the file.
@@ -200,6 +241,60 @@ pub struct Config {
     pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
+    /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
+    pub state_file: Option<PathBuf>,
+    /// How often that is written, where something has changed.
+    pub state_every: Duration,
+    /// How the running agent is asked.
+    pub control: Control,
+}
+
+/// The socket by which the running agent is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Its path; `None` for no socket.
+    pub path: Option<PathBuf>,
+    /// The user named one of their own: then the agent does not run without it.
+    pub required: bool,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            path: Some(PathBuf::from(CONTROL_SOCKET)),
+            required: false,
+        }
+    }
+}
+
+impl Control {
+    /// The socket that the user named.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self {
+            path: Some(path),
+            required: true,
+        }
+    }
+
+    /// No socket.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self {
+            path: None,
+            required: false,
+        }
+    }
+
+    fn of(file: Option<FileControl>) -> Self {
+        match file.and_then(|control| control.socket) {
+            // The default, written down, is the default: the example file has it.
+            Some(Some(path)) if path.value == Path::new(CONTROL_SOCKET) => Self::default(),
+            Some(Some(path)) => Self::at(path.value),
+            Some(None) => Self::off(),
+            None => Self::default(),
+        }
+    }
 }
 
 /// A directory that the configuration names.
@@ -231,6 +326,9 @@ impl Default for Config {
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
+            state_file: Some(STATE_PATH.into()),
+            state_every: Duration::from_secs(5),
+            control: Control::default(),
         }
     }
 }
@@ -277,7 +375,10 @@ impl Config {
             enrichment,
             directories,
             exclude_default_directories,
+            state,
+            control,
         } = file;
+        let FileState { file, seconds } = state.unwrap_or_default();
         let FileRings {
             life_bytes,
             file_bytes,
@@ -319,6 +420,11 @@ impl Config {
                 .unwrap_or_default(),
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
+            state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
+            state_every: seconds.map_or(default.state_every, |seconds| {
+                Duration::from_secs(seconds.value.into())
+            }),
+            control: Control::of(control),
         }
     }
 
@@ -460,6 +566,14 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
             return Err((line(path), message));
         }
     }
+    let control = config.control.clone().unwrap_or_default().socket.flatten();
+    if let Some(path) = control.filter(|path| !path.value.is_absolute()) {
+        let message = format!(
+            "control.socket: {:?} is not an absolute path; begin it with /, or write null for no socket",
+            path.value
+        );
+        return Err((line(&path), message));
+    }
     let rings = config.rings.clone().unwrap_or_default();
     ring("rings.life_bytes", rings.life_bytes.as_ref())?;
     ring("rings.file_bytes", rings.file_bytes.as_ref())?;
@@ -472,6 +586,19 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         MIN_BUDGET,
         MAX_BUDGET,
     )?;
+    let state = config.state.clone().unwrap_or_default();
+    range(
+        "state.seconds",
+        state.seconds.as_ref(),
+        1,
+        MAX_STATE_SECONDS,
+    )?;
+    if let Some(file) = state.file.flatten()
+        && (!file.value.is_absolute() || file.value.file_name().is_none())
+    {
+        let message = "state.file: not an absolute path of a file; name one, or null for none";
+        return Err((line(&file), message.to_owned()));
+    }
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
     let enrichment = config.enrichment.clone().unwrap_or_default();

@@ -3,7 +3,7 @@
 use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 
-use super::words::{base_name, is_memfd};
+use super::words::program;
 use crate::alert::{Author, Document, ProcessView};
 use crate::event::{Exec, Payload};
 use crate::lineage::process::{Image, Server};
@@ -186,32 +186,19 @@ impl<'a> Scope<'a> {
         self.process.ids.as_ref()
     }
 
-    /// Name of a user, where it is the one whose name was looked up: the real user.
+    /// Name of a user, where the process is.
     pub(super) fn user_name(self, uid: u32) -> Option<&'a str> {
-        let name = self.process.user_name.as_deref()?;
-        (self.ids()?.uid == uid).then_some(name)
+        self.process.user_name(uid)
     }
 
     /// Name of a group, the same way.
     pub(super) fn group_name(self, gid: u32) -> Option<&'a str> {
-        let name = self.process.group_name.as_deref()?;
-        (self.ids()?.gid == gid).then_some(name)
+        self.process.names.found()?.group(gid)
     }
 
     /// Name of the program: of the executable, or where that is unknown of the file execve named.
     pub(super) fn name(self) -> &'a [u8] {
-        let Some(exec) = self.exec() else {
-            return b"";
-        };
-        if is_memfd(exec.nlink, &exec.exe) {
-            // The name of a memfd may hold a slash.
-            return exec.exe.strip_prefix(b"/").unwrap_or_default();
-        }
-        if exec.exe.is_empty() {
-            base_name(&exec.filename)
-        } else {
-            base_name(&exec.exe)
-        }
+        self.exec().map_or(b"", program)
     }
 
     /// The thread that did it.
