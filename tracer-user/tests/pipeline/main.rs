@@ -21,3 +21,4 @@ mod loss;
 mod random;
 mod replay;
 mod story;
+mod tree;
