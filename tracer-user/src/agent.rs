@@ -15,7 +15,9 @@ mod names;
 mod owner;
 mod places;
 mod servers;
+mod state;
 mod tags;
+mod users;
 
 use std::fs::File;
 use std::future::Future;
@@ -33,11 +35,14 @@ use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
+pub use self::state::StateOptions;
+use self::state::{Keeper, Taken};
+use self::users::NameSpaces;
+use crate::alert::HostFacts;
 use crate::config::{self, Emit};
 use crate::control::Ask;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
-use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::memory::Budget;
 use crate::pipeline::query::StatusView;
@@ -46,6 +51,7 @@ use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
+use crate::source::remembered::{Blind, Remembered};
 use crate::source::ring::Ring;
 use crate::source::{Enrichment, Input, snapshot};
 
@@ -94,6 +100,8 @@ pub struct AgentOptions {
     pub enrichment_wait: Duration,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// Where lineage is kept for the next agent, if at all.
+    pub state: Option<StateOptions>,
     /// The socket by which the agent is asked.
     pub control: config::Control,
     /// Where the pipeline's inputs are recorded, if at all.
@@ -160,6 +168,17 @@ impl std::fmt::Display for Summary {
     }
 }
 
+/// How a run began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Processes that run.
+    pub processes: usize,
+    /// How many of them, with their lineage, were known from an earlier agent of this boot.
+    pub restored: usize,
+    /// How long no agent ran before this one; `None` where none is known to have run.
+    pub blind: Option<Duration>,
+}
+
 /// Runs until `stop` is done.
 ///
 /// `ready` is called once, when the hooks are attached and the running processes are known.
@@ -170,11 +189,17 @@ impl std::fmt::Display for Summary {
 pub async fn run(
     options: AgentOptions,
     mut sink: Option<Sink>,
-    ready: impl FnOnce(&Sensor, usize),
+    ready: impl FnOnce(&Sensor, Begun),
     stop: impl Future<Output = ()>,
 ) -> Result<Summary, AgentError> {
+    let facts = host::facts();
     let attached_boot_ns = host::boot_ns();
     let mut sensor = Sensor::load(&options.sensor)?;
+    let Taken {
+        left,
+        blind,
+        keeper,
+    } = state::open(options.state.as_ref(), &facts.boot_id, host::boot_ns());
     let (life, files) = sensor.take_rings()?;
     let control = listen(&options.control).await?;
     let record = options
@@ -192,9 +217,10 @@ pub async fn run(
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
-        users: UserFiles::new(Path::new("/")),
-        nameless: false,
+        users: NameSpaces::new(),
         record,
+        keeper,
+        is_begun: false,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
             ..Enrichment::default()
@@ -215,15 +241,23 @@ pub async fn run(
     };
     tokio::pin!(stop);
     let begun = tokio::select! {
-        begun = agent.begin(attached_boot_ns, options.directories) => begun.map(|()| true),
+        begun = agent.begin(attached_boot_ns, facts, left, blind, options.directories) => {
+            begun.map(|()| true)
+        }
         // A start may take long where `/proc` or a configuration does not answer.
         () = &mut stop => Ok(false),
     };
     let outcome = match begun {
         Ok(true) => {
             agent.deliver(sink.as_mut()).await;
-            let processes = agent.pipeline.processes();
-            ready(&agent.sensor, processes);
+            let begun = Begun {
+                processes: agent.pipeline.living(),
+                restored: agent.pipeline.restored(),
+                blind: blind
+                    .map(|blind| Duration::from_nanos(blind.until_boot_ns - blind.since_boot_ns)),
+            };
+            agent.is_begun = true;
+            ready(&agent.sensor, begun);
             agent.serve(&mut sink, stop).await
         }
         Ok(false) => Ok(()),
@@ -236,6 +270,10 @@ pub async fn run(
         .map_err(|error| AgentError::Io("cannot write the capture", error));
     agent.deliver(sink.as_mut()).await;
     let summary = agent.summary();
+    // Not where it never came to know who runs: what the agent before left is worth more then.
+    if let Some(keeper) = agent.keeper.take().filter(|_| agent.is_begun) {
+        keeper.finish(agent.pipeline.remember()).await;
+    }
     let Agent { record, sensor, .. } = agent;
     let recorded = record.map_or(Ok(()), |record| record.finish().map(std::mem::drop));
     let failure = sink.and_then(Sink::finish);
@@ -303,10 +341,11 @@ struct Agent {
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
     names: Names,
-    users: UserFiles,
-    /// Said that the user database cannot be read.
-    nameless: bool,
+    users: NameSpaces,
     record: Option<Writer<BufWriter<File>>>,
+    keeper: Option<Keeper>,
+    /// Who runs is known.
+    is_begun: bool,
     enrichment: Enrichment,
     window_ns: u64,
     counts: Counts,
@@ -333,11 +372,22 @@ impl Agent {
     async fn begin(
         &mut self,
         attached_boot_ns: u64,
+        facts: HostFacts,
+        left: Vec<Remembered>,
+        blind: Option<Blind>,
         directories: Vec<Entry>,
     ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
-        self.give(Input::Host(host::facts())).map_err(record)?;
+        self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
+        for remembered in left {
+            self.give(Input::Remembered(remembered)).map_err(record)?;
+        }
+        if let Some(blind) = blind {
+            self.give(Input::Blind(blind)).map_err(record)?;
+        }
+        // Who lives has its tag back in the kernel before `/proc` is read, which takes longer.
+        self.obey();
         self.give(Input::Enrichment(self.enrichment))
             .map_err(record)?;
         self.give_names().map_err(record)?;
@@ -390,8 +440,10 @@ impl Agent {
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
+                () = Keeper::kept(&mut self.keeper) => {}
                 question = Control::asked(&mut self.control) => self.answer(question),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
@@ -459,25 +511,10 @@ impl Agent {
         self.give(Input::Watermark(u64::MAX))
     }
 
-    /// Tells the pipeline the names of users and groups, where they are new or have changed.
+    /// Tells the pipeline the host's names of users and groups, where they are new or have changed.
     fn give_names(&mut self) -> io::Result<()> {
-        match self.users.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                for (group, id, name) in self.users.users().names() {
-                    self.give(Input::Name {
-                        group,
-                        id,
-                        name: name.to_string(),
-                    })?;
-                }
-            }
-            // Said once: names are then absent, numbers are not.
-            Err(error) if !self.nameless => {
-                self.nameless = true;
-                eprintln!("tracer: {error}");
-            }
-            Err(_) => {}
+        for names in self.users.refresh() {
+            self.give(Input::Names(names))?;
         }
         Ok(())
     }
@@ -548,6 +585,7 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
+                Command::Names(asked) => self.users.ask(asked),
                 // Not asked for where `Enrichment` names nobody who answers.
                 Command::Container(_) => {}
                 Command::Discover(seen) => {
@@ -591,6 +629,10 @@ impl Agent {
         }
         self.sensor.diagnose();
         self.servers.refresh();
+        if let Some(keeper) = &mut self.keeper {
+            let pipeline = &self.pipeline;
+            keeper.step(pipeline.lineage_changes(), || pipeline.remember());
+        }
         self.give_names()
     }
 

@@ -28,6 +28,8 @@ mod explain;
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 
+/// Where lineage is kept for the next agent of this boot, unless the configuration says otherwise.
+pub const STATE_PATH: &str = "/run/tracer/state";
 /// Where the running agent is asked when neither a flag nor the file names a place.
 pub const CONTROL_SOCKET: &str = "/run/tracer/control.sock";
 
@@ -43,6 +45,8 @@ const MIN_BUDGET: u64 = 16 << 20;
 const MAX_BUDGET: u64 = 64 << 30;
 /// Longest wait of an event: an alert that is later than this helps nobody.
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Longest time between two states that are written, seconds: what is older is of little use.
+const MAX_STATE_SECONDS: u32 = 3600;
 /// Longest wait of an alert for facts.
 const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
 /// Directories at most in each list.
@@ -107,8 +111,21 @@ pub struct FileConfig {
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
     pub exclude_default_directories: Option<bool>,
+    /// What is left to the next agent of this boot.
+    pub state: Option<FileState>,
     /// How the running agent is asked.
     pub control: Option<FileControl>,
+}
+
+/// `state`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileState {
+    /// The file: `/run/tracer/state` by default, `null` for none.
+    #[serde(deserialize_with = "said")]
+    pub file: Option<Option<Spanned<PathBuf>>>,
+    /// How often it is written where something has changed, seconds: 5 by default, 1 to 3600.
+    pub seconds: Option<Spanned<u32>>,
 }
 
 /// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
@@ -217,6 +234,10 @@ pub struct Config {
     pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
+    /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
+    pub state_file: Option<PathBuf>,
+    /// How often that is written, where something has changed.
+    pub state_every: Duration,
     /// How the running agent is asked.
     pub control: Control,
 }
@@ -297,6 +318,8 @@ impl Default for Config {
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
+            state_file: Some(STATE_PATH.into()),
+            state_every: Duration::from_secs(5),
             control: Control::default(),
         }
     }
@@ -344,8 +367,10 @@ impl Config {
             enrichment,
             directories,
             exclude_default_directories,
+            state,
             control,
         } = file;
+        let FileState { file, seconds } = state.unwrap_or_default();
         let FileRings {
             life_bytes,
             file_bytes,
@@ -381,6 +406,10 @@ impl Config {
                 .unwrap_or_default(),
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
+            state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
+            state_every: seconds.map_or(default.state_every, |seconds| {
+                Duration::from_secs(seconds.value.into())
+            }),
             control: Control::of(control),
         }
     }
@@ -543,6 +572,19 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         MIN_BUDGET,
         MAX_BUDGET,
     )?;
+    let state = config.state.clone().unwrap_or_default();
+    range(
+        "state.seconds",
+        state.seconds.as_ref(),
+        1,
+        MAX_STATE_SECONDS,
+    )?;
+    if let Some(file) = state.file.flatten()
+        && (!file.value.is_absolute() || file.value.file_name().is_none())
+    {
+        let message = "state.file: not an absolute path of a file; name one, or null for none";
+        return Err((line(&file), message.to_owned()));
+    }
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
     let wait = config.enrichment.clone().unwrap_or_default().wait_ms;

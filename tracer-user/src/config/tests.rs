@@ -21,6 +21,7 @@ fn the_example_has_every_key_and_its_default() {
         "memory:\n  ",
         "enrichment:\n  ",
         "directories:\n  ",
+        "state:\n  ",
     ] {
         let error = parsed(&format!("{section}qqqqqqqqqqqq: 1\n")).unwrap_err();
         let (_, known) = error.split_once("known keys: ").unwrap();
@@ -39,7 +40,7 @@ fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\ncontrol: {socket: /run/t/c}\n";
+        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -65,6 +66,8 @@ fn every_key_arrives() {
         ],
         any_writer: true,
         exclude_default_directories: true,
+        state_file: Some("/run/x/s".into()),
+        state_every: Duration::from_secs(9),
         control: Control::at("/run/t/c".into()),
     };
     assert_eq!(parsed(text), Ok(expected.clone()));
@@ -99,6 +102,27 @@ fn every_key_arrives() {
 }
 
 #[test]
+fn a_state_is_kept_unless_it_is_said_not_to_be() {
+    let file = |text| parsed(text).map(|config| config.state_file);
+    assert_eq!(file("state: {file: null}"), Ok(None));
+    assert_eq!(file("state:\n  file:\n"), Ok(None));
+    assert_eq!(file("state: {seconds: 7}"), Ok(Some(STATE_PATH.into())));
+    for wrong in ["here", "/", "''"] {
+        let text = format!("state:\n  file: {wrong}\n");
+        let error = parsed(&text).unwrap_err();
+        assert!(
+            error.contains("t.yaml:2: state.file: not an absolute"),
+            "{error}"
+        );
+    }
+    assert!(
+        file("state: {seconds: 0}")
+            .unwrap_err()
+            .contains("state.seconds")
+    );
+}
+
+#[test]
 fn nothing_said_is_every_default() {
     for text in [
         "",
@@ -128,8 +152,8 @@ fn mistakes_name_line_key_and_remedy() {
             "memory:\n  # bound\n  wibble: 3\n",
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
-        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, directories, exclude_default_directories, control".to_owned()),
+        ("qqqq: /x\n", "t.yaml:1: unknown key \"qqqq\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
+             order_window_ms, enrichment, directories, exclude_default_directories, state, control".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",
