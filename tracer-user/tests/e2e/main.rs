@@ -19,6 +19,7 @@ mod alert;
 mod asked;
 mod attacks;
 mod benign;
+mod containers;
 mod fuse;
 mod healing;
 mod host;
@@ -105,6 +106,21 @@ fn a_running_agent_is_asked() {
     for run in [asked::an_attack_is_drawn, asked::clients_cannot_harm] {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED asked: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn containers_are_known() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, run) in [
+        ("podman", containers::podman as fn() -> Outcome),
+        ("pod", containers::pod),
+        ("short containers", containers::short),
+    ] {
+        match run() {
+            Ok(()) => host::say(&format!("ok containers, {name}")),
+            Err(Skip(reason)) => host::say(&format!("SKIPPED containers, {name}: {reason}")),
         }
     }
 }
