@@ -36,6 +36,7 @@ use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
+use crate::memory::Budget;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
 use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
@@ -81,8 +82,8 @@ pub struct AgentOptions {
     pub sensor: SensorOptions,
     /// Which documents are wanted.
     pub emit: Emit,
-    /// Bound of the process store.
-    pub max_processes: usize,
+    /// What the tables may take.
+    pub budget: Budget,
     /// How long records are held to be put in order.
     pub order_window: Duration,
     /// Directories of the configuration and the defaults.
@@ -174,7 +175,7 @@ pub async fn run(
         sees_host: host::sees_all_processes(),
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
-        pipeline: Pipeline::new(options.emit, options.max_processes),
+        pipeline: Pipeline::new(options.emit, options.budget),
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),

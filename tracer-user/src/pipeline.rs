@@ -25,6 +25,7 @@ use crate::enrich::container::container_id;
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
 use crate::lineage::process::{Image, Origin, Process, Server, Via};
 use crate::lineage::{Retag, Store};
+use crate::memory::{self, Budget};
 use crate::order::Order;
 use crate::source::{Input, Loss};
 
@@ -104,9 +105,13 @@ const UNASKED: &str = "names_unasked";
 struct Reading {
     begin_boot_ns: u64,
     events: Vec<Event>,
+    /// What they take.
+    bytes: usize,
+    /// Processes that it shows, and for whose facts there was no room.
+    others: Vec<ProcessKey>,
 }
 
-/// Records of one such reading: more processes than a kernel has (`PID_MAX_LIMIT`,
+/// Processes of one such reading: as many as a kernel has at most (`PID_MAX_LIMIT`,
 /// include/linux/threads.h).
 const READING: usize = 4 * 1024 * 1024;
 
@@ -115,6 +120,8 @@ const READING: usize = 4 * 1024 * 1024;
 struct Healing {
     found: u64,
     ended: u64,
+    /// Processes of readings for which there was no room.
+    unread: u64,
 }
 
 /// Processes that a name is looked up through: the one that used it, and some of those that made it.
@@ -127,6 +134,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_6c0e_3f53_4b0c_9a55_0a6c_1d2b_74e
 /// The pipeline.
 pub struct Pipeline {
     emit: Emit,
+    budget: Budget,
     order: Order,
     store: Store,
     detector: Detector,
@@ -144,15 +152,16 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// An empty pipeline with a store of at most `processes`. Even the directories to look for come
-    /// as inputs, so that a recording holds them.
+    /// An empty pipeline whose tables share this budget. Even the directories to look for come as inputs,
+    /// so that a recording holds them.
     #[must_use]
-    pub fn new(emit: Emit, processes: usize) -> Self {
+    pub fn new(emit: Emit, budget: Budget) -> Self {
         Self {
             emit,
-            order: Order::default(),
-            store: Store::new(processes),
-            detector: Detector::default(),
+            budget,
+            order: Order::new(budget.order),
+            store: Store::new(budget.store),
+            detector: Detector::new(budget.written),
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
             users: HashMap::new(),
@@ -227,6 +236,8 @@ impl Pipeline {
                 self.reading = Some(Reading {
                     begin_boot_ns,
                     events: Vec::new(),
+                    bytes: 0,
+                    others: Vec::new(),
                 });
             }
             Input::HealEnd => self.heal(),
@@ -260,6 +271,12 @@ impl Pipeline {
         !self.order.is_empty()
     }
 
+    /// What the process store takes, bytes, as far as it counts.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.store.held()
+    }
+
     /// How many processes are known.
     #[must_use]
     pub fn processes(&self) -> usize {
@@ -288,6 +305,7 @@ impl Pipeline {
             ("processes_refused", store.refused),
             ("processes_healed", self.healed.found),
             ("processes_ended_unseen", self.healed.ended),
+            ("processes_unread", self.healed.unread),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
             ("written_forgotten", self.detector.written_forgotten()),
@@ -306,8 +324,12 @@ impl Pipeline {
         if let Some(reading) = &mut self.reading
             && event.meta.tier == Tier::Snapshot
         {
-            if reading.events.len() < READING {
+            let bytes = size_of::<Event>() + memory::event(&event);
+            if reading.bytes + bytes <= self.budget.reading {
+                reading.bytes += bytes;
                 reading.events.push(event);
+            } else if reading.others.len() < READING {
+                reading.others.push(event.meta.subject);
             }
         } else if let Some(event) = self.order.push(event) {
             self.event(&event);
@@ -364,6 +386,8 @@ impl Pipeline {
         let Some(Reading {
             begin_boot_ns,
             events,
+            others,
+            ..
         }) = self.reading.take()
         else {
             return;
@@ -373,10 +397,11 @@ impl Pipeline {
         }
         let mut retag = Vec::new();
         let refused = self.store.stats().refused;
-        let healed = self.store.heal(begin_boot_ns, &events, &mut retag);
+        let healed = self.store.heal(begin_boot_ns, &events, &others, &mut retag);
         self.refuse(REFUSED, self.store.stats().refused - refused, begin_boot_ns);
         self.retag(retag);
         self.healed.found += healed.news.len() as u64;
+        self.healed.unread += others.len() as u64;
         self.healed.ended += healed.ended;
         for event in healed.news.iter().filter_map(|place| events.get(*place)) {
             self.totals.events += 1;

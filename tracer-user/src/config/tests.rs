@@ -15,7 +15,7 @@ fn the_example_has_every_key_and_its_default() {
     assert_eq!(parsed(example), Ok(Config::default()));
 
     // The keys that serde knows, from the errors that list them.
-    for section in ["", "rings:\n  ", "processes:\n  ", "directories:\n  "] {
+    for section in ["", "rings:\n  ", "memory:\n  ", "directories:\n  "] {
         let error = parsed(&format!("{section}qqqqqqqqqqqq: 1\n")).unwrap_err();
         let (_, known) = error.split_once("known keys: ").unwrap();
         for key in known.split(", ") {
@@ -31,7 +31,7 @@ fn the_example_has_every_key_and_its_default() {
 #[test]
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
-        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nprocesses: {max: 2048}\norder_window_ms: 0\n\
+        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -48,7 +48,7 @@ fn every_key_arrives() {
         life_ring_bytes: Some(65_536),
         file_ring_bytes: Some(131_072),
         file_quota_per_second: 9,
-        max_processes: 2048,
+        budget: Budget::new(33_554_432),
         order_window: Duration::ZERO,
         directories: vec![
             directory("/srv/app", Kind::Served, 14),
@@ -117,10 +117,10 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:2: unknown key \"life_byte\"; did you mean \"life_bytes\"?".to_owned(),
         ),
         (
-            "processes:\n  # bound\n  wibble: 3\n",
-            "t.yaml:3: unknown key \"wibble\"; known keys: max".to_owned(),
+            "memory:\n  # bound\n  wibble: 3\n",
+            "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
-        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, processes, \
+        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
              order_window_ms, directories, exclude_default_directories".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
@@ -166,7 +166,10 @@ fn mistakes_name_line_key_and_remedy() {
             "file_quota_per_second: 1000001\n",
             "t.yaml:1: file_quota_per_second: 1000001 is not from 0 to 1000000".to_owned(),
         ),
-        ("processes:\n  max: 10\n", "t.yaml:2: processes.max: 10 is not from 1024 to 4194304".to_owned()),
+        (
+            "memory:\n  budget_bytes: 10\n",
+            "t.yaml:2: memory.budget_bytes: 10 is not from 16777216 to 68719476736".to_owned(),
+        ),
         ("output: \"\"\n", "t.yaml:1: output: an empty path; name a file, or leave the key out".to_owned()),
         (
             "directories:\n  served:\n    - /srv\n    - srv/app\n",

@@ -44,6 +44,7 @@ use tracer::config::Emit;
 use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
 use tracer::event::{FileId, components};
+use tracer::memory::Budget;
 use tracer::pipeline::{Command, Pipeline};
 use tracer::source::{Input, Loss, Resolved, Stream};
 use tracer_common::event::{
@@ -128,12 +129,20 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
 
 /// A pipeline that took these inputs and then everything that waited.
 pub(crate) fn run(emit: Emit, inputs: &[Input]) -> Pipeline {
-    let mut pipeline = Pipeline::new(emit, 65_536);
+    let mut pipeline = Pipeline::new(emit, Budget::default());
     for input in inputs {
         pipeline.input(input.clone());
     }
     pipeline.input(Input::Watermark(u64::MAX));
     pipeline
+}
+
+/// A budget with room for the processes that these inputs leave, and no more.
+pub(crate) fn room_for(inputs: &[Input]) -> Budget {
+    Budget {
+        store: run(Emit::Alerts, inputs).held(),
+        ..Budget::default()
+    }
 }
 
 /// The documents of these inputs.
@@ -159,7 +168,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
 
 /// What is written of these inputs, reports of losses where they come.
 pub(crate) fn written(emit: Emit, inputs: &[Input]) -> String {
-    let mut pipeline = Pipeline::new(emit, 65_536);
+    let mut pipeline = Pipeline::new(emit, Budget::default());
     let mut out = Vec::new();
     for input in inputs.iter().chain([&Input::Watermark(u64::MAX)]) {
         pipeline.input(input.clone());
