@@ -83,10 +83,13 @@ pub(super) enum Found {
     Left(FileId),
 }
 
+/// What a configuration names, and what that hangs on.
+type Named = (Arc<[Entry]>, Arc<[Seen]>);
+
 /// What a reading tells.
 struct Told {
     /// What the configuration names and what that hangs on, where it was read.
-    named: Option<(Arc<[Entry]>, Arc<[Seen]>)>,
+    named: Option<Named>,
     /// Nothing where nothing changed.
     places: Option<Vec<(FileId, Located)>>,
 }
@@ -451,7 +454,7 @@ fn sees_otherwise(tgid: u32) -> bool {
 
 /// Directories hold in every mount namespace: nginx and php-fpm of one site often run in two
 /// containers that share its files under one path.
-fn read(request: &DiscoverRequest) -> (Arc<[Entry]>, Arc<[Seen]>) {
+fn read(request: &DiscoverRequest) -> Named {
     let Discovery {
         directories,
         problems,

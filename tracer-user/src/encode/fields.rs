@@ -506,7 +506,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.server.entity_id", Keyword, ALL, "Its entity id.", |s| owned(s.server()?.0.process.entity_id.to_string())),
     list("tracer.server.ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.server()?.0.process.ports)),
     one("tracer.directory.path", Keyword, ALERT, "Served or component directory that the file is in.", |s| bytes(&alert(s)?.directory.as_ref()?.path)),
-    one("tracer.directory.kind", Keyword, ALERT, "`served`, or `component` for one that a server loads code from.", |s| text(alert(s)?.directory.as_ref()?.kind)),
+    one("tracer.directory.kind", Keyword, ALERT, "`served`; `application` for one whose files a server runs, `component` for one that it loads code from, `cgi` for one whose files are programs.", |s| text(alert(s)?.directory.as_ref()?.kind)),
     one("tracer.directory.source", Keyword, ALERT, "Where that is known from: `default`, or a configuration file.", |s| text(&alert(s)?.directory.as_ref()?.source)),
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
     one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record) or `healed` (found in /proc after a loss).", |s| text(s.process.origin.name())),

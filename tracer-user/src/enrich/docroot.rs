@@ -13,6 +13,7 @@ pub mod discover;
 pub mod parse;
 pub mod path;
 pub mod scope;
+pub mod sources;
 
 pub use defaults::{DefaultDirectory, defaults};
 pub use directories::{Added, Directories, Entry, Match, Origin};
