@@ -40,6 +40,8 @@ const MIN_BUDGET: u64 = 16 << 20;
 const MAX_BUDGET: u64 = 64 << 30;
 /// Longest wait of an event: an alert that is later than this helps nobody.
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Longest wait of an alert for facts.
+const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
 /// Directories at most in each list.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -96,6 +98,8 @@ pub struct FileConfig {
     /// How long an event may wait for an earlier one of another CPU, milliseconds: 5 by default, at most
     /// 5000.
     pub order_window_ms: Option<Spanned<u32>>,
+    /// Facts that others are asked for.
+    pub enrichment: Option<FileEnrichment>,
     /// Directories that matter beside the defaults and the discovered ones.
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
@@ -118,6 +122,14 @@ pub struct FileRings {
 pub struct FileMemory {
     /// What the tables may take together, bytes: 134217728 by default, 16777216 to 68719476736.
     pub budget_bytes: Option<Spanned<u64>>,
+}
+
+/// `enrichment`: facts that others are asked for, as container runtimes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileEnrichment {
+    /// How long an alert waits for an answer, milliseconds: 250 by default, at most 10000; 0 for not at all.
+    pub wait_ms: Option<Spanned<u32>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -175,6 +187,8 @@ pub struct Config {
     pub budget: Budget,
     /// How long an event may wait for an earlier one.
     pub order_window: Duration,
+    /// How long an alert may wait for facts that somebody has been asked for.
+    pub enrichment_wait: Duration,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
     /// Tell what any process writes in directories that matter.
@@ -207,6 +221,7 @@ impl Default for Config {
             file_quota_per_second: QUOTA_PER_SECOND,
             budget: Budget::default(),
             order_window: Duration::from_millis(5),
+            enrichment_wait: Duration::from_millis(250),
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
@@ -253,6 +268,7 @@ impl Config {
             file_quota_per_second,
             memory,
             order_window_ms,
+            enrichment,
             directories,
             exclude_default_directories,
         } = file;
@@ -261,6 +277,7 @@ impl Config {
             file_bytes,
         } = rings.unwrap_or_default();
         let FileMemory { budget_bytes } = memory.unwrap_or_default();
+        let FileEnrichment { wait_ms } = enrichment.unwrap_or_default();
         let default = Self::default();
         let number = |value: Option<Spanned<u32>>, default| value.map_or(default, |v| v.value);
         Self {
@@ -277,6 +294,9 @@ impl Config {
                 .map_or(default.budget, Budget::new),
             order_window: order_window_ms.map_or(default.order_window, |window| {
                 Duration::from_millis(window.value.into())
+            }),
+            enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
+                Duration::from_millis(wait.value.into())
             }),
             any_writer: directories
                 .as_ref()
@@ -444,6 +464,13 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
     )?;
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
+    let wait = config.enrichment.clone().unwrap_or_default().wait_ms;
+    range(
+        "enrichment.wait_ms",
+        wait.as_ref(),
+        0,
+        MAX_ENRICHMENT_WAIT_MS,
+    )?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
         let key = kind.name();
         for (index, pattern) in list.iter().enumerate() {

@@ -96,6 +96,7 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
         emit: config.emit,
         budget: config.budget,
         order_window: config.order_window,
+        enrichment_wait: config.enrichment_wait,
         record,
     }
 }

@@ -245,7 +245,7 @@ impl<'a> Scope<'a> {
     pub(super) fn server(self) -> Option<(Self, &'a Server)> {
         if let Some(alert) = &self.document.alert {
             let Some(depth) = alert.server_depth else {
-                let scope = self.server_beside(alert.server.name);
+                let scope = self.server_beside(&alert.server.name);
                 let scope = scope.or_else(|| self.writer()).or_else(|| self.link());
                 return scope.map(|scope| (scope, &alert.server));
             };

@@ -1,12 +1,15 @@
 //! What documents are made of: a host, its processes and programs, files and sockets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
+    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule,
+    Severity,
 };
+use tracer::enrich::facts::Fact;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
-use tracer::lineage::process::{Image, Origin, Server};
+use tracer::lineage::process::{Image, Origin, Server, Why};
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
@@ -57,6 +60,7 @@ pub(super) fn document(
             target: None,
             writer: None,
             link: None,
+            exec_session: false,
             integrity: Integrity::default(),
             host: host(),
         },
@@ -109,7 +113,7 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         group_name: Some("www-data".into()),
         server: None,
         ports: Vec::new(),
-        container_id: None,
+        container: None,
         ended: None,
     }
 }
@@ -130,8 +134,19 @@ pub(super) fn master() -> ProcessView {
     master.origin = Origin::Observed;
     master.server = Some(php());
     master.ports = vec![9000];
-    master.container_id = Some(CONTAINER.to_owned());
+    master.container = Some(container());
     master
+}
+
+/// A container of which nothing but its cgroup is known.
+pub(super) fn container() -> ContainerView {
+    ContainerView {
+        id: CONTAINER.to_owned(),
+        runtime: None,
+        pod_uid: None,
+        facts: Fact::Absent,
+        pod: Fact::Absent,
+    }
 }
 
 pub(super) fn systemd() -> ProcessView {
@@ -149,7 +164,8 @@ pub(super) fn systemd() -> ProcessView {
 
 pub(super) const fn php() -> Server {
     Server {
-        name: "php-fpm",
+        name: Cow::Borrowed("php-fpm"),
+        why: Why::Named,
         role: Role::App,
     }
 }
