@@ -7,6 +7,7 @@
 //! the programs are detached.
 
 mod apart;
+mod control;
 mod healing;
 mod health;
 mod host;
@@ -26,17 +27,20 @@ use std::time::{Duration, Instant};
 use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits, Word};
+use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
-use crate::config::Emit;
+use crate::config::{self, Emit};
+use crate::control::Ask;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::memory::Budget;
+use crate::pipeline::query::StatusView;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
 use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
@@ -90,6 +94,8 @@ pub struct AgentOptions {
     pub enrichment_wait: Duration,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// The socket by which the agent is asked.
+    pub control: config::Control,
     /// Where the pipeline's inputs are recorded, if at all.
     pub record: Option<File>,
 }
@@ -99,6 +105,8 @@ pub struct AgentOptions {
 pub enum AgentError {
     /// The kernel side could not be loaded.
     Sensor(SensorError),
+    /// The control socket that was asked for could not be made: why.
+    Control(String),
     /// Reading `/proc` or a ring failed.
     Io(&'static str, io::Error),
     /// The sink failed: what it said.
@@ -110,6 +118,7 @@ impl std::fmt::Display for AgentError {
         match self {
             Self::Sensor(error) => error.fmt(f),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
+            Self::Control(why) => write!(f, "cannot listen for questions: {why}"),
             Self::Sink(failure) => f.write_str(failure),
         }
     }
@@ -167,6 +176,7 @@ pub async fn run(
     let attached_boot_ns = host::boot_ns();
     let mut sensor = Sensor::load(&options.sensor)?;
     let (life, files) = sensor.take_rings()?;
+    let control = listen(&options.control).await?;
     let record = options
         .record
         .map(|file| Writer::new(BufWriter::new(file)))
@@ -178,6 +188,7 @@ pub async fn run(
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         pipeline: Pipeline::new(options.emit, options.budget),
+        control,
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
@@ -238,6 +249,24 @@ pub async fn run(
     }
 }
 
+/// Opens the control socket. Where nobody asked for it, the agent runs without.
+async fn listen(socket: &config::Control) -> Result<Option<Control>, AgentError> {
+    let Some(path) = &socket.path else {
+        return Ok(None);
+    };
+    match Control::listen(path).await {
+        Ok(control) => Ok(Some(control)),
+        Err(why) if socket.required => Err(AgentError::Control(why)),
+        Err(why) => {
+            eprintln!(
+                "tracer: `tracer tree` and `tracer servers` cannot ask this agent: {why}; \
+                 control.socket: null in the configuration does without"
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// The reason of tags that this side could not set. Another than the kernel's for those that it could not:
 /// the store has these, so that reading `/proc` again would give nothing.
 const TAGS_REFUSED: &str = "tags_refused";
@@ -269,6 +298,7 @@ struct Agent {
     life: Ring,
     files: Ring,
     pipeline: Pipeline,
+    control: Option<Control>,
     servers: Servers,
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
@@ -362,6 +392,7 @@ impl Agent {
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
+                question = Control::asked(&mut self.control) => self.answer(question),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -652,10 +683,29 @@ impl Agent {
         Ok(())
     }
 
-    fn summary(&self) -> Summary {
+    /// Makes the view that somebody asked for. What becomes of it is no business of this loop.
+    fn answer(&self, question: Question) {
+        let view = match question.ask {
+            Ask::Tree(selector, format) => View::Tree(self.pipeline.tree(&selector), format),
+            Ask::Servers(style) => {
+                let mut view = self.pipeline.servers();
+                for server in &mut view.servers {
+                    server.directories = self.servers.named(&server.process);
+                }
+                View::Servers(view, style)
+            }
+            Ask::Status => View::Status(StatusView {
+                counts: self.all_counts(),
+                ..self.pipeline.status()
+            }),
+        };
+        // Who asked may have gone.
+        let _unheard = question.answer.send(view);
+    }
+
+    fn all_counts(&self) -> Vec<(String, u64)> {
         let health = self.health();
-        let counts = self
-            .pipeline
+        self.pipeline
             .counts()
             .into_iter()
             .chain([
@@ -668,10 +718,13 @@ impl Agent {
             .chain(self.counts.all())
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))
-            .collect();
+            .collect()
+    }
+
+    fn summary(&self) -> Summary {
         Summary {
             totals: self.pipeline.totals(),
-            counts,
+            counts: self.all_counts(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod link;
 pub mod process;
 pub mod servers;
 mod serving;
+pub mod tree;
 mod weight;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -143,6 +144,11 @@ impl Store {
             Some(process)
         })
         .take(CHAIN)
+    }
+
+    /// Every process, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values().map(|process| &**process)
     }
 
     /// The processes that live, in no order.

@@ -6,6 +6,8 @@
 mod containers;
 mod losses;
 mod pending;
+pub mod query;
+mod raised;
 mod view;
 
 use std::borrow::Cow;
@@ -22,13 +24,13 @@ use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
 use self::pending::Pending;
+use self::raised::{Latest, alert_id, raised};
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Process, Server, Why};
-use crate::lineage::servers::{ServerView, servers};
 use crate::lineage::{Retag, Store};
 use crate::memory::{self, Budget};
 use crate::order::Order;
@@ -166,6 +168,7 @@ pub struct Pipeline {
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
+    raised: Latest,
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
@@ -193,6 +196,7 @@ impl Pipeline {
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
+            raised: Latest::default(),
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
@@ -329,13 +333,6 @@ impl Pipeline {
     #[must_use]
     pub fn processes(&self) -> usize {
         self.store.len()
-    }
-
-    /// The servers that run. Directories are not among what is told here: who named them is known to those
-    /// who read their configurations.
-    #[must_use]
-    pub fn servers(&self) -> Vec<ServerView> {
-        servers(&self.store)
     }
 
     /// What happened so far.
@@ -557,6 +554,8 @@ impl Pipeline {
 
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
+        self.raised
+            .note(raised(event, self.event_id(event), &found));
         if self.emit != Emit::Events {
             // What it is about may be known by now, or has to be asked for again.
             self.see_container(event.meta.subject);
@@ -671,9 +670,8 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         directory,
         writer: _,
     } = found;
-    let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {
-        id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
+        id: alert_id(event.id, rule),
         rule,
         severity,
         reason,

@@ -11,7 +11,6 @@ use tracer_common::tag::Role;
 use super::Store;
 use super::process::{Image, Process, Why};
 use crate::enrich::container::container_id;
-use crate::enrich::docroot::Kind;
 use crate::event::ProcessKey;
 
 /// A server that runs.
@@ -35,8 +34,6 @@ pub struct ServerView {
     pub ports: Vec<u16>,
     /// The container it runs in.
     pub container: Option<String>,
-    /// Directories that it serves or loads components from, where whoever asks knows them.
-    pub directories: Vec<(Vec<u8>, Kind)>,
     /// Processes that live and whose nearest server it is, itself left out.
     pub descendants: usize,
     /// Those of them that run a program of their own, by which they are no workers.
@@ -66,10 +63,11 @@ pub fn servers(store: &Store) -> Vec<ServerView> {
             continue;
         };
         server.descendants += 1;
-        if process.images.len() > process.inherited {
-            server.programs += 1;
-        } else {
+        let image = process.image().filter(|image| image.server.is_some());
+        if process.images.len() == process.inherited || image.is_some() {
             server.ports.extend(&process.ports);
+        } else {
+            server.programs += 1;
         }
     }
     let mut all: Vec<ServerView> = found.into_values().collect();
@@ -91,8 +89,18 @@ fn view(store: &Store, process: &Process, image: &Image) -> Option<ServerView> {
     let server = image.server.as_ref()?;
     let mut above = store.chain(process.key).skip(1);
     let below = above.find(|above| above.images.iter().any(|image| image.server.is_some()));
-    let is_worker = process.images.len() == process.inherited
-        && below.is_some_and(|above| above.ended.is_none());
+    // One that ran before the agent did has no program that is known to be inherited: there it is the same
+    // program of the same server.
+    let is_same = |above: &Process| {
+        let theirs = above.image().filter(|_| image.observed);
+        theirs.is_some_and(|theirs| {
+            theirs.server == image.server && theirs.exec.file == image.exec.file
+        })
+    };
+    let is_worker = below.is_some_and(|above| {
+        let inherits = process.images.len() == process.inherited;
+        above.ended.is_none() && (inherits || is_same(above))
+    });
     (!is_worker).then(|| ServerView {
         key: process.key,
         name: server.name.to_string(),
@@ -103,7 +111,6 @@ fn view(store: &Store, process: &Process, image: &Image) -> Option<ServerView> {
         uid: process.ids.map(|ids| ids.euid),
         ports: process.ports.clone(),
         container: container_id(&image.exec.cgroup),
-        directories: Vec::new(),
         descendants: 0,
         programs: 0,
         below: below.map(|above| above.key),
