@@ -18,6 +18,8 @@ mod identity;
 mod lineage;
 mod linked;
 mod loss;
+mod names;
 mod random;
 mod replay;
+mod restart;
 mod story;
