@@ -44,6 +44,7 @@ mod privilege;
 mod race;
 mod rename;
 mod resolved;
+mod reuse;
 mod runner;
 mod stage;
 mod stdio;
@@ -90,5 +91,11 @@ fn main() -> ExitCode {
         written::TESTS,
         evasion::TESTS,
     ];
-    runner::run(tests.into_iter().flatten().chain(storm::TESTS))
+    runner::run(
+        tests
+            .into_iter()
+            .flatten()
+            .chain(reuse::TESTS)
+            .chain(storm::TESTS),
+    )
 }
