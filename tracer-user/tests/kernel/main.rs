@@ -44,7 +44,6 @@ mod privilege;
 mod race;
 mod rename;
 mod resolved;
-mod reuse;
 mod runner;
 mod stage;
 mod stdio;
@@ -91,11 +90,5 @@ fn main() -> ExitCode {
         written::TESTS,
         evasion::TESTS,
     ];
-    runner::run(
-        tests
-            .into_iter()
-            .flatten()
-            .chain(reuse::TESTS)
-            .chain(storm::TESTS),
-    )
+    runner::run(tests.into_iter().flatten().chain(storm::TESTS))
 }
