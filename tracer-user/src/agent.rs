@@ -7,6 +7,7 @@
 //! the programs are detached.
 
 mod apart;
+pub mod containers;
 mod control;
 mod healing;
 mod health;
@@ -22,13 +23,14 @@ mod users;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits, Word};
+use self::containers::{Answer, Containers};
 use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
@@ -61,6 +63,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long start-up and shutdown wait for what is slow: configurations on a hung file system, rings
 /// that fill as fast as they are drained.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long start-up waits for container runtimes to say what runs.
+const RUNTIMES: Duration = Duration::from_secs(2);
 
 /// How often the rings are looked at without being woken: records of server lineages wake the agent,
 /// the others wait for this. It bounds how long a new server is unknown to the kernel side.
@@ -98,6 +103,8 @@ pub struct AgentOptions {
     pub order_window: Duration,
     /// How long an alert waits for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// Where container runtimes listen.
+    pub container_sockets: Vec<PathBuf>,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
     /// Where lineage is kept for the next agent, if at all.
@@ -223,8 +230,10 @@ pub async fn run(
         is_begun: false,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
+            containers: !options.container_sockets.is_empty(),
             ..Enrichment::default()
         },
+        containers: Containers::new(options.container_sockets),
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
@@ -347,6 +356,7 @@ struct Agent {
     /// Who runs is known.
     is_begun: bool,
     enrichment: Enrichment,
+    containers: Containers,
     window_ns: u64,
     counts: Counts,
     healing: Healing,
@@ -402,6 +412,9 @@ impl Agent {
         }
         self.give(Input::SnapshotEnd).map_err(record)?;
         self.obey();
+        for found in self.containers.settle(RUNTIMES).await {
+            self.contain(found).map_err(record)?;
+        }
         // Directories of the servers found are known before the first event is judged.
         for found in self.servers.settle(PATIENCE).await {
             self.learn(found).map_err(record)?;
@@ -439,6 +452,7 @@ impl Agent {
                 ready = self.life.ready() => ready.map_err(ring)?,
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
+                found = self.containers.found() => self.contain(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
@@ -543,6 +557,12 @@ impl Agent {
         }
     }
 
+    /// Takes what a runtime said of a container.
+    fn contain(&mut self, found: Answer) -> io::Result<()> {
+        let Answer { id, facts, .. } = found;
+        self.give(Input::Container { id, facts })
+    }
+
     fn give(&mut self, input: Input) -> io::Result<()> {
         if let Some(record) = &mut self.record {
             record.write(&input)?;
@@ -585,9 +605,8 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
+                Command::Container(asked) => self.containers.ask(asked),
                 Command::Names(asked) => self.users.ask(asked),
-                // Not asked for where `Enrichment` names nobody who answers.
-                Command::Container(_) => {}
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();

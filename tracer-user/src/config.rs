@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
+use crate::agent::containers::SOCKETS;
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
@@ -49,6 +50,8 @@ const MAX_ORDER_WINDOW_MS: u32 = 5000;
 const MAX_STATE_SECONDS: u32 = 3600;
 /// Longest wait of an alert for facts.
 const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
+/// Sockets of container runtimes at most.
+const MAX_SOCKETS: usize = 16;
 /// Directories at most in each list.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -152,6 +155,8 @@ pub struct FileMemory {
 pub struct FileEnrichment {
     /// How long an alert waits for an answer, milliseconds: 250 by default, at most 10000; 0 for not at all.
     pub wait_ms: Option<Spanned<u32>>,
+    /// Sockets of container runtimes: those of containerd, CRI-O, Docker and podman by default.
+    pub container_sockets: Option<Vec<Spanned<PathBuf>>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -228,6 +233,8 @@ pub struct Config {
     pub order_window: Duration,
     /// How long an alert may wait for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// Where container runtimes listen.
+    pub container_sockets: Vec<PathBuf>,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
     /// Tell what any process writes in directories that matter.
@@ -315,6 +322,7 @@ impl Default for Config {
             budget: Budget::default(),
             order_window: Duration::from_millis(5),
             enrichment_wait: Duration::from_millis(250),
+            container_sockets: SOCKETS.iter().map(PathBuf::from).collect(),
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
@@ -376,7 +384,10 @@ impl Config {
             file_bytes,
         } = rings.unwrap_or_default();
         let FileMemory { budget_bytes } = memory.unwrap_or_default();
-        let FileEnrichment { wait_ms } = enrichment.unwrap_or_default();
+        let FileEnrichment {
+            wait_ms,
+            container_sockets,
+        } = enrichment.unwrap_or_default();
         let default = Self::default();
         let number = |value: Option<Spanned<u32>>, default| value.map_or(default, |v| v.value);
         Self {
@@ -396,6 +407,9 @@ impl Config {
             }),
             enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
                 Duration::from_millis(wait.value.into())
+            }),
+            container_sockets: container_sockets.map_or(default.container_sockets, |sockets| {
+                sockets.into_iter().map(|socket| socket.value).collect()
             }),
             any_writer: directories
                 .as_ref()
@@ -587,7 +601,9 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
     }
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
-    let wait = config.enrichment.clone().unwrap_or_default().wait_ms;
+    let enrichment = config.enrichment.clone().unwrap_or_default();
+    sockets(&enrichment.container_sockets.unwrap_or_default())?;
+    let wait = enrichment.wait_ms;
     range(
         "enrichment.wait_ms",
         wait.as_ref(),
@@ -634,6 +650,24 @@ fn ring(key: &str, value: Option<&Spanned<u32>>) -> Result<(), Fault> {
              {nearest} is"
         ),
     ))
+}
+
+fn sockets(sockets: &[Spanned<PathBuf>]) -> Result<(), Fault> {
+    for (index, socket) in sockets.iter().enumerate() {
+        let key = "enrichment.container_sockets";
+        let path = &socket.value;
+        if !path.is_absolute() {
+            let message = format!("{key}: {path:?} is not an absolute path; begin it with /");
+            return Err((line(socket), message));
+        }
+        if index >= MAX_SOCKETS {
+            return Err((
+                line(socket),
+                format!("{key}: more than {MAX_SOCKETS} of them"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn range<T: Copy + PartialOrd + fmt::Display>(

@@ -38,7 +38,7 @@ fn the_example_has_every_key_and_its_default() {
 #[test]
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
-        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\n\
+        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9, container_sockets: [/r.sock]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -58,6 +58,7 @@ fn every_key_arrives() {
         budget: Budget::new(33_554_432),
         order_window: Duration::ZERO,
         enrichment_wait: Duration::from_millis(9),
+        container_sockets: vec!["/r.sock".into()],
         directories: vec![
             directory("/srv/app", Kind::Served, 15),
             directory("/home/*/www", Kind::Served, 16),
@@ -169,6 +170,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:1: order_window_ms: expected a whole number that is not negative and below 4294967296"
                 .to_owned(),
         ),
+        ("enrichment:\n  container_sockets:\n    - /a\n    - b\n", "t.yaml:4: enrichment.container_sockets: \"b\" is not an absolute path; begin it with /".to_owned()),
         ("enrichment: {wait_ms: 10001}\n", "t.yaml:1: enrichment.wait_ms: 10001 is not from 0 to 10000".to_owned()),
         ("order_window_ms: 5001\n", "t.yaml:1: order_window_ms: 5001 is not from 0 to 5000".to_owned()),
         ("exclude_default_directories: maybe\n",
