@@ -66,7 +66,7 @@ struct Facts<'a> {
     uid: u32,
 }
 
-/// A server that no other is above, and who descends from it.
+/// A server, and who descends from it.
 struct Lineage<'a> {
     root: Facts<'a>,
     others: Vec<Facts<'a>>,
@@ -209,10 +209,22 @@ impl Store {
         }
     }
 
-    /// The server of a process's lineage that is nearest to the first process.
+    /// The process that began the nearest server of a process's lineage: the one above its workers. What
+    /// manages services may listen too, and is not meant.
     fn first_server(&self, process: &Process) -> Option<ProcessKey> {
-        let serves = |process: &&Process| process.images.iter().any(|i| i.server.is_some());
-        self.chain(process.key).filter(serves).last().map(|p| p.key)
+        let name = |process: &Process| {
+            let mut servers = process
+                .images
+                .iter()
+                .rev()
+                .filter_map(|i| i.server.as_ref());
+            servers.next().map(|server| server.name.clone())
+        };
+        let mut chain = self.chain(process.key);
+        let nearest = chain.find(|process| name(process).is_some())?;
+        let same = chain.take_while(|above| name(above) == name(nearest));
+        let first = same.last().unwrap_or(nearest);
+        (!is_reaper(first)).then_some(first.key)
     }
 
     /// Whether a process was left to a reaper, as far as can be told: it is no way to the host itself, and

@@ -187,7 +187,7 @@ fn say(fifo: &Path, word: &str) {
 }
 
 /// Processes that are made while the agent begins, and live until it is ready, at most.
-const STORM: usize = 1500;
+const STORM: usize = 150;
 
 /// Whoever begins while the agent does is told once: found in `/proc`, or seen by its fork.
 pub(crate) fn nobody_is_missed_at_the_start() -> Outcome {
