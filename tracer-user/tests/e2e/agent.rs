@@ -209,14 +209,6 @@ impl Agent {
         ended
     }
 
-    /// Ends it, and gives all its lines.
-    pub(crate) fn stop_with_lines(self) -> (Ended, Vec<Line>) {
-        let inbox = Arc::clone(&self.inbox);
-        let ended = self.stop();
-        let lines = inbox.lock().lines.clone();
-        (ended, lines)
-    }
-
     /// Waits for the end of an agent that was killed.
     pub(crate) fn killed(mut self) {
         self.ended();

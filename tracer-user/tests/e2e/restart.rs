@@ -116,68 +116,6 @@ fn restart(is_killed: bool) -> Outcome {
     Ok(())
 }
 
-/// A request starts a process in the background before there is an agent, and so does an administrator. Both
-/// have lost who made them; under the agent both start a shell.
-pub(crate) fn an_orphan_older_than_the_agent_is_known() -> Outcome {
-    let (setsid, xargs) = (host::program("setsid")?, host::program("xargs")?);
-    let site = server::nginx_php_fpm()?;
-    let folder = TempDir::new("orphan");
-    let [served, own] = ["served", "own"].map(|name| {
-        let fifo = folder.join(name);
-        host::run(Command::new("mkfifo").arg("-m").arg("666").arg(&fifo));
-        fifo
-    });
-    let words = |fifo: &Path| format!("-f {} -a {} sh -c :", xargs.display(), fifo.display());
-    let page = format!(
-        "<?php\nsystem('{} {} >/dev/null 2>&1');\necho 'begun';\n",
-        setsid.display(),
-        words(&served)
-    );
-    site.page("daemon.php", &page);
-    assert!(site.get("/daemon.php").body.contains("begun"));
-    let mut administrator = Command::new(&setsid);
-    administrator
-        .args(words(&own).split(' '))
-        .stdin(Stdio::null());
-    administrator.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut started = administrator.spawn().expect("setsid");
-    started.wait().expect("wait");
-
-    let agent = Agent::start(&["--emit", "alerts", "--format", "json"])?;
-    let (benign, token) = (host::token(), host::token());
-    say(&own, &benign);
-    say(&served, &token);
-    let shell = agent.wait_for(0, DEADLINE, |document| {
-        text(document, "/rule/id") == alert::SHELL.0 && mentions(document, &token)
-    });
-    let shell = shell
-        .unwrap_or_else(|| panic!("no alert of the shell: {}", agent.stderr()))
-        .document;
-    assert_eq!(text(&shell, "/tracer/server/name"), "php-fpm", "{shell}");
-    let orphan = &shell["tracer"]["lineage"][0];
-    assert_eq!(orphan["name"], host::base_name(&xargs).as_str(), "{shell}");
-    assert_eq!(orphan["origin"], "inferred", "{shell}");
-    assert_eq!(
-        orphan["inferred_by"],
-        serde_json::json!(["stdio"]),
-        "{shell}"
-    );
-    assert_eq!(
-        shell["tracer"]["lineage"][1]["pid"],
-        u64::from(site.pid(1)),
-        "{shell}"
-    );
-    let ended = agent.stop_with_lines();
-    assert!(ended.0.status.success(), "{}", ended.0.stderr);
-    let foreign = ended
-        .1
-        .iter()
-        .find(|line| mentions(&line.document, &benign));
-    assert!(foreign.is_none(), "{foreign:?}");
-    host::say("orphan: one of php-fpm by its standard input, one of nobody");
-    Ok(())
-}
-
 /// Writes a word for who reads there by now.
 fn say(fifo: &Path, word: &str) {
     let mut options = OpenOptions::new();
@@ -204,7 +142,7 @@ pub(crate) fn nobody_is_missed_at_the_start() -> Outcome {
                 // Some end at once.
                 let brief = Command::new("/bin/true").stdin(Stdio::null()).spawn();
                 brief.expect("/bin/true").wait().expect("wait");
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(std::time::Duration::from_millis(20));
             }
             made
         });
