@@ -7,6 +7,7 @@
 //! the programs are detached.
 
 mod apart;
+mod contents;
 mod control;
 mod healing;
 mod health;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits, Word};
+use self::contents::Contents;
 use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
@@ -38,6 +40,7 @@ use self::users::NameSpaces;
 use crate::config::{self, Emit};
 use crate::control::Ask;
 use crate::encode;
+use crate::enrich::content::HashLimits;
 use crate::enrich::docroot::{Entry, Located};
 use crate::event::ProcessKey;
 use crate::memory::Budget;
@@ -93,6 +96,8 @@ pub struct AgentOptions {
     pub order_window: Duration,
     /// How long an alert waits for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// Which files are hashed.
+    pub hash: HashLimits,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
     /// The socket by which the agent is asked.
@@ -194,9 +199,11 @@ pub async fn run(
         unwatched: false,
         names: Names::new(),
         users: NameSpaces::new(),
+        contents: Contents::new(options.hash),
         record,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
+            files: options.hash.any(),
             ..Enrichment::default()
         },
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
@@ -304,6 +311,7 @@ struct Agent {
     unwatched: bool,
     names: Names,
     users: NameSpaces,
+    contents: Contents,
     record: Option<Writer<BufWriter<File>>>,
     enrichment: Enrichment,
     window_ns: u64,
@@ -388,6 +396,9 @@ impl Agent {
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                (moment, content) = self.contents.found() => {
+                    self.give(Input::Content { moment, content }).map_err(record)?;
+                }
                 names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
@@ -533,6 +544,7 @@ impl Agent {
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
                 Command::Names(asked) => self.users.ask(asked),
+                Command::Content(asked) => self.contents.ask(asked),
                 // Not asked for where `Enrichment` names nobody who answers.
                 Command::Container(_) => {}
                 Command::Discover(seen) => {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
+use crate::enrich::content::HashLimits;
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
@@ -45,6 +46,8 @@ const MAX_BUDGET: u64 = 64 << 30;
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
 /// Longest wait of an alert for facts.
 const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
+/// Longest file that is hashed: seconds of a CPU.
+const MAX_HASHED: u32 = 1 << 30;
 /// Directories at most in each list.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -103,6 +106,8 @@ pub struct FileConfig {
     pub order_window_ms: Option<Spanned<u32>>,
     /// Facts that others are asked for.
     pub enrichment: Option<FileEnrichment>,
+    /// Hashes of files.
+    pub hash: Option<FileHash>,
     /// Directories that matter beside the defaults and the discovered ones.
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
@@ -135,6 +140,16 @@ pub struct FileMemory {
 pub struct FileEnrichment {
     /// How long an alert waits for an answer, milliseconds: 250 by default, at most 10000; 0 for not at all.
     pub wait_ms: Option<Spanned<u32>>,
+}
+
+/// `hash`: SHA-256 of files that alerts are about.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileHash {
+    /// Longest executable, bytes: 67108864 by default, at most 1073741824; 0 for none.
+    pub max_bytes: Option<Spanned<u32>>,
+    /// Longest file that a server wrote, the same way: 16777216 by default.
+    pub max_written_bytes: Option<Spanned<u32>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -211,6 +226,8 @@ pub struct Config {
     pub order_window: Duration,
     /// How long an alert may wait for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// Which files are hashed.
+    pub hash: HashLimits,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
     /// Tell what any process writes in directories that matter.
@@ -294,6 +311,7 @@ impl Default for Config {
             budget: Budget::default(),
             order_window: Duration::from_millis(5),
             enrichment_wait: Duration::from_millis(250),
+            hash: HashLimits::default(),
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
@@ -342,6 +360,7 @@ impl Config {
             memory,
             order_window_ms,
             enrichment,
+            hash,
             directories,
             exclude_default_directories,
             control,
@@ -352,6 +371,10 @@ impl Config {
         } = rings.unwrap_or_default();
         let FileMemory { budget_bytes } = memory.unwrap_or_default();
         let FileEnrichment { wait_ms } = enrichment.unwrap_or_default();
+        let FileHash {
+            max_bytes,
+            max_written_bytes,
+        } = hash.unwrap_or_default();
         let default = Self::default();
         let number = |value: Option<Spanned<u32>>, default| value.map_or(default, |v| v.value);
         Self {
@@ -372,6 +395,10 @@ impl Config {
             enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
                 Duration::from_millis(wait.value.into())
             }),
+            hash: HashLimits {
+                executable: number(max_bytes, default.hash.executable),
+                written: number(max_written_bytes, default.hash.written),
+            },
             any_writer: directories
                 .as_ref()
                 .and_then(|directories| directories.any_writer)
@@ -552,6 +579,10 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         0,
         MAX_ENRICHMENT_WAIT_MS,
     )?;
+    let hash = config.hash.clone().unwrap_or_default();
+    range("hash.max_bytes", hash.max_bytes.as_ref(), 0, MAX_HASHED)?;
+    let written = hash.max_written_bytes.as_ref();
+    range("hash.max_written_bytes", written, 0, MAX_HASHED)?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
         let key = kind.name();
         for (index, pattern) in list.iter().enumerate() {

@@ -108,6 +108,7 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
         budget: config.budget,
         order_window: config.order_window,
         enrichment_wait: config.enrichment_wait,
+        hash: config.hash,
         control: config.control,
         record,
     }

@@ -20,6 +20,7 @@ fn the_example_has_every_key_and_its_default() {
         "rings:\n  ",
         "memory:\n  ",
         "enrichment:\n  ",
+        "hash:\n  ",
         "directories:\n  ",
     ] {
         let error = parsed(&format!("{section}qqqqqqqqqqqq: 1\n")).unwrap_err();
@@ -37,7 +38,7 @@ fn the_example_has_every_key_and_its_default() {
 #[test]
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
-        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\n\
+        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\nhash: {max_bytes: 7, max_written_bytes: 8}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -57,11 +58,15 @@ fn every_key_arrives() {
         budget: Budget::new(33_554_432),
         order_window: Duration::ZERO,
         enrichment_wait: Duration::from_millis(9),
+        hash: HashLimits {
+            executable: 7,
+            written: 8,
+        },
         directories: vec![
-            directory("/srv/app", Kind::Served, 15),
-            directory("/home/*/www", Kind::Served, 16),
-            directory("/opt/x/modules", Kind::Component, 17),
-            directory("/srv/cgi", Kind::Cgi, 19),
+            directory("/srv/app", Kind::Served, 16),
+            directory("/home/*/www", Kind::Served, 17),
+            directory("/opt/x/modules", Kind::Component, 18),
+            directory("/srv/cgi", Kind::Cgi, 20),
         ],
         any_writer: true,
         exclude_default_directories: true,
@@ -128,8 +133,7 @@ fn mistakes_name_line_key_and_remedy() {
             "memory:\n  # bound\n  wibble: 3\n",
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
-        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, directories, exclude_default_directories, control".to_owned()),
+        ("path: /x\n", "t.yaml:1: unknown key \"path\"; did you mean \"hash\"?".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",
@@ -146,6 +150,7 @@ fn mistakes_name_line_key_and_remedy() {
                 .to_owned(),
         ),
         ("enrichment: {wait_ms: 10001}\n", "t.yaml:1: enrichment.wait_ms: 10001 is not from 0 to 10000".to_owned()),
+        ("hash: {max_bytes: 1073741825}\n", "t.yaml:1: hash.max_bytes: 1073741825 is not from 0 to 1073741824".to_owned()),
         ("order_window_ms: 5001\n", "t.yaml:1: order_window_ms: 5001 is not from 0 to 5000".to_owned()),
         ("exclude_default_directories: maybe\n",
             "t.yaml:1: exclude_default_directories: expected true or false".to_owned()),

@@ -18,6 +18,7 @@ mod agent;
 mod alert;
 mod attacks;
 mod benign;
+mod content;
 mod fuse;
 mod healing;
 mod host;
@@ -49,6 +50,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
     let failed: Vec<String> = attacks::stories()
         .into_iter()
         .chain(reach::stories())
+        .chain(content::stories())
         .chain(benign::stories())
         .chain(latency::story())
         .filter(|story| story.name.contains(&only))
@@ -91,6 +93,8 @@ fn users_cannot_harm_the_agent() {
         hostile::short_servers_leave_no_tags,
         hostile::arguments_without_an_answer,
         hostile::directories_without_an_answer,
+        content::names_of_a_mount_namespace,
+        content::files_without_an_answer,
     ] {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED hostile: {reason}"));
