@@ -7,6 +7,7 @@
 //! the programs are detached.
 
 mod apart;
+pub mod containers;
 mod contents;
 mod control;
 mod healing;
@@ -16,19 +17,21 @@ mod names;
 mod owner;
 mod places;
 mod servers;
+mod state;
 mod tags;
 mod users;
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits, Word};
+use self::containers::{Answer, Containers};
 use self::contents::Contents;
 use self::control::{Control, Question, View};
 use self::healing::Healing;
@@ -36,11 +39,13 @@ use self::health::{Counts, Health, Looked};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
+pub use self::state::StateOptions;
+use self::state::{Keeper, Taken};
 use self::users::NameSpaces;
+use crate::alert::HostFacts;
 use crate::config::{self, Emit};
 use crate::control::Ask;
 use crate::encode;
-use crate::enrich::content::HashLimits;
 use crate::enrich::docroot::{Entry, Located};
 use crate::event::ProcessKey;
 use crate::memory::Budget;
@@ -50,6 +55,7 @@ use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
+use crate::source::remembered::{Blind, Remembered};
 use crate::source::ring::Ring;
 use crate::source::{Enrichment, Input, snapshot};
 
@@ -59,6 +65,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long start-up and shutdown wait for what is slow: configurations on a hung file system, rings
 /// that fill as fast as they are drained.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long start-up waits for container runtimes to say what runs.
+const RUNTIMES: Duration = Duration::from_secs(2);
 
 /// How often the rings are looked at without being woken: records of server lineages wake the agent,
 /// the others wait for this. It bounds how long a new server is unknown to the kernel side.
@@ -97,9 +106,13 @@ pub struct AgentOptions {
     /// How long an alert waits for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
     /// Which files are hashed.
-    pub hash: HashLimits,
+    pub hash: config::HashLimits,
+    /// Where container runtimes listen.
+    pub container_sockets: Vec<PathBuf>,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// Where lineage is kept for the next agent, if at all.
+    pub state: Option<StateOptions>,
     /// The socket by which the agent is asked.
     pub control: config::Control,
     /// Where the pipeline's inputs are recorded, if at all.
@@ -166,6 +179,17 @@ impl std::fmt::Display for Summary {
     }
 }
 
+/// How a run began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Processes that run.
+    pub processes: usize,
+    /// How many of them, with their lineage, were known from an earlier agent of this boot.
+    pub restored: usize,
+    /// How long no agent ran before this one; `None` where none is known to have run.
+    pub blind: Option<Duration>,
+}
+
 /// Runs until `stop` is done.
 ///
 /// `ready` is called once, when the hooks are attached and the running processes are known.
@@ -176,11 +200,17 @@ impl std::fmt::Display for Summary {
 pub async fn run(
     options: AgentOptions,
     mut sink: Option<Sink>,
-    ready: impl FnOnce(&Sensor, usize),
+    ready: impl FnOnce(&Sensor, Begun),
     stop: impl Future<Output = ()>,
 ) -> Result<Summary, AgentError> {
+    let facts = host::facts();
     let attached_boot_ns = host::boot_ns();
     let mut sensor = Sensor::load(&options.sensor)?;
+    let Taken {
+        left,
+        blind,
+        keeper,
+    } = state::open(options.state.as_ref(), &facts.boot_id, host::boot_ns());
     let (life, files) = sensor.take_rings()?;
     let control = listen(&options.control).await?;
     let record = options
@@ -201,11 +231,15 @@ pub async fn run(
         users: NameSpaces::new(),
         contents: Contents::new(options.hash),
         record,
+        keeper,
+        is_begun: false,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
             files: options.hash.any(),
+            containers: !options.container_sockets.is_empty(),
             ..Enrichment::default()
         },
+        containers: Containers::new(options.container_sockets),
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
@@ -222,15 +256,23 @@ pub async fn run(
     };
     tokio::pin!(stop);
     let begun = tokio::select! {
-        begun = agent.begin(attached_boot_ns, options.directories) => begun.map(|()| true),
+        begun = agent.begin(attached_boot_ns, facts, left, blind, options.directories) => {
+            begun.map(|()| true)
+        }
         // A start may take long where `/proc` or a configuration does not answer.
         () = &mut stop => Ok(false),
     };
     let outcome = match begun {
         Ok(true) => {
             agent.deliver(sink.as_mut()).await;
-            let processes = agent.pipeline.processes();
-            ready(&agent.sensor, processes);
+            let begun = Begun {
+                processes: agent.pipeline.living(),
+                restored: agent.pipeline.restored(),
+                blind: blind
+                    .map(|blind| Duration::from_nanos(blind.until_boot_ns - blind.since_boot_ns)),
+            };
+            agent.is_begun = true;
+            ready(&agent.sensor, begun);
             agent.serve(&mut sink, stop).await
         }
         Ok(false) => Ok(()),
@@ -243,6 +285,10 @@ pub async fn run(
         .map_err(|error| AgentError::Io("cannot write the capture", error));
     agent.deliver(sink.as_mut()).await;
     let summary = agent.summary();
+    // Not where it never came to know who runs: what the agent before left is worth more then.
+    if let Some(keeper) = agent.keeper.take().filter(|_| agent.is_begun) {
+        keeper.finish(agent.pipeline.remember()).await;
+    }
     let Agent { record, sensor, .. } = agent;
     let recorded = record.map_or(Ok(()), |record| record.finish().map(std::mem::drop));
     let failure = sink.and_then(Sink::finish);
@@ -313,7 +359,11 @@ struct Agent {
     users: NameSpaces,
     contents: Contents,
     record: Option<Writer<BufWriter<File>>>,
+    keeper: Option<Keeper>,
+    /// Who runs is known.
+    is_begun: bool,
     enrichment: Enrichment,
+    containers: Containers,
     window_ns: u64,
     counts: Counts,
     healing: Healing,
@@ -339,11 +389,22 @@ impl Agent {
     async fn begin(
         &mut self,
         attached_boot_ns: u64,
+        facts: HostFacts,
+        left: Vec<Remembered>,
+        blind: Option<Blind>,
         directories: Vec<Entry>,
     ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
-        self.give(Input::Host(host::facts())).map_err(record)?;
+        self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
+        for remembered in left {
+            self.give(Input::Remembered(remembered)).map_err(record)?;
+        }
+        if let Some(blind) = blind {
+            self.give(Input::Blind(blind)).map_err(record)?;
+        }
+        // Who lives has its tag back in the kernel before `/proc` is read, which takes longer.
+        self.obey();
         self.give(Input::Enrichment(self.enrichment))
             .map_err(record)?;
         self.give_names().map_err(record)?;
@@ -358,6 +419,9 @@ impl Agent {
         }
         self.give(Input::SnapshotEnd).map_err(record)?;
         self.obey();
+        for found in self.containers.settle(RUNTIMES).await {
+            self.contain(found).map_err(record)?;
+        }
         // Directories of the servers found are known before the first event is judged.
         for found in self.servers.settle(PATIENCE).await {
             self.learn(found).map_err(record)?;
@@ -395,13 +459,13 @@ impl Agent {
                 ready = self.life.ready() => ready.map_err(ring)?,
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
+                found = self.containers.found() => self.contain(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
-                (moment, content) = self.contents.found() => {
-                    self.give(Input::Content { moment, content }).map_err(record)?;
-                }
+                content = self.contents.found() => self.give(content).map_err(record)?,
                 names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
+                () = Keeper::kept(&mut self.keeper) => {}
                 question = Control::asked(&mut self.control) => self.answer(question),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
@@ -501,6 +565,12 @@ impl Agent {
         }
     }
 
+    /// Takes what a runtime said of a container.
+    fn contain(&mut self, found: Answer) -> io::Result<()> {
+        let Answer { id, facts, .. } = found;
+        self.give(Input::Container { id, facts })
+    }
+
     fn give(&mut self, input: Input) -> io::Result<()> {
         if let Some(record) = &mut self.record {
             record.write(&input)?;
@@ -543,10 +613,9 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
+                Command::Container(asked) => self.containers.ask(asked),
                 Command::Names(asked) => self.users.ask(asked),
                 Command::Content(asked) => self.contents.ask(asked),
-                // Not asked for where `Enrichment` names nobody who answers.
-                Command::Container(_) => {}
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();
@@ -588,6 +657,10 @@ impl Agent {
         }
         self.sensor.diagnose();
         self.servers.refresh();
+        if let Some(keeper) = &mut self.keeper {
+            let pipeline = &self.pipeline;
+            keeper.step(pipeline.lineage_changes(), || pipeline.remember());
+        }
         self.give_names()
     }
 

@@ -5,11 +5,13 @@
 
 mod containers;
 mod contents;
+mod kin;
 mod losses;
 mod names;
 mod pending;
 pub mod query;
 mod raised;
+mod restart;
 mod view;
 
 use std::borrow::Cow;
@@ -29,6 +31,7 @@ pub use self::names::NamesAsked;
 use self::names::complete_names;
 use self::pending::Pending;
 use self::raised::{Latest, alert_id, raised};
+use self::restart::Restart;
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
@@ -178,6 +181,7 @@ pub struct Pipeline {
     /// The latest watermark.
     now_boot_ns: u64,
     losses: Losses,
+    restart: Restart,
     reading: Option<Reading>,
     healed: Healing,
     raised: Latest,
@@ -206,6 +210,7 @@ impl Pipeline {
             pending: Pending::default(),
             now_boot_ns: 0,
             losses: Losses::default(),
+            restart: Restart::default(),
             reading: None,
             healed: Healing::default(),
             raised: Latest::default(),
@@ -256,6 +261,7 @@ impl Pipeline {
                     self.event(&event);
                 }
                 let mut retag = Vec::new();
+                self.recalled();
                 self.store.tag_descendants(&mut retag);
                 self.retag(retag);
             }
@@ -284,6 +290,8 @@ impl Pipeline {
                 });
             }
             Input::HealEnd => self.heal(),
+            Input::Remembered(remembered) => self.recall(remembered),
+            Input::Blind(blind) => self.was_blind(blind),
             Input::Enrichment(enrichment) => {
                 self.containers.set(enrichment);
                 self.contents.answered = enrichment.files;
@@ -373,6 +381,8 @@ impl Pipeline {
             ("processes", self.store.len() as u64),
             ("processes_evicted", store.evicted),
             ("processes_refused", store.refused),
+            ("processes_restored", self.restored() as u64),
+            ("blind_ms", self.restart.blind_ms()),
             ("processes_healed", self.healed.found),
             ("processes_ended_unseen", self.healed.ended),
             ("processes_unread", self.healed.unread),
@@ -449,6 +459,7 @@ impl Pipeline {
             until_boot_ns: until,
             boot_wall_ns: self.boot_wall_ns,
             lost: sum.lost,
+            is_blind: false,
             host: Arc::clone(&self.host),
         });
     }
@@ -473,6 +484,7 @@ impl Pipeline {
         let healed = self.store.heal(begin_boot_ns, &events, &others, &mut retag);
         self.refuse(REFUSED, self.store.stats().refused - refused, begin_boot_ns);
         self.retag(retag);
+        self.restart.changed();
         self.healed.found += healed.news.len() as u64;
         self.healed.unread += others.len() as u64;
         self.healed.ended += healed.ended;
@@ -506,6 +518,7 @@ impl Pipeline {
         if self.store.has_room_again() {
             self.want_healing();
         }
+        self.note_change(event);
         self.retag(retag);
         if let Payload::Exec(_) | Payload::Observed(_) = event.payload {
             self.see_container(event.meta.subject);

@@ -4,6 +4,7 @@
 //! the order the pipeline took them. So replay is the same path, to the same bytes.
 
 pub mod capture;
+pub mod remembered;
 pub mod ring;
 pub mod snapshot;
 
@@ -15,6 +16,8 @@ use crate::enrich::docroot::Entry;
 use crate::enrich::facts::ContainerFacts;
 use crate::enrich::user::Whose;
 use crate::event::FileId;
+
+use self::remembered::{Blind, Remembered};
 
 /// One thing that the pipeline learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,10 @@ pub enum Input {
     HealBegin(u64),
     /// Every process that runs has been given.
     HealEnd,
+    /// What an earlier agent of this boot knew. Told before the processes that run at start-up are.
+    Remembered(Remembered),
+    /// A time in which no agent ran. Told once the hooks are attached.
+    Blind(Blind),
     /// Who answers questions, and how long an alert waits for it. Where this is not given, nobody does.
     Enrichment(Enrichment),
     /// What a runtime says of a container, asked or not; `None` where no runtime knows it.

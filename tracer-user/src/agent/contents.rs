@@ -9,6 +9,7 @@ use super::apart::{Apart, Limits, Word};
 use super::owner::Owner;
 use crate::enrich::content::read::{Stamp, content};
 use crate::enrich::content::{Content, ContentAsked, HashLimits, Moment};
+use crate::source::Input;
 
 /// Hashes kept.
 const KNOWN: usize = 8192;
@@ -68,9 +69,12 @@ impl Contents {
     }
 
     /// Waits for the next answer. Cancel safe.
-    pub(super) async fn found(&mut self) -> (Moment, Option<Content>) {
+    pub(super) async fn found(&mut self) -> Input {
         if let Some(moment) = self.refused.pop_front() {
-            return (moment, None);
+            return Input::Content {
+                moment,
+                content: None,
+            };
         }
         loop {
             let (number, word) = self.apart.told().await;
@@ -80,7 +84,7 @@ impl Contents {
             };
             // One that was given up has its answer already.
             if let Some(moment) = self.waiting.remove(&number) {
-                return (moment, content);
+                return Input::Content { moment, content };
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::enrich::content::{Content, Moment};
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::enrich::user::Whose;
 use crate::event::FileId;
-use crate::source::{Enrichment, Input, Loss, Names, NamesStep, Resolved, Stream};
+use crate::source::{Enrichment, Input, Loss, Names, NamesStep, Resolved, Stream, remembered};
 
 mod facts;
 
@@ -44,6 +44,8 @@ const NAMES: u8 = 20;
 const CONTENT: u8 = 21;
 const ENRICHMENT: u8 = 15;
 const CONTAINER: u8 = 16;
+const REMEMBERED: u8 = 40;
+const BLIND: u8 = 41;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -239,6 +241,14 @@ impl<W: Write> Writer<W> {
                 HEAL_BEGIN
             }
             Input::HealEnd => HEAL_END,
+            Input::Remembered(remembered) => {
+                remembered::put(&mut payload, remembered);
+                REMEMBERED
+            }
+            Input::Blind(blind) => {
+                remembered::put_blind(&mut payload, *blind);
+                BLIND
+            }
             Input::Enrichment(Enrichment {
                 wait_ms,
                 containers,
@@ -267,6 +277,11 @@ impl<W: Write> Writer<W> {
         self.out.write_all(payload)
     }
 
+    /// What is written to.
+    pub const fn out(&self) -> &W {
+        &self.out
+    }
+
     /// Flushes and gives the writer back.
     ///
     /// # Errors
@@ -278,7 +293,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     payload.extend_from_slice(&len.to_le_bytes());
     payload.extend(text.iter().take(len.into()));
@@ -451,6 +466,8 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
+        REMEMBERED => Input::Remembered(remembered::take(&mut rest)?),
+        BLIND => Input::Blind(remembered::blind(&mut rest)?),
         ENRICHMENT => Input::Enrichment(Enrichment {
             wait_ms: u32::from_le_bytes(rest.array()?),
             containers: rest.flag()?,
@@ -467,23 +484,23 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
     }
 }
 
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
         let (head, rest) = self.0.split_first_chunk().ok_or("too short")?;
         self.0 = rest;
         Ok(*head)
     }
 
-    fn text(&mut self) -> Result<&'a [u8], &'static str> {
+    pub(super) fn text(&mut self) -> Result<&'a [u8], &'static str> {
         let len = u16::from_le_bytes(self.array()?);
         let (head, rest) = self.0.split_at_checked(len.into()).ok_or("too short")?;
         self.0 = rest;
         Ok(head)
     }
 
-    fn string(&mut self) -> Result<String, &'static str> {
+    pub(super) fn string(&mut self) -> Result<String, &'static str> {
         String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
     }
 
@@ -582,7 +599,11 @@ mod tests {
     use super::*;
 
     fn inputs() -> Vec<Input> {
-        vec![
+        let mut inputs: Vec<Input> = remembered::tests::samples()
+            .into_iter()
+            .map(Input::Remembered)
+            .collect();
+        inputs.extend([
             Input::Host(HostFacts {
                 hostname: "h".into(),
                 kernel: "6.1".into(),
@@ -665,6 +686,10 @@ mod tests {
             }),
             Input::HealBegin(10),
             Input::HealEnd,
+            Input::Blind(remembered::Blind {
+                since_boot_ns: 11,
+                until_boot_ns: 12,
+            }),
             Input::Enrichment(Enrichment {
                 wait_ms: 250,
                 containers: true,
@@ -679,7 +704,8 @@ mod tests {
                 id: "cd".into(),
                 facts: Some(Box::new(facts::sample())),
             },
-        ]
+        ]);
+        inputs
     }
 
     fn written() -> Vec<u8> {

@@ -108,18 +108,23 @@ impl Drop for Server {
 pub(crate) fn names_of_a_mount_namespace() -> Outcome {
     let folder = TempDir::new("names");
     let passwd = folder.file("passwd", "captain:x:0:0::/:/bin/sh\n");
-    let code = folder.file("code.sh", "while :; do /bin/sh -c :; sleep 0.2; done\n");
+    let home = folder.dir("home", None);
+    let code = folder.file(
+        "code.sh",
+        "while :; do (: > \"$1/x.php\"; sleep 0.2); done\n",
+    );
     let nginx = folder.join("nginx");
     fs::copy(host::real(host::program("dash")?), &nginx).expect("copy of dash");
     let agent = Agent::start(&["--emit", "alerts", "--format", "json"])?;
     let mut unshare = Command::new(host::program("unshare")?);
-    let script = "mount --bind \"$1\" /etc/passwd && exec \"$2\" \"$3\"";
+    let script = "mount --bind \"$1\" /etc/passwd && exec \"$2\" \"$3\" \"$4\"";
     unshare.args(["--mount", "/bin/sh", "-c", script, "sh"]);
-    unshare.args([&passwd, &nginx, &code]);
+    unshare.args([&passwd, &nginx, &code, &home]);
+    unshare.env("DOCUMENT_ROOT", &home);
     let server = Server::start(unshare);
     let of_server = |document: &Value| {
-        text(document, "/rule/id") == SHELL.0
-            && text(document, "/process/parent/executable") == nginx.to_string_lossy()
+        text(document, "/rule/id") == CODE_WRITE.0
+            && text(document, "/process/executable") == nginx.to_string_lossy()
     };
     let told = agent.wait_for(0, host::DEADLINE, of_server);
     let told = told

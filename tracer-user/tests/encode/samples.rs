@@ -2,12 +2,14 @@
 
 mod connections;
 mod containers;
+mod kin;
 
 use std::sync::Arc;
 
 use tracer::alert::{
     Alert, Author, Directory, Document, Integrity, LossReport, Rule, Severity, Technique,
 };
+use tracer::enrich::content::Content;
 use tracer::enrich::facts::Fact;
 use tracer::event::{
     Change, Comm, Credentials, ExecFailed, Exit, FileAccess, Fork, NamespaceChange, Payload,
@@ -84,6 +86,7 @@ pub(crate) fn all() -> Vec<Sample> {
         modification(),
         truncated(),
         bare(),
+        kin::sample_of_all(),
     ]
     .into_iter()
     .chain(file_uses())
@@ -102,6 +105,7 @@ pub(crate) fn loss() -> LossReport {
         until_boot_ns: 62 * SECOND + 20_000_000,
         boot_wall_ns: BOOT_WALL_NS,
         lost: vec![("life_ring_full".into(), 12), ("file_quota".into(), 3400)],
+        is_blind: false,
         host: host(),
     }
 }
@@ -156,6 +160,18 @@ fn creation() -> Sample {
             "php-fpm8.2 (815) created shell.php where nginx serves",
         )
     });
+    let content = |byte| {
+        Fact::Found(Content {
+            sha256: [byte; 32],
+            size: 29,
+            open: true,
+        })
+    };
+    document.event.content = content(0x0a);
+    document.event.process.content = content(0xbc);
+    for ancestor in &mut document.event.lineage {
+        ancestor.content = content(0xde);
+    }
     sample("creation_alert", document)
 }
 
@@ -469,6 +485,8 @@ fn modification() -> Sample {
             ("tag_map_full".to_owned(), 1),
         ],
         lineage_broken: false,
+        ancestry_truncated: false,
+        blind_ns: 3_210_000_000,
     };
     sample("modification", document)
 }

@@ -133,6 +133,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::HealBegin(_)
             | Input::HealEnd
             | Input::Resolved(_)
+            | Input::Remembered(_)
+            | Input::Blind(_)
             | Input::Enrichment(_)
             | Input::Container { .. } => None,
         })
@@ -529,8 +531,9 @@ impl Teller {
             old_pid: header.tid,
             loginuid: u32::MAX,
             sessionid: u32::MAX,
-            pgid: pid,
-            sid: pid,
+            pgid: line.option("pgid").map_or(pid, |pid| pid.parse().unwrap()),
+            sid: line.option("sid").map_or(pid, |pid| pid.parse().unwrap()),
+            tty: line.option("tty").map_or(0, |tty| tty.parse().unwrap()),
             cgroup_id: 1,
             ..ExecBody::ZERO
         };
