@@ -41,7 +41,7 @@ fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9, container_sockets: [/r.sock]}\nhash: {max_bytes: 7, max_written_bytes: 8}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
+        cgi:\n  - /srv/cgi\n  application: [/srv/a]\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -67,6 +67,7 @@ fn every_key_arrives() {
         directories: vec![
             directory("/srv/app", Kind::Served, 16),
             directory("/home/*/www", Kind::Served, 17),
+            directory("/srv/a", Kind::Application, 21),
             directory("/opt/x/modules", Kind::Component, 18),
             directory("/srv/cgi", Kind::Cgi, 20),
         ],
@@ -81,7 +82,7 @@ fn every_key_arrives() {
     for entry in expected.directories() {
         set.add(entry);
     }
-    assert_eq!(set.len(), 4, "no defaults");
+    assert_eq!(set.len(), 5, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
     assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:17"));
 

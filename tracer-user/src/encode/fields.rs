@@ -556,7 +556,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.server.entity_id", Keyword, ALL, "Its entity id.", |s| owned(s.server()?.0.process.entity_id.to_string())),
     list("tracer.server.ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.server()?.0.process.ports)),
     one("tracer.directory.path", Keyword, ALERT, "Served or component directory that the file is in.", |s| bytes(&alert(s)?.directory.as_ref()?.path)),
-    one("tracer.directory.kind", Keyword, ALERT, "`served`, or `component` for one that a server loads code from.", |s| text(alert(s)?.directory.as_ref()?.kind)),
+    one("tracer.directory.kind", Keyword, ALERT, "`served`; `application` for one whose files a server runs, `component` for one that it loads code from, `cgi` for one whose files are programs.", |s| text(alert(s)?.directory.as_ref()?.kind)),
     one("tracer.directory.source", Keyword, ALERT, "Where that is known from: `default`, or a configuration file.", |s| text(&alert(s)?.directory.as_ref()?.source)),
     one("tracer.container.exec_session", Boolean, ALL, "The process came into its container after that had begun, as `kubectl exec`, `docker exec` and probes of health do, or descends from one that did.", |s| only(s.document.event.exec_session)),
     list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`, `names` (of users and groups), `hash`.", |s| words(s.document.event.pending())),
