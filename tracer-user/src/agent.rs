@@ -8,6 +8,7 @@
 
 mod apart;
 pub mod containers;
+mod contents;
 mod control;
 mod healing;
 mod health;
@@ -31,6 +32,7 @@ use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits, Word};
 use self::containers::{Answer, Containers};
+use self::contents::Contents;
 use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
@@ -103,6 +105,8 @@ pub struct AgentOptions {
     pub order_window: Duration,
     /// How long an alert waits for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// Which files are hashed.
+    pub hash: config::HashLimits,
     /// Where container runtimes listen.
     pub container_sockets: Vec<PathBuf>,
     /// Directories of the configuration and the defaults.
@@ -225,11 +229,13 @@ pub async fn run(
         unwatched: false,
         names: Names::new(),
         users: NameSpaces::new(),
+        contents: Contents::new(options.hash),
         record,
         keeper,
         is_begun: false,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
+            files: options.hash.any(),
             containers: !options.container_sockets.is_empty(),
             ..Enrichment::default()
         },
@@ -351,6 +357,7 @@ struct Agent {
     unwatched: bool,
     names: Names,
     users: NameSpaces,
+    contents: Contents,
     record: Option<Writer<BufWriter<File>>>,
     keeper: Option<Keeper>,
     /// Who runs is known.
@@ -454,6 +461,7 @@ impl Agent {
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.containers.found() => self.contain(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                content = self.contents.found() => self.give(content).map_err(record)?,
                 names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
@@ -607,6 +615,7 @@ impl Agent {
                 Command::Resolve(asked) => self.names.ask(asked),
                 Command::Container(asked) => self.containers.ask(asked),
                 Command::Names(asked) => self.users.ask(asked),
+                Command::Content(asked) => self.contents.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();

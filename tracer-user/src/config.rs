@@ -17,6 +17,7 @@ use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
 use crate::agent::containers::SOCKETS;
+pub use crate::enrich::content::HashLimits;
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
@@ -50,6 +51,8 @@ const MAX_ORDER_WINDOW_MS: u32 = 5000;
 const MAX_STATE_SECONDS: u32 = 3600;
 /// Longest wait of an alert for facts.
 const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
+/// Longest file that is hashed: seconds of a CPU.
+const MAX_HASHED: u32 = 1 << 30;
 /// Sockets of container runtimes at most.
 const MAX_SOCKETS: usize = 16;
 /// Directories at most in each list.
@@ -110,6 +113,8 @@ pub struct FileConfig {
     pub order_window_ms: Option<Spanned<u32>>,
     /// Facts that others are asked for.
     pub enrichment: Option<FileEnrichment>,
+    /// Hashes of files.
+    pub hash: Option<FileHash>,
     /// Directories that matter beside the defaults and the discovered ones.
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
@@ -157,6 +162,16 @@ pub struct FileEnrichment {
     pub wait_ms: Option<Spanned<u32>>,
     /// Sockets of container runtimes: those of containerd, CRI-O, Docker and podman by default.
     pub container_sockets: Option<Vec<Spanned<PathBuf>>>,
+}
+
+/// `hash`: SHA-256 of files that alerts are about.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileHash {
+    /// Longest executable, bytes: 67108864 by default, at most 1073741824; 0 for none.
+    pub max_bytes: Option<Spanned<u32>>,
+    /// Longest file that a server wrote, the same way: 16777216 by default.
+    pub max_written_bytes: Option<Spanned<u32>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -235,6 +250,8 @@ pub struct Config {
     pub order_window: Duration,
     /// How long an alert may wait for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// Which files are hashed.
+    pub hash: HashLimits,
     /// Where container runtimes listen.
     pub container_sockets: Vec<PathBuf>,
     /// Directories of the user, in all mount namespaces.
@@ -324,6 +341,7 @@ impl Default for Config {
             budget: Budget::default(),
             order_window: Duration::from_millis(5),
             enrichment_wait: Duration::from_millis(250),
+            hash: HashLimits::default(),
             container_sockets: SOCKETS.iter().map(PathBuf::from).collect(),
             directories: Vec::new(),
             any_writer: false,
@@ -375,6 +393,7 @@ impl Config {
             memory,
             order_window_ms,
             enrichment,
+            hash,
             directories,
             exclude_default_directories,
             state,
@@ -386,6 +405,10 @@ impl Config {
             file_bytes,
         } = rings.unwrap_or_default();
         let FileMemory { budget_bytes } = memory.unwrap_or_default();
+        let FileHash {
+            max_bytes,
+            max_written_bytes,
+        } = hash.unwrap_or_default();
         let FileEnrichment {
             wait_ms,
             container_sockets,
@@ -410,6 +433,10 @@ impl Config {
             enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
                 Duration::from_millis(wait.value.into())
             }),
+            hash: HashLimits {
+                executable: number(max_bytes, default.hash.executable),
+                written: number(max_written_bytes, default.hash.written),
+            },
             container_sockets: container_sockets.map_or(default.container_sockets, |sockets| {
                 sockets.into_iter().map(|socket| socket.value).collect()
             }),
@@ -614,6 +641,10 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         0,
         MAX_ENRICHMENT_WAIT_MS,
     )?;
+    let hash = config.hash.clone().unwrap_or_default();
+    range("hash.max_bytes", hash.max_bytes.as_ref(), 0, MAX_HASHED)?;
+    let written = hash.max_written_bytes.as_ref();
+    range("hash.max_written_bytes", written, 0, MAX_HASHED)?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
         let key = kind.name();
         for (index, pattern) in list.iter().enumerate() {

@@ -120,6 +120,7 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
         budget: config.budget,
         order_window: config.order_window,
         enrichment_wait: config.enrichment_wait,
+        hash: config.hash,
         container_sockets: config.container_sockets,
         control: config.control,
         record,
