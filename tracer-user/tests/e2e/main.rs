@@ -28,6 +28,7 @@ mod latency;
 mod lineage;
 mod reach;
 mod scene;
+mod served;
 mod server;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +51,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
     let failed: Vec<String> = attacks::stories()
         .into_iter()
         .chain(reach::stories())
+        .chain(served::stories())
         .chain(benign::stories())
         .chain(latency::story())
         .filter(|story| story.name.contains(&only))
