@@ -75,6 +75,8 @@ fn told(scene: &Scene, story: &str, written: &Written<'_>, write: impl Fn(usize)
             let directory = written.directory.display().to_string();
             assert_eq!(text("/tracer/directory/path"), directory, "{story}");
             assert_eq!(text("/tracer/server/name"), written.server, "{story}");
+            // What was written before the directory was known is told later, too.
+            scene.alerts_of(0, || {});
             return;
         }
         assert!(
