@@ -16,6 +16,7 @@
 
 mod agent;
 mod alert;
+mod asked;
 mod attacks;
 mod benign;
 mod containers;
@@ -27,6 +28,7 @@ mod http;
 mod latency;
 mod lineage;
 mod reach;
+mod restart;
 mod scene;
 mod served;
 mod server;
@@ -88,6 +90,22 @@ fn process_life_that_was_lost_is_found_again() {
 }
 
 #[test]
+fn lineage_is_known_after_a_restart() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = restart::lineage_survives_a_restart() {
+        host::say(&format!("SKIPPED restart: {reason}"));
+    }
+}
+
+#[test]
+fn who_begins_while_the_agent_does_is_known() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = restart::nobody_is_missed_at_the_start() {
+        host::say(&format!("SKIPPED start: {reason}"));
+    }
+}
+
+#[test]
 fn users_cannot_harm_the_agent() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     for run in [
@@ -97,6 +115,16 @@ fn users_cannot_harm_the_agent() {
     ] {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED hostile: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn a_running_agent_is_asked() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    for run in [asked::an_attack_is_drawn, asked::clients_cannot_harm] {
+        if let Err(Skip(reason)) = run() {
+            host::say(&format!("SKIPPED asked: {reason}"));
         }
     }
 }

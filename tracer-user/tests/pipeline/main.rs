@@ -24,3 +24,4 @@ mod random;
 mod replay;
 mod restart;
 mod story;
+mod tree;
