@@ -203,6 +203,7 @@ fn start(command: &mut Command, dir: &TempDir, user: &User, port: u16) -> Daemon
             .uid(user.uid)
             .gid(user.gid)
             .current_dir(dir.path())
+            .env_remove("PYTHONDONTWRITEBYTECODE")
             .env("HOME", dir.join("home")),
         dir.join("server.out"),
         Signal::TERM,
