@@ -35,7 +35,7 @@ use self::restart::Restart;
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
-use crate::detect::{Asked, Detector, Dropped, Found};
+use crate::detect::{Asked, Detector, Dropped, Found, roles};
 use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
 use crate::event::{Event, Payload, ProcessKey, decode};
@@ -671,8 +671,15 @@ impl Pipeline {
         let Some(image) = chain.next().and_then(Process::image) else {
             return;
         };
-        // What runs below a server may be the attacker's: its configuration is not believed.
-        let below = chain.any(|process| process.images.iter().any(|image| image.server.is_some()));
+        // What runs below a server may be the attacker's: its configuration is not believed. A program of
+        // no table that listens may as well be what manages services, and starts them.
+        let is_known = |image: &Image| {
+            let server = image.server.as_ref();
+            server.is_some_and(|server| {
+                server.why == Why::Named || roles::runtime(&image.exec, server.why).is_some()
+            })
+        };
+        let below = chain.any(|process| process.images.iter().any(is_known));
         if below {
             return;
         }

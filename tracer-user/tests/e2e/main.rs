@@ -32,6 +32,7 @@ mod reach;
 mod restart;
 mod roles;
 mod scene;
+mod served;
 mod server;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,6 +57,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
         .chain(reach::stories())
         .chain(roles::stories())
         .chain(content::stories())
+        .chain(served::stories())
         .chain(benign::stories())
         .chain(latency::story())
         .filter(|story| story.name.contains(&only))

@@ -185,6 +185,12 @@ pub(crate) fn apache() -> Result<Site, Skip> {
     let user = User::named(WEB_USER)?;
     let (dir, docroot) = folder("apache", &user);
     dir.dir("cgi-bin", None);
+    let shared = dir.dir("shared", Some(&user));
+    dir.dir("sites", Some(&user));
+    dir.file(
+        "sites/alias.conf",
+        &format!("Alias /shared {}\n", shared.display()),
+    );
     let (root, web) = (dir.path().display(), docroot.display());
     let (name, port) = (&user.name, free_port());
     let load: String = [
@@ -214,6 +220,7 @@ pub(crate) fn apache() -> Result<Site, Skip> {
              TypesConfig /etc/mime.types\nAddHandler application/x-httpd-php .php\n\
              DocumentRoot {web}\n<Directory {web}>\nRequire all granted\n</Directory>\n\
              ScriptAlias /cgi-bin/ {root}/cgi-bin/\n\
+             IncludeOptional {root}/sites/*.conf\n\
              <Directory {root}/cgi-bin>\nRequire all granted\nOptions +ExecCGI\n</Directory>\n",
             php_module.display()
         ),
@@ -247,12 +254,15 @@ pub(crate) fn lighttpd_php_cgi() -> Result<Site, Skip> {
     let cgi = versioned("php-cgi")?;
     let user = User::named(WEB_USER)?;
     let (dir, docroot) = folder("lighttpd", &user);
+    dir.dir("shared", Some(&user));
     let (root, web) = (dir.path().display(), docroot.display());
     let (name, port) = (&user.name, free_port());
     let config = dir.file(
         "lighttpd.conf",
         &format!(
-            "server.modules = (\"mod_fastcgi\")\nserver.document-root = \"{web}\"\n\
+            "server.modules = (\"mod_alias\", \"mod_fastcgi\")\n\
+             server.document-root = \"{web}\"\n\
+             var.root = \"{root}\"\nalias.url = (\"/shared/\" => var.root + \"/shared/\")\n\
              server.bind = \"127.0.0.1\"\nserver.port = {port}\n\
              server.username = \"{name}\"\nserver.groupname = \"{name}\"\n\
              server.errorlog = \"{root}/tmp/lighttpd.log\"\n\

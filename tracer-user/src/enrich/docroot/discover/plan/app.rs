@@ -161,6 +161,8 @@ fn is_module(word: &[u8]) -> bool {
         .is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
         && word.iter().all(is_name)
         && word.len() < 256
+        // That is gunicorn's configuration, and no module.
+        && !word.ends_with(b".py")
 }
 
 /// uwsgi: every option may be an argument or in a file, and there may be many files.
