@@ -10,6 +10,7 @@ mod apart;
 mod healing;
 mod health;
 mod host;
+pub mod kubernetes;
 mod names;
 mod owner;
 mod places;

@@ -371,7 +371,10 @@ fn threads_that_fight_for_a_name(stage: &mut Stage) -> Outcome {
             // as often as the kernel side looks.
             Payload::File(file) if file.kind == EventKind::Open => {
                 let cut = event.meta.flags & flag::PATH_TRUNCATED != 0;
-                assert!(cut || is_true(&file.path) || is_target(&file.path), "{file:?}");
+                assert!(
+                    cut || is_true(&file.path) || is_target(&file.path),
+                    "{file:?}"
+                );
                 cut_short += u64::from(cut);
                 opens += 1;
             }
