@@ -37,13 +37,14 @@ use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
+use crate::memory::Budget;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
 use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
 use crate::source::ring::Ring;
-use crate::source::{Input, snapshot};
+use crate::source::{Enrichment, Input, snapshot};
 
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -82,10 +83,12 @@ pub struct AgentOptions {
     pub sensor: SensorOptions,
     /// Which documents are wanted.
     pub emit: Emit,
-    /// Bound of the process store.
-    pub max_processes: usize,
+    /// What the tables may take.
+    pub budget: Budget,
     /// How long records are held to be put in order.
     pub order_window: Duration,
+    /// How long an alert waits for facts that somebody has been asked for.
+    pub enrichment_wait: Duration,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
     /// Where the pipeline's inputs are recorded, if at all.
@@ -175,13 +178,17 @@ pub async fn run(
         sees_host: host::sees_all_processes(),
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
-        pipeline: Pipeline::new(options.emit, options.max_processes),
+        pipeline: Pipeline::new(options.emit, options.budget),
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
         users: UserFiles::new(Path::new("/")),
         nameless: false,
         record,
+        enrichment: Enrichment {
+            wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
+            ..Enrichment::default()
+        },
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
@@ -271,6 +278,7 @@ struct Agent {
     /// Said that the user database cannot be read.
     nameless: bool,
     record: Option<Writer<BufWriter<File>>>,
+    enrichment: Enrichment,
     window_ns: u64,
     counts: Counts,
     healing: Healing,
@@ -301,6 +309,8 @@ impl Agent {
         let record = |error| AgentError::Io("cannot write the capture", error);
         self.give(Input::Host(host::facts())).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
+        self.give(Input::Enrichment(self.enrichment))
+            .map_err(record)?;
         self.give_names().map_err(record)?;
         for directory in directories {
             self.give(Input::Directory(directory)).map_err(record)?;
@@ -378,7 +388,9 @@ impl Agent {
             self.give(Input::Record(bytes))?;
         }
         let watermark = before.saturating_sub(self.window_ns);
-        let wanted = self.pipeline.is_waiting() || self.pipeline.owes_report(watermark);
+        let wanted = self.pipeline.is_waiting()
+            || self.pipeline.holds_alerts()
+            || self.pipeline.owes_report(watermark);
         if !more && wanted {
             self.give(Input::Watermark(watermark))?;
         }
@@ -506,6 +518,8 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
+                // Not asked for where `Enrichment` names nobody who answers.
+                Command::Container(_) => {}
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();

@@ -6,6 +6,7 @@ use tracer_common::event::Ids;
 use tracer_common::tag::Tag;
 use uuid::Uuid;
 
+use crate::enrich::facts::{ContainerFacts, Fact, PodFacts};
 use crate::event::{Event, ProcessKey};
 use crate::lineage::process::{Ended, Image, Origin, Server, Via};
 
@@ -60,10 +61,33 @@ pub struct ProcessView {
     pub server: Option<Server>,
     /// Ports it listens on.
     pub ports: Vec<u16>,
-    /// Id of the container it runs in, from its cgroup.
-    pub container_id: Option<String>,
+    /// The container it runs in, from its cgroup.
+    pub container: Option<ContainerView>,
     /// How it ended, where that was before the event.
     pub ended: Option<Ended>,
+}
+
+/// The container of a process as a document shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its id, from the cgroup.
+    pub id: String,
+    /// The runtime that made it, as far as the cgroup tells.
+    pub runtime: Option<&'static str>,
+    /// Uid of its pod, from the cgroup.
+    pub pod_uid: Option<String>,
+    /// What the runtime says of it.
+    pub facts: Fact<Arc<ContainerFacts>>,
+    /// What the runtime, or Kubernetes, says of its pod.
+    pub pod: Fact<Arc<PodFacts>>,
+}
+
+impl ContainerView {
+    /// Whether something of it may still be answered.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        self.facts.is_pending() || self.pod.is_pending()
+    }
 }
 
 /// What was lost in the time that a lineage rests on.
@@ -96,10 +120,59 @@ pub struct EnrichedEvent {
     pub writer: Option<Author>,
     /// Who the process came to its tag by, where that is not who created it.
     pub link: Option<(Via, Author)>,
+    /// The process came into its container after that had begun, as `kubectl exec` and `docker exec` do, or
+    /// descends from one that did.
+    pub exec_session: bool,
     /// What was lost.
     pub integrity: Integrity,
     /// The host.
     pub host: Arc<HostFacts>,
+}
+
+impl EnrichedEvent {
+    /// Every process that the document shows, the subject first.
+    pub fn processes(&self) -> impl Iterator<Item = &ProcessView> {
+        let linked = self.link.as_ref().map(|(_, author)| author);
+        let authors = self.writer.iter().chain(linked);
+        std::iter::once(&self.process)
+            .chain(&self.lineage)
+            .chain(&self.child)
+            .chain(&self.target)
+            .chain(
+                authors.flat_map(|author| std::iter::once(&author.process).chain(&author.lineage)),
+            )
+    }
+
+    /// The same, to put in what has been answered.
+    pub fn processes_mut(&mut self) -> impl Iterator<Item = &mut ProcessView> {
+        let linked = self.link.as_mut().map(|(_, author)| author);
+        let authors = self.writer.iter_mut().chain(linked);
+        std::iter::once(&mut self.process)
+            .chain(&mut self.lineage)
+            .chain(&mut self.child)
+            .chain(&mut self.target)
+            .chain(
+                authors.flat_map(|author| {
+                    std::iter::once(&mut author.process).chain(&mut author.lineage)
+                }),
+            )
+    }
+
+    /// What has been asked for and is not answered, in the words of `tracer.enrichment.pending`.
+    #[must_use]
+    pub fn pending(&self) -> Vec<&'static str> {
+        let mut containers = self
+            .processes()
+            .filter_map(|process| process.container.as_ref());
+        let (mut container, mut pod) = (false, false);
+        for view in containers.by_ref() {
+            container |= view.facts.is_pending();
+            pod |= view.pod.is_pending();
+        }
+        let words = [(container, "container"), (pod, "pod")];
+        let pending = words.into_iter().filter(|(is_pending, _)| *is_pending);
+        pending.map(|(_, word)| word).collect()
+    }
 }
 
 /// A process that an event is connected with other than by birth.

@@ -225,7 +225,7 @@ fn sink(config: &Config) -> Result<Sink, Failure> {
         config::Format::Auto | config::Format::Json => Format::Json,
         config::Format::Pretty => Format::Pretty { colour },
     };
-    Ok(Sink::new(format, target))
+    Ok(Sink::new(format, target, config.budget.queue))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
 };
+use crate::memory::Budget;
 use crate::sensor::TierChoice;
 
 mod explain;
@@ -33,12 +34,14 @@ const MAX_BYTES: usize = 1024 * 1024;
 const MAX_RING_BYTES: u32 = 1 << 30;
 /// Largest quota of file records a second: more than any host makes, so more is a slip for "no limit".
 const MAX_QUOTA: u32 = 1_000_000;
-/// Smallest process store: a small host's processes and their recent past.
-const MIN_PROCESSES: u32 = 1024;
-/// Largest process store: pids that a kernel can have (`PID_MAX_LIMIT`, linux/threads.h).
-const MAX_PROCESSES: u32 = 4 * 1024 * 1024;
+/// Smallest memory budget: the processes of a small host and their recent past.
+const MIN_BUDGET: u64 = 16 << 20;
+/// Largest: pids that a kernel can have (`PID_MAX_LIMIT`, linux/threads.h), with a long argument list each.
+const MAX_BUDGET: u64 = 64 << 30;
 /// Longest wait of an event: an alert that is later than this helps nobody.
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Longest wait of an alert for facts.
+const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
 /// Directories at most in each list.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -90,11 +93,13 @@ pub struct FileConfig {
     /// File records that the lineage of one server may make a second outside watched directories: 20000
     /// by default, at most 1000000; 0 for no limit.
     pub file_quota_per_second: Option<Spanned<u32>>,
-    /// The process store.
-    pub processes: Option<FileProcesses>,
+    /// What the agent may take.
+    pub memory: Option<FileMemory>,
     /// How long an event may wait for an earlier one of another CPU, milliseconds: 5 by default, at most
     /// 5000.
     pub order_window_ms: Option<Spanned<u32>>,
+    /// Facts that others are asked for.
+    pub enrichment: Option<FileEnrichment>,
     /// Directories that matter beside the defaults and the discovered ones.
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
@@ -111,12 +116,20 @@ pub struct FileRings {
     pub file_bytes: Option<Spanned<u32>>,
 }
 
-/// `processes`
+/// `memory`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct FileProcesses {
-    /// Processes kept, ended ones included: 65536 by default, 1024 to 4194304.
-    pub max: Option<Spanned<u32>>,
+pub struct FileMemory {
+    /// What the tables may take together, bytes: 134217728 by default, 16777216 to 68719476736.
+    pub budget_bytes: Option<Spanned<u64>>,
+}
+
+/// `enrichment`: facts that others are asked for, as container runtimes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileEnrichment {
+    /// How long an alert waits for an answer, milliseconds: 250 by default, at most 10000; 0 for not at all.
+    pub wait_ms: Option<Spanned<u32>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -168,10 +181,12 @@ pub struct Config {
     pub file_ring_bytes: Option<u32>,
     /// File records of one server's lineage a second; zero is no limit.
     pub file_quota_per_second: u32,
-    /// Bound of the process store.
-    pub max_processes: usize,
+    /// What the tables may take together.
+    pub budget: Budget,
     /// How long an event may wait for an earlier one.
     pub order_window: Duration,
+    /// How long an alert may wait for facts that somebody has been asked for.
+    pub enrichment_wait: Duration,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
     /// Tell what any process writes in directories that matter.
@@ -202,8 +217,9 @@ impl Default for Config {
             life_ring_bytes: None,
             file_ring_bytes: None,
             file_quota_per_second: QUOTA_PER_SECOND,
-            max_processes: 65_536,
+            budget: Budget::default(),
             order_window: Duration::from_millis(5),
+            enrichment_wait: Duration::from_millis(250),
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
@@ -248,8 +264,9 @@ impl Config {
             tier,
             rings,
             file_quota_per_second,
-            processes,
+            memory,
             order_window_ms,
+            enrichment,
             directories,
             exclude_default_directories,
         } = file;
@@ -257,7 +274,8 @@ impl Config {
             life_bytes,
             file_bytes,
         } = rings.unwrap_or_default();
-        let FileProcesses { max } = processes.unwrap_or_default();
+        let FileMemory { budget_bytes } = memory.unwrap_or_default();
+        let FileEnrichment { wait_ms } = enrichment.unwrap_or_default();
         let default = Self::default();
         let number = |value: Option<Spanned<u32>>, default| value.map_or(default, |v| v.value);
         Self {
@@ -269,11 +287,14 @@ impl Config {
             life_ring_bytes: life_bytes.map(|bytes| bytes.value),
             file_ring_bytes: file_bytes.map(|bytes| bytes.value),
             file_quota_per_second: number(file_quota_per_second, default.file_quota_per_second),
-            max_processes: max
-                .and_then(|max| usize::try_from(max.value).ok())
-                .unwrap_or(default.max_processes),
+            budget: budget_bytes
+                .and_then(|bytes| usize::try_from(bytes.value).ok())
+                .map_or(default.budget, Budget::new),
             order_window: order_window_ms.map_or(default.order_window, |window| {
                 Duration::from_millis(window.value.into())
+            }),
+            enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
+                Duration::from_millis(wait.value.into())
             }),
             any_writer: directories
                 .as_ref()
@@ -430,10 +451,22 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
     ring("rings.file_bytes", rings.file_bytes.as_ref())?;
     let quota = config.file_quota_per_second.as_ref();
     range("file_quota_per_second", quota, 0, MAX_QUOTA)?;
-    let max = config.processes.clone().unwrap_or_default().max;
-    range("processes.max", max.as_ref(), MIN_PROCESSES, MAX_PROCESSES)?;
+    let budget = config.memory.clone().unwrap_or_default().budget_bytes;
+    range(
+        "memory.budget_bytes",
+        budget.as_ref(),
+        MIN_BUDGET,
+        MAX_BUDGET,
+    )?;
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
+    let wait = config.enrichment.clone().unwrap_or_default().wait_ms;
+    range(
+        "enrichment.wait_ms",
+        wait.as_ref(),
+        0,
+        MAX_ENRICHMENT_WAIT_MS,
+    )?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
         let key = kind.name();
         for (index, pattern) in list.iter().enumerate() {
@@ -476,7 +509,12 @@ fn ring(key: &str, value: Option<&Spanned<u32>>) -> Result<(), Fault> {
     ))
 }
 
-fn range(key: &str, value: Option<&Spanned<u32>>, min: u32, max: u32) -> Result<(), Fault> {
+fn range<T: Copy + PartialOrd + fmt::Display>(
+    key: &str,
+    value: Option<&Spanned<T>>,
+    min: T,
+    max: T,
+) -> Result<(), Fault> {
     match value {
         Some(spanned) if !(min..=max).contains(&spanned.value) => Err((
             line(spanned),

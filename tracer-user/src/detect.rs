@@ -87,6 +87,15 @@ pub struct Detector {
 }
 
 impl Detector {
+    /// Rules that remember nothing yet. What servers wrote may take `written_bytes`.
+    #[must_use]
+    pub fn new(written_bytes: usize) -> Self {
+        Self {
+            written: Written::new(written_bytes),
+            ..Self::default()
+        }
+    }
+
     /// Matches that were no alert of their own, because they were part of one already raised.
     #[must_use]
     pub const fn suppressed(&self) -> u64 {

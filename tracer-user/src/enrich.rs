@@ -4,4 +4,5 @@
 //! [`user::load`], and runs off the pipeline.
 pub mod container;
 pub mod docroot;
+pub mod facts;
 pub mod user;

@@ -13,6 +13,7 @@ pub mod encode;
 pub mod enrich;
 pub mod event;
 pub mod lineage;
+pub mod memory;
 pub mod order;
 pub mod pipeline;
 pub mod sensor;

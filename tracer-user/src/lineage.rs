@@ -1,11 +1,12 @@
 //! The process store: every process of the host, who made it, what it ran. Pure.
 //!
-//! A process stays while it lives, while any descendant lives, and for a grace time after. The
-//! number kept is bounded; what the bound pushed out or refused is counted.
+//! A process stays while it lives, while any descendant lives, and for a grace time after. What all of
+//! them take is bounded; what the bound pushed out or refused is counted.
 
 pub mod heal;
 mod link;
 pub mod process;
+mod weight;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -57,13 +58,14 @@ impl Retag {
 pub struct StoreStats {
     /// Ended processes removed before their grace time was over.
     pub evicted: u64,
-    /// Processes not taken in, because every other still lives. Each once, however often it is told of.
+    /// Living processes not taken in or let go, because every other lives too. Each once, however often it
+    /// is told of.
     pub refused: u64,
 }
 
 /// All processes.
 pub struct Store {
-    processes: HashMap<ProcessKey, Process>,
+    processes: HashMap<ProcessKey, Box<Process>>,
     /// How many processes of the store each one created, itself in the store or not; one more where it
     /// is kept beyond its end.
     children: HashMap<ProcessKey, usize>,
@@ -78,12 +80,20 @@ pub struct Store {
     refusals: VecDeque<ProcessKey>,
     /// Some were refused since there was room.
     owes: bool,
+    /// Processes in the order they were taken in; some of them are gone.
+    newest: Vec<ProcessKey>,
+    /// How many processes have each program, by the place in memory of its facts.
+    programs: HashMap<usize, usize>,
+    /// Processes that were changed since they were counted.
+    touched: Vec<ProcessKey>,
+    /// What all take that are counted, bytes.
+    held: usize,
     max: usize,
     stats: StoreStats,
 }
 
 impl Store {
-    /// An empty store of at most `max` processes.
+    /// An empty store of processes that take at most `max` bytes.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self {
@@ -95,6 +105,10 @@ impl Store {
             refused: HashSet::new(),
             refusals: VecDeque::new(),
             owes: false,
+            newest: Vec::new(),
+            programs: HashMap::new(),
+            touched: Vec::new(),
+            held: 0,
             max,
             stats: StoreStats::default(),
         }
@@ -103,12 +117,15 @@ impl Store {
     /// A process.
     #[must_use]
     pub fn get(&self, key: ProcessKey) -> Option<&Process> {
-        self.processes.get(&key)
+        self.processes.get(&key).map(|process| &**process)
     }
 
     /// A process, to note something about it.
     pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
-        self.processes.get_mut(&key)
+        if self.uncount(key) {
+            self.touched.push(key);
+        }
+        self.processes.get_mut(&key).map(|process| &mut **process)
     }
 
     /// A process and its creators, nearest first, up to [`CHAIN`].
@@ -150,7 +167,7 @@ impl Store {
     /// Whether processes were refused for whom there is room by now: a tenth of all, so that this is not so
     /// again at once. Says so once.
     pub fn has_room_again(&mut self) -> bool {
-        let has = self.owes && self.processes.len() < self.max - self.max / 10;
+        let has = self.owes && self.held < self.max - self.max / 10;
         self.owes &= !has;
         has
     }
@@ -201,6 +218,7 @@ impl Store {
             | Payload::Comm(_) => self.used(meta, payload.ids()),
         }
         self.collect(meta.boot_ns);
+        self.fit();
     }
 
     /// The subject did something, as these users and groups.
@@ -227,6 +245,7 @@ impl Store {
                 retag.push(Retag::Set(key, tag));
             }
         }
+        self.fit();
     }
 
     /// The tag that a process has by what it and its creators run.
@@ -400,7 +419,7 @@ impl Store {
 
     fn insert(&mut self, mut process: Process) {
         let key = process.key;
-        if let Some(known) = self.processes.get_mut(&key) {
+        if let Some(known) = self.get_mut(key) {
             // Seen before its fork record: by the snapshot, which read it between fork and now, or
             // by a record of its own that came early. The fork knows the true creator; what was
             // witnessed of the process itself stays.
@@ -421,16 +440,12 @@ impl Store {
             }
             return;
         }
-        if self.processes.len() >= self.max && !self.evict() {
-            self.refuse(key);
-            return;
-        }
         if let Some(earlier) = self.current.insert(key.tgid, key)
-            && let Some(process) = self.processes.get_mut(&earlier)
-            && process.ended.is_none()
+            && let Some(before) = self.get_mut(earlier)
+            && before.ended.is_none()
         {
             // The number is in use again, so its end was lost.
-            process.ended = Some(Ended {
+            before.ended = Some(Ended {
                 boot_ns: process.start_boot_ns,
                 status: None,
             });
@@ -439,25 +454,14 @@ impl Store {
         if let Some(creator) = process.creator {
             *self.children.entry(creator).or_default() += 1;
         }
-        self.processes.insert(key, process);
-    }
-
-    fn refuse(&mut self, key: ProcessKey) {
-        self.owes = true;
-        if !self.refused.insert(key) {
-            return;
-        }
-        self.stats.refused += 1;
-        self.refusals.push_back(key);
-        if self.refusals.len() > REFUSED
-            && let Some(oldest) = self.refusals.pop_front()
-        {
-            self.refused.remove(&oldest);
-        }
+        self.processes.insert(key, Box::new(process));
+        self.newest.push(key);
+        self.touched.push(key);
+        self.fit();
     }
 
     fn set_creator(&mut self, key: ProcessKey, creator: Option<ProcessKey>) {
-        let Some(process) = self.processes.get_mut(&key) else {
+        let Some(process) = self.get_mut(key) else {
             return;
         };
         let old = std::mem::replace(&mut process.creator, creator);
@@ -529,19 +533,23 @@ impl Store {
             if !gone {
                 break;
             }
-            let Some(process) = self.processes.remove(&key) else {
-                break;
-            };
+            next = self.remove(key);
             removed += 1;
-            if self.current.get(&key.tgid) == Some(&key) {
-                self.current.remove(&key.tgid);
-            }
-            if let Some(creator) = process.creator {
-                self.forget_child(creator);
-                next = Some(creator);
-            }
         }
         removed
+    }
+
+    /// Removes a process; whose child it was.
+    fn remove(&mut self, key: ProcessKey) -> Option<ProcessKey> {
+        self.uncount(key);
+        let process = self.processes.remove(&key)?;
+        if self.current.get(&key.tgid) == Some(&key) {
+            self.current.remove(&key.tgid);
+        }
+        if let Some(creator) = process.creator {
+            self.forget_child(creator);
+        }
+        process.creator
     }
 }
 

@@ -9,15 +9,18 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::event::Event;
+use crate::memory;
 
 /// Events held back at most. Fork and exec at the highest rate two cores can produce is below
 /// 20 a millisecond, so this is seconds of the worst case.
 pub const CAPACITY: usize = 65_536;
 
 /// Events waiting for their turn.
-#[derive(Default)]
 pub struct Order {
     waiting: BinaryHeap<Reverse<Held>>,
+    /// What these take, and may take, bytes.
+    bytes: usize,
+    max_bytes: usize,
     arrived: u64,
     released_boot_ns: u64,
     late: u64,
@@ -50,9 +53,23 @@ impl Ord for Held {
 }
 
 impl Order {
+    /// An empty one, of events that take at most so many bytes.
+    #[must_use]
+    pub const fn new(max_bytes: usize) -> Self {
+        Self {
+            waiting: BinaryHeap::new(),
+            bytes: 0,
+            max_bytes,
+            arrived: 0,
+            released_boot_ns: 0,
+            late: 0,
+        }
+    }
+
     /// Takes an event; gives one back where the buffer is full.
     pub fn push(&mut self, event: Event) -> Option<Event> {
         let boot_ns = event.meta.boot_ns;
+        self.bytes += size(&event);
         if boot_ns < self.released_boot_ns {
             self.late += 1;
         }
@@ -62,7 +79,7 @@ impl Order {
             event,
         }));
         self.arrived += 1;
-        if self.waiting.len() > CAPACITY {
+        if self.waiting.len() > CAPACITY || self.bytes > self.max_bytes {
             self.pop()
         } else {
             None
@@ -92,8 +109,14 @@ impl Order {
     fn pop(&mut self) -> Option<Event> {
         let Reverse(held) = self.waiting.pop()?;
         self.released_boot_ns = self.released_boot_ns.max(held.boot_ns);
+        self.bytes = self.bytes.saturating_sub(size(&held.event));
         Some(held.event)
     }
+}
+
+/// What an event takes here: up to half of the heap's places are empty.
+fn size(event: &Event) -> usize {
+    2 * size_of::<Held>() + memory::event(event)
 }
 
 #[cfg(test)]
@@ -132,7 +155,7 @@ mod tests {
 
     #[test]
     fn time_decides_then_arrival() {
-        let mut order = Order::default();
+        let mut order = Order::new(usize::MAX);
         for event in [at(5, 0), at(3, 1), at(5, 2), at(4, 3), at(9, 4)] {
             assert!(order.push(event).is_none());
         }
@@ -146,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_full_buffer_shrinks_the_window() {
-        let mut order = Order::default();
+        let mut order = Order::new(usize::MAX);
         for n in 0..CAPACITY as u64 {
             assert!(order.push(at(CAPACITY as u64 - n, 0)).is_none());
         }

@@ -3,7 +3,10 @@
 //! Inputs go in one at a time; documents and commands come out. The same inputs give the same
 //! documents, byte for byte, which is what replay rests on.
 
+mod containers;
 mod losses;
+mod pending;
+mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,17 +17,18 @@ use uuid::Uuid;
 
 use tracer_common::probe::Tier;
 
+use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
-use crate::alert::{
-    Alert, Author, Document, EnrichedEvent, HostFacts, Integrity, LossReport, ProcessView,
-};
+use self::pending::Pending;
+use self::view::NAMESPACE;
+use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
-use crate::enrich::container::container_id;
-use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer, decode};
-use crate::lineage::process::{Image, Origin, Process, Server, Via};
+use crate::event::{Event, Payload, ProcessKey, decode};
+use crate::lineage::process::{Image, Process, Server};
 use crate::lineage::{Retag, Store};
+use crate::memory::{self, Budget};
 use crate::order::Order;
 use crate::source::{Input, Loss};
 
@@ -44,6 +48,22 @@ pub enum Command {
     /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
     /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
+    /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
+    /// containers are answered, there must be an answer to each ([`Input::Container`]).
+    Container(ContainerAsked),
+}
+
+/// A container that was seen for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerAsked {
+    /// Its id.
+    pub id: String,
+    /// The runtime that made it, as far as the cgroup tells.
+    pub runtime: Option<&'static str>,
+    /// Uid of its pod, from the cgroup.
+    pub pod_uid: Option<String>,
+    /// A process of it.
+    pub process: ProcessKey,
 }
 
 /// A directory that a process named, and a rule hangs on where it is.
@@ -104,9 +124,13 @@ const UNASKED: &str = "names_unasked";
 struct Reading {
     begin_boot_ns: u64,
     events: Vec<Event>,
+    /// What they take.
+    bytes: usize,
+    /// Processes that it shows, and for whose facts there was no room.
+    others: Vec<ProcessKey>,
 }
 
-/// Records of one such reading: more processes than a kernel has (`PID_MAX_LIMIT`,
+/// Processes of one such reading: as many as a kernel has at most (`PID_MAX_LIMIT`,
 /// include/linux/threads.h).
 const READING: usize = 4 * 1024 * 1024;
 
@@ -115,18 +139,17 @@ const READING: usize = 4 * 1024 * 1024;
 struct Healing {
     found: u64,
     ended: u64,
+    /// Processes of readings for which there was no room.
+    unread: u64,
 }
 
 /// Processes that a name is looked up through: the one that used it, and some of those that made it.
 const ASKED: usize = 8;
 
-/// The namespace of every id: UUIDv5 of "tracer" in the DNS namespace would need a domain of ours,
-/// so a fixed random one.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_6c0e_3f53_4b0c_9a55_0a6c_1d2b_74e9);
-
 /// The pipeline.
 pub struct Pipeline {
     emit: Emit,
+    budget: Budget,
     order: Order,
     store: Store,
     detector: Detector,
@@ -134,6 +157,10 @@ pub struct Pipeline {
     boot_wall_ns: i128,
     users: HashMap<u32, Arc<str>>,
     groups: HashMap<u32, Arc<str>>,
+    containers: Containers,
+    pending: Pending,
+    /// The latest watermark.
+    now_boot_ns: u64,
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
@@ -144,19 +171,23 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// An empty pipeline with a store of at most `processes`. Even the directories to look for come
-    /// as inputs, so that a recording holds them.
+    /// An empty pipeline whose tables share this budget. Even the directories to look for come as inputs,
+    /// so that a recording holds them.
     #[must_use]
-    pub fn new(emit: Emit, processes: usize) -> Self {
+    pub fn new(emit: Emit, budget: Budget) -> Self {
         Self {
             emit,
-            order: Order::default(),
-            store: Store::new(processes),
-            detector: Detector::default(),
+            budget,
+            order: Order::new(budget.order),
+            store: Store::new(budget.store),
+            detector: Detector::new(budget.written),
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
             users: HashMap::new(),
             groups: HashMap::new(),
+            containers: Containers::default(),
+            pending: Pending::default(),
+            now_boot_ns: 0,
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
@@ -214,6 +245,9 @@ impl Pipeline {
                 while let Some(event) = self.order.release(boot_ns) {
                     self.event(&event);
                 }
+                self.now_boot_ns = self.now_boot_ns.max(boot_ns);
+                let overdue = self.pending.overdue(boot_ns);
+                self.documents.extend(overdue);
                 self.report(boot_ns);
             }
             Input::Loss(loss) => {
@@ -227,10 +261,27 @@ impl Pipeline {
                 self.reading = Some(Reading {
                     begin_boot_ns,
                     events: Vec::new(),
+                    bytes: 0,
+                    others: Vec::new(),
                 });
             }
             Input::HealEnd => self.heal(),
+            Input::Enrichment(enrichment) => {
+                self.containers.set(enrichment);
+                self.pending.set_wait(enrichment.wait_ms);
+            }
+            Input::Container { id, facts } => {
+                self.containers.answer(&id, facts);
+                self.complete();
+            }
         }
+    }
+
+    /// Lets alerts go that waited for what has been answered.
+    fn complete(&mut self) {
+        let containers = &self.containers;
+        let whole = self.pending.answered(|event| containers.complete(event));
+        self.documents.extend(whole);
     }
 
     /// The documents since last asked.
@@ -258,6 +309,18 @@ impl Pipeline {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.order.is_empty()
+    }
+
+    /// Whether alerts wait for facts: watermarks tell them when they have waited long enough.
+    #[must_use]
+    pub fn holds_alerts(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// What the process store takes, bytes, as far as it counts.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.store.held()
     }
 
     /// How many processes are known.
@@ -288,8 +351,12 @@ impl Pipeline {
             ("processes_refused", store.refused),
             ("processes_healed", self.healed.found),
             ("processes_ended_unseen", self.healed.ended),
+            ("processes_unread", self.healed.unread),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
+            ("alerts_not_enriched", self.pending.without()),
+            ("containers", self.containers.len() as u64),
+            ("containers_forgotten", self.containers.forgotten()),
             ("written_forgotten", self.detector.written_forgotten()),
             ("links_forgotten", self.detector.links_forgotten()),
             ("directories", self.detector.directories().len() as u64),
@@ -306,8 +373,12 @@ impl Pipeline {
         if let Some(reading) = &mut self.reading
             && event.meta.tier == Tier::Snapshot
         {
-            if reading.events.len() < READING {
+            let bytes = size_of::<Event>() + memory::event(&event);
+            if reading.bytes + bytes <= self.budget.reading {
+                reading.bytes += bytes;
                 reading.events.push(event);
+            } else if reading.others.len() < READING {
+                reading.others.push(event.meta.subject);
             }
         } else if let Some(event) = self.order.push(event) {
             self.event(&event);
@@ -364,6 +435,8 @@ impl Pipeline {
         let Some(Reading {
             begin_boot_ns,
             events,
+            others,
+            ..
         }) = self.reading.take()
         else {
             return;
@@ -373,13 +446,15 @@ impl Pipeline {
         }
         let mut retag = Vec::new();
         let refused = self.store.stats().refused;
-        let healed = self.store.heal(begin_boot_ns, &events, &mut retag);
+        let healed = self.store.heal(begin_boot_ns, &events, &others, &mut retag);
         self.refuse(REFUSED, self.store.stats().refused - refused, begin_boot_ns);
         self.retag(retag);
         self.healed.found += healed.news.len() as u64;
+        self.healed.unread += others.len() as u64;
         self.healed.ended += healed.ended;
         for event in healed.news.iter().filter_map(|place| events.get(*place)) {
             self.totals.events += 1;
+            self.see_container(event.meta.subject);
             self.discover(event);
             let found = self.detector.found(&mut self.store, event);
             self.tell(event, found);
@@ -406,6 +481,9 @@ impl Pipeline {
             self.want_healing();
         }
         self.retag(retag);
+        if let Payload::Exec(_) | Payload::Observed(_) = event.payload {
+            self.see_container(event.meta.subject);
+        }
         self.discover(event);
         self.identify(event);
         let found = self.detector.event(&mut self.store, event);
@@ -471,9 +549,13 @@ impl Pipeline {
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
         if self.emit != Emit::Events {
+            // What it is about may be known by now, or has to be asked for again.
+            self.see_container(event.meta.subject);
             let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
-            self.documents.push(Document { event, alert });
+            let document = Document { event, alert };
+            let out = self.pending.hold(document, self.now_boot_ns);
+            self.documents.extend(out);
         }
     }
 
@@ -555,193 +637,6 @@ impl Pipeline {
             };
             self.commands.push(Command::Discover(seen));
         }
-    }
-
-    fn enrich(&self, event: &Event, writer: Option<Writer>) -> EnrichedEvent {
-        let mut chain = self.store.chain(event.meta.subject);
-        let process = chain.next();
-        let oldest = self.store.chain(event.meta.subject).last();
-        let view = |process: &Process| self.view(process);
-        let integrity = self.integrity(process, oldest, event.meta.boot_ns);
-        let lineage = chain.map(view).collect();
-        let process = process.map_or_else(|| self.unknown(event), view);
-        let (child, target) = match &event.payload {
-            Payload::Fork(fork) => (Some(fork.child), None),
-            Payload::Trace(trace) => (None, trace.target),
-            Payload::Exec(_)
-            | Payload::Exit(_)
-            | Payload::File(_)
-            | Payload::Change(_)
-            | Payload::Socket(_)
-            | Payload::Observed(_)
-            | Payload::ExecFailed(_)
-            | Payload::Credentials(_)
-            | Payload::Namespace(_)
-            | Payload::Comm(_) => (None, None),
-        };
-        let known = |key: Option<ProcessKey>| self.store.get(key?).map(view);
-        let (child, target) = (known(child), known(target));
-        EnrichedEvent {
-            event: event.clone(),
-            id: self.event_id(event),
-            boot_wall_ns: self.boot_wall_ns,
-            process,
-            lineage,
-            child,
-            target,
-            writer: writer.map(|writer| self.author(writer)),
-            link: self.link(event.meta.subject),
-            integrity,
-            host: Arc::clone(&self.host),
-        }
-    }
-
-    /// Who wrote a file, and that process's lineage.
-    fn author(&self, writer: Writer) -> Author {
-        let mut chain = self
-            .store
-            .chain(writer.process)
-            .map(|process| self.view(process));
-        let process = chain.next().unwrap_or_else(|| {
-            let (key, tag) = (writer.process, writer.tag);
-            let start_boot_ns = key.start_ticks * TICK_NS;
-            self.view(&Process::new(key, start_boot_ns, Origin::Inferred, tag))
-        });
-        Author {
-            process,
-            lineage: chain.collect(),
-            boot_ns: writer.boot_ns,
-            tag: writer.tag,
-        }
-    }
-
-    /// Who a process came to its tag by, and that process's lineage.
-    fn link(&self, key: ProcessKey) -> Option<(Via, Author)> {
-        let link = self.store.link(key)?;
-        let mut chain = self.store.linked(key);
-        let from = chain.next()?;
-        let author = Author {
-            process: self.view(from),
-            lineage: chain.map(|process| self.view(process)).collect(),
-            boot_ns: link.boot_ns,
-            tag: from.tag,
-        };
-        Some((link.via, author))
-    }
-
-    /// What was lost from the begin of the oldest ancestor that began while the agent ran, up to the
-    /// event.
-    fn integrity(
-        &self,
-        process: Option<&Process>,
-        oldest: Option<&Process>,
-        until_boot_ns: u64,
-    ) -> Integrity {
-        let since = process.map_or(0, |process| {
-            self.store
-                .chain(process.key)
-                .filter(|process| matches!(process.origin, Origin::Witnessed | Origin::Healed))
-                .map(|process| process.start_boot_ns)
-                .min()
-                .unwrap_or(process.start_boot_ns)
-        });
-        // PID 1, or the parent of kernel threads (2), or what the kernel itself started (0).
-        let lineage_broken = oldest.is_none_or(|oldest| oldest.key.tgid > 2);
-        Integrity {
-            lost: self.losses.between(since, until_boot_ns),
-            lineage_broken,
-        }
-    }
-
-    fn view(&self, process: &Process) -> ProcessView {
-        let image = process.image().cloned();
-        let ids = process.ids;
-        let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
-            id.and_then(|id| names.get(&id)).cloned()
-        };
-        ProcessView {
-            key: process.key,
-            entity_id: self.entity_id(process.key),
-            start_boot_ns: process.start_boot_ns,
-            origin: process.origin,
-            vpid: process.vpid,
-            previous: process
-                .images
-                .split_last()
-                .map(|(_, before)| before.to_vec())
-                .unwrap_or_default(),
-            inherited: process.inherited == process.images.len() && !process.images.is_empty(),
-            ids,
-            user_name: name(&self.users, ids.map(|ids| ids.uid)),
-            group_name: name(&self.groups, ids.map(|ids| ids.gid)),
-            server: image.as_ref().and_then(|image| image.server.clone()),
-            container_id: image
-                .as_ref()
-                .and_then(|image| container_id(&image.exec.cgroup)),
-            image,
-            ports: process.ports.clone(),
-            ended: process.ended,
-        }
-    }
-
-    /// A subject that the store refused: what the record itself says.
-    fn unknown(&self, event: &Event) -> ProcessView {
-        let image = match &event.payload {
-            Payload::Exec(exec) | Payload::Observed(exec) => Some(Image {
-                exec: Arc::new((**exec).clone()),
-                boot_ns: event.meta.boot_ns,
-                observed: false,
-                server: None,
-            }),
-            Payload::Fork(_)
-            | Payload::Exit(_)
-            | Payload::File(_)
-            | Payload::Change(_)
-            | Payload::Socket(_)
-            | Payload::ExecFailed(_)
-            | Payload::Credentials(_)
-            | Payload::Namespace(_)
-            | Payload::Trace(_)
-            | Payload::Comm(_) => None,
-        };
-        let Meta {
-            subject,
-            start_boot_ns,
-            tag,
-            ..
-        } = event.meta;
-        self.view(&Process {
-            ids: image.as_ref().map(|image| image.exec.ids),
-            images: image.into_iter().collect(),
-            ..Process::new(subject, start_boot_ns, Origin::Inferred, tag)
-        })
-    }
-
-    fn entity_id(&self, key: ProcessKey) -> Uuid {
-        let text = format!(
-            "process|{}|{}|{}",
-            self.host.boot_id, key.tgid, key.start_ticks
-        );
-        Uuid::new_v5(&NAMESPACE, text.as_bytes())
-    }
-
-    fn event_id(&self, event: &Event) -> Uuid {
-        let kind = event.payload.kind().name();
-        let meta = &event.meta;
-        let mut text = format!(
-            "event|{}|{}|{}|{}|{}|{kind}",
-            self.host.boot_id, meta.subject.tgid, meta.subject.start_ticks, meta.tid, meta.boot_ns,
-        );
-        if let Payload::Socket(socket) = &event.payload {
-            // The snapshot finds all of a process's sockets at one time.
-            let (port, family, addr) = (
-                socket.socket.local_port,
-                socket.socket.family,
-                socket.socket.local_addr,
-            );
-            text.push_str(&format!("|{family}|{addr:?}|{port}"));
-        }
-        Uuid::new_v5(&NAMESPACE, text.as_bytes())
     }
 }
 

@@ -16,9 +16,6 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use crate::alert::{Document, LossReport};
 use crate::encode;
 
-/// Bytes of documents that may wait for the writer.
-const QUEUE_BYTES: usize = 32 * 1024 * 1024;
-
 /// How long an alert may wait for room.
 const ALERT_WAIT: Duration = Duration::from_secs(5);
 
@@ -131,6 +128,8 @@ impl Target {
 pub struct Sink {
     format: Format,
     queue: mpsc::UnboundedSender<Vec<u8>>,
+    /// Bytes that may wait for the writer.
+    queue_bytes: usize,
     room: Arc<Semaphore>,
     state: Arc<State>,
     writer: Option<JoinHandle<()>>,
@@ -144,18 +143,21 @@ struct State {
 }
 
 impl Sink {
-    /// Starts the writer.
+    /// Starts the writer, for whom documents of so many bytes may wait.
     #[must_use]
-    pub fn new(format: Format, target: Target) -> Self {
+    pub fn new(format: Format, target: Target, queue_bytes: usize) -> Self {
+        let queue_bytes = queue_bytes.min(Semaphore::MAX_PERMITS);
         let (queue, receiver) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+        let room = Arc::new(Semaphore::new(queue_bytes));
         let state = Arc::new(State::default());
         let (writer_room, writer_state) = (Arc::clone(&room), Arc::clone(&state));
-        let writer =
-            std::thread::spawn(move || write(target, receiver, &writer_room, &writer_state));
+        let writer = std::thread::spawn(move || {
+            write(target, receiver, queue_bytes, &writer_room, &writer_state);
+        });
         Self {
             format,
             queue,
+            queue_bytes,
             room,
             state,
             writer: Some(writer),
@@ -177,7 +179,7 @@ impl Sink {
 
     /// Queues a line; one that matters waits for room.
     async fn offer(&mut self, line: Vec<u8>, matters: bool) -> bool {
-        let size = u32::try_from(line.len().min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let size = u32::try_from(line.len().min(self.queue_bytes)).unwrap_or(u32::MAX);
         let permit = if matters {
             match tokio::time::timeout(ALERT_WAIT, self.room.acquire_many(size)).await {
                 Ok(Ok(permit)) => Some(permit),
@@ -215,7 +217,7 @@ impl Sink {
     }
 
     fn offer_blocking(&mut self, line: Vec<u8>) -> Result<(), String> {
-        let size = u32::try_from(line.len().min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let size = u32::try_from(line.len().min(self.queue_bytes)).unwrap_or(u32::MAX);
         loop {
             if let Some(failure) = self.failure() {
                 return Err(failure);
@@ -275,15 +277,16 @@ impl Sink {
 fn write(
     mut target: Target,
     mut queue: mpsc::UnboundedReceiver<Vec<u8>>,
+    queue_bytes: usize,
     room: &Semaphore,
     state: &State,
 ) {
     while let Some(mut batch) = queue.blocking_recv() {
-        let mut permits = batch.len().min(QUEUE_BYTES);
+        let mut permits = batch.len().min(queue_bytes);
         while batch.len() < BATCH_BYTES
             && let Ok(line) = queue.try_recv()
         {
-            permits += line.len().min(QUEUE_BYTES);
+            permits += line.len().min(queue_bytes);
             batch.extend_from_slice(&line);
         }
         let written = target.write(&batch);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::alert::HostFacts;
 use crate::enrich::docroot::Entry;
+use crate::enrich::facts::ContainerFacts;
 use crate::event::FileId;
 
 /// One thing that the pipeline learns.
@@ -57,6 +58,28 @@ pub enum Input {
     HealBegin(u64),
     /// Every process that runs has been given.
     HealEnd,
+    /// Who answers questions, and how long an alert waits for it. Where this is not given, nobody does.
+    Enrichment(Enrichment),
+    /// What a runtime says of a container, asked or not; `None` where no runtime knows it.
+    Container {
+        /// The container.
+        id: String,
+        /// What was said.
+        facts: Option<Box<ContainerFacts>>,
+    },
+}
+
+/// What the agent can be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enrichment {
+    /// How long an alert waits for answers, milliseconds of kernel time.
+    pub wait_ms: u32,
+    /// Facts of containers.
+    pub containers: bool,
+    /// Facts of pods beyond those of their containers.
+    pub pods: bool,
+    /// Hashes and owners of files.
+    pub files: bool,
 }
 
 /// A directory that was named by a string, and where that led when it was looked at.

@@ -124,15 +124,15 @@ fn a_wrong_configuration_ends_with_2_and_names_file_line_and_key() {
     for (name, text, line, words) in [
         (
             "key.yaml",
-            "emit: all\nprocesse:\n  max: 5000\n",
+            "emit: all\nmemor:\n  budget_bytes: 50000000\n",
             ":2: ",
-            &["processe", "processes"][..],
+            &["memor", "memory"][..],
         ),
         (
             "nested.yaml",
-            "processes:\n  maximum: 5000\n",
+            "memory:\n  budget_byte: 50000000\n",
             ":2: ",
-            &["maximum", "max"],
+            &["budget_byte", "budget_bytes"],
         ),
         (
             "value.yaml",
@@ -142,9 +142,9 @@ fn a_wrong_configuration_ends_with_2_and_names_file_line_and_key() {
         ),
         (
             "range.yaml",
-            "processes:\n  max: 1\n",
+            "memory:\n  budget_bytes: 1\n",
             ":2: ",
-            &["processes.max", "1"],
+            &["memory.budget_bytes", "1"],
         ),
         (
             "relative.yaml",

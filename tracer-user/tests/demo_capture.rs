@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use tracer::alert::Document;
 use tracer::config::Emit;
 use tracer::encode::ecs;
+use tracer::memory::Budget;
 use tracer::pipeline::{Pipeline, Totals};
 use tracer::source::Input;
 use tracer::source::capture::Reader;
 
 /// More than the guest ever had.
-const PROCESSES: usize = 1024;
+const BUDGET: Budget = Budget::new(16 << 20);
 
 fn testdata(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,7 +39,7 @@ fn inputs() -> Vec<Input> {
 }
 
 fn replay() -> (Vec<Document>, Totals) {
-    let mut pipeline = Pipeline::new(Emit::Alerts, PROCESSES);
+    let mut pipeline = Pipeline::new(Emit::Alerts, BUDGET);
     for input in inputs() {
         pipeline.input(input);
     }
@@ -153,7 +154,7 @@ fn the_recording_knows_the_guest_alone() {
     };
     assert_eq!((&*host.hostname, &*host.machine_id), ("guest", ""));
 
-    let mut pipeline = Pipeline::new(Emit::Events, PROCESSES);
+    let mut pipeline = Pipeline::new(Emit::Events, BUDGET);
     for input in inputs() {
         pipeline.input(input);
     }

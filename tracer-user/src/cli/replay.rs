@@ -28,7 +28,7 @@ pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
     let file = File::open(&path).map_err(|error| broken(CaptureError::Io(error)))?;
     let reader = Reader::new(BufReader::new(file)).map_err(broken)?;
     let mut sink = super::sink(&config)?;
-    let mut pipeline = Pipeline::new(config.emit, config.max_processes);
+    let mut pipeline = Pipeline::new(config.emit, config.budget);
     let mut wrong = None;
     for input in reader {
         match input {

@@ -94,8 +94,9 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
             any_writer: config.any_writer,
         },
         emit: config.emit,
-        max_processes: config.max_processes,
+        budget: config.budget,
         order_window: config.order_window,
+        enrichment_wait: config.enrichment_wait,
         record,
     }
 }

@@ -15,7 +15,13 @@ fn the_example_has_every_key_and_its_default() {
     assert_eq!(parsed(example), Ok(Config::default()));
 
     // The keys that serde knows, from the errors that list them.
-    for section in ["", "rings:\n  ", "processes:\n  ", "directories:\n  "] {
+    for section in [
+        "",
+        "rings:\n  ",
+        "memory:\n  ",
+        "enrichment:\n  ",
+        "directories:\n  ",
+    ] {
         let error = parsed(&format!("{section}qqqqqqqqqqqq: 1\n")).unwrap_err();
         let (_, known) = error.split_once("known keys: ").unwrap();
         for key in known.split(", ") {
@@ -31,7 +37,7 @@ fn the_example_has_every_key_and_its_default() {
 #[test]
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
-        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nprocesses: {max: 2048}\norder_window_ms: 0\n\
+        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -48,13 +54,14 @@ fn every_key_arrives() {
         life_ring_bytes: Some(65_536),
         file_ring_bytes: Some(131_072),
         file_quota_per_second: 9,
-        max_processes: 2048,
+        budget: Budget::new(33_554_432),
         order_window: Duration::ZERO,
+        enrichment_wait: Duration::from_millis(9),
         directories: vec![
-            directory("/srv/app", Kind::Served, 14),
-            directory("/home/*/www", Kind::Served, 15),
-            directory("/opt/x/modules", Kind::Component, 16),
-            directory("/srv/cgi", Kind::Cgi, 18),
+            directory("/srv/app", Kind::Served, 15),
+            directory("/home/*/www", Kind::Served, 16),
+            directory("/opt/x/modules", Kind::Component, 17),
+            directory("/srv/cgi", Kind::Cgi, 19),
         ],
         any_writer: true,
         exclude_default_directories: true,
@@ -66,7 +73,7 @@ fn every_key_arrives() {
     }
     assert_eq!(set.len(), 4, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
-    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:15"));
+    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:16"));
 
     let flags = Flags {
         emit: Some(Emit::Events),
@@ -117,11 +124,11 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:2: unknown key \"life_byte\"; did you mean \"life_bytes\"?".to_owned(),
         ),
         (
-            "processes:\n  # bound\n  wibble: 3\n",
-            "t.yaml:3: unknown key \"wibble\"; known keys: max".to_owned(),
+            "memory:\n  # bound\n  wibble: 3\n",
+            "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
-        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, processes, \
-             order_window_ms, directories, exclude_default_directories".to_owned()),
+        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
+             order_window_ms, enrichment, directories, exclude_default_directories".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",
@@ -137,6 +144,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:1: order_window_ms: expected a whole number that is not negative and below 4294967296"
                 .to_owned(),
         ),
+        ("enrichment: {wait_ms: 10001}\n", "t.yaml:1: enrichment.wait_ms: 10001 is not from 0 to 10000".to_owned()),
         ("order_window_ms: 5001\n", "t.yaml:1: order_window_ms: 5001 is not from 0 to 5000".to_owned()),
         ("exclude_default_directories: maybe\n",
             "t.yaml:1: exclude_default_directories: expected true or false".to_owned()),
@@ -166,7 +174,10 @@ fn mistakes_name_line_key_and_remedy() {
             "file_quota_per_second: 1000001\n",
             "t.yaml:1: file_quota_per_second: 1000001 is not from 0 to 1000000".to_owned(),
         ),
-        ("processes:\n  max: 10\n", "t.yaml:2: processes.max: 10 is not from 1024 to 4194304".to_owned()),
+        (
+            "memory:\n  budget_bytes: 10\n",
+            "t.yaml:2: memory.budget_bytes: 10 is not from 16777216 to 68719476736".to_owned(),
+        ),
         ("output: \"\"\n", "t.yaml:1: output: an empty path; name a file, or leave the key out".to_owned()),
         (
             "directories:\n  served:\n    - /srv\n    - srv/app\n",

@@ -1,5 +1,5 @@
 //! Files that server lineages wrote. Pure, and bounded: the latest [`WRITTEN`] of them, as far as they
-//! and their names take no more than [`BYTES`].
+//! and their names take no more than their share of the memory budget.
 //!
 //! A name is believed gone only where that is sure: not by what was tried only, and not by what a process
 //! did to a name that may mean another file to it. What is refused: a name longer than any path, and one
@@ -20,9 +20,6 @@ use crate::lineage::process::Server;
 /// Files remembered.
 const WRITTEN: usize = 16_384;
 
-/// What they may take with all names, bytes.
-const BYTES: usize = 64 << 20;
-
 /// What a file takes at most, besides its names: itself, and its places in two tables.
 const FILE: usize = 512;
 
@@ -35,6 +32,8 @@ const PERHAPS: usize = 256;
 /// The files, by identity and by name.
 #[derive(Default)]
 pub(super) struct Written {
+    /// What they may take with all names, bytes.
+    max_bytes: usize,
     files: HashMap<FileId, File>,
     names: Names,
     /// By the time when they were written.
@@ -105,6 +104,14 @@ pub(super) struct Changed<'a> {
 }
 
 impl Written {
+    /// None, and they may take so many bytes.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            ..Self::default()
+        }
+    }
+
     /// Notes that a file was written. One that is not known by its identity is known by its name.
     pub(super) fn insert(
         &mut self,
@@ -155,7 +162,7 @@ impl Written {
             }
         }
         self.name(file, path);
-        while self.files.len() > WRITTEN || self.bytes() > BYTES {
+        while self.files.len() > WRITTEN || self.bytes() > self.max_bytes {
             let Some((_, oldest)) = self.order.pop_first() else {
                 break;
             };

@@ -150,6 +150,21 @@ impl Encoder<'_> {
                     put(out, format_args!(":{count}"));
                 });
             }
+            Value::Labels(labels) => {
+                // A dot would be a step into an object, and one name another's parent; as Elastic's own
+                // collectors have it.
+                let mut names: Vec<_> = labels
+                    .iter()
+                    .map(|(name, value)| (name.replace('.', "_"), value))
+                    .collect();
+                names.sort();
+                names.dedup_by(|later, earlier| later.0 == earlier.0);
+                self.map(names.iter(), |out, (name, value)| {
+                    json_str(name, out);
+                    out.push(b':');
+                    json_str(value, out);
+                });
+            }
         }
     }
 

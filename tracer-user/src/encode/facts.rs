@@ -14,6 +14,7 @@ use super::words::{
     Status, address, args_truncated, directory, family, file_type, is_memfd, socket_name,
 };
 use crate::alert::{Alert, HostFacts, Technique};
+use crate::enrich::facts::{ContainerFacts, PodFacts};
 use crate::event::{
     Change, Comm, Credentials, Exec, ExecFailed, FileAccess, FileId, NamespaceChange, Payload,
     Socket, Trace,
@@ -25,6 +26,45 @@ pub(super) fn alert(scope: Scope<'_>) -> Option<&Alert> {
 
 pub(super) fn host(scope: Scope<'_>) -> &HostFacts {
     &scope.document.event.host
+}
+
+pub(super) fn container_id(scope: Scope<'_>) -> Option<&str> {
+    Some(&scope.process.container.as_ref()?.id)
+}
+
+/// What made the container: itself says it better than the cgroup.
+pub(super) fn container_runtime(scope: Scope<'_>) -> Option<&str> {
+    let told = container(scope).and_then(|facts| facts.runtime.as_deref());
+    told.or_else(|| scope.process.container.as_ref()?.runtime)
+}
+
+pub(super) fn container(scope: Scope<'_>) -> Option<&ContainerFacts> {
+    let facts = scope.process.container.as_ref()?.facts.found()?;
+    Some(facts)
+}
+
+pub(super) fn pod(scope: Scope<'_>) -> Option<&PodFacts> {
+    let facts = scope.process.container.as_ref()?.pod.found()?;
+    Some(facts)
+}
+
+pub(super) fn pod_uid(scope: Scope<'_>) -> Option<&str> {
+    let told = pod(scope).and_then(|pod| pod.uid.as_deref());
+    told.or_else(|| scope.process.container.as_ref()?.pod_uid.as_deref())
+}
+
+/// The container of a process beside the one that the document is about, where it is another.
+pub(super) fn other_container(scope: Scope<'_>) -> Option<&ContainerFacts> {
+    is_elsewhere(scope).then(|| container(scope))?
+}
+
+/// Its pod, the same way.
+pub(super) fn other_pod(scope: Scope<'_>) -> Option<&PodFacts> {
+    is_elsewhere(scope).then(|| pod(scope))?
+}
+
+fn is_elsewhere(scope: Scope<'_>) -> bool {
+    container_id(scope) != container_id(Scope::new(scope.document))
 }
 
 pub(super) fn opened(scope: Scope<'_>) -> Option<&FileAccess> {

@@ -11,17 +11,19 @@ use tracer_common::event::{EventKind, flag};
 
 use super::facts::{
     action, alert, arguments, arguments_count, attack, capability_masks, categories, change_of,
-    changed, client, comm, command_line, contacted, credentials, dataset, direction, ended_by,
-    exec_failed, executed, file_id, file_kind, file_owner, has_flag, host, id, integrity,
-    interactive, message, mount_namespace, names, namespace, namespaces, network_namespace,
-    network_type, new_mode, new_owner, opened, original, os_full, outcome, parent_directory, peer,
-    protocol, redirected, related_ips, related_users, role_names, roles, server_end, socket,
-    socket_error, socket_use, subtechniques, tactics, technique_id, techniques, traced, types,
-    unix_name, user_namespace,
+    changed, client, comm, command_line, contacted, container, container_id, container_runtime,
+    credentials, dataset, direction, ended_by, exec_failed, executed, file_id, file_kind,
+    file_owner, has_flag, host, id, integrity, interactive, message, mount_namespace, names,
+    namespace, namespaces, network_namespace, network_type, new_mode, new_owner, opened, original,
+    os_full, other_container, other_pod, outcome, parent_directory, peer, pod, pod_uid, protocol,
+    redirected, related_ips, related_users, role_names, roles, server_end, socket, socket_error,
+    socket_use, subtechniques, tactics, technique_id, techniques, traced, types, unix_name,
+    user_namespace,
 };
 use super::scope::{BESIDE, Scope};
 use super::value::{
-    Value, bytes, decimal, nonzero, number, numbers, only, owned, strings, text, time, words,
+    Value, bytes, decimal, labels, nonzero, number, numbers, only, owned, strings, text, time,
+    words,
 };
 use super::words::{
     Status, address, args_truncated, base_name, capabilities, change_flags, device, error,
@@ -53,6 +55,8 @@ pub enum Type {
     Ip,
     /// An object whose keys are not known before.
     Flattened,
+    /// The same, where ECS has it so: a dot within a key is written `_`, as it would be a step.
+    Object,
 }
 
 impl Type {
@@ -68,6 +72,7 @@ impl Type {
             Self::Boolean => "boolean",
             Self::Ip => "ip",
             Self::Flattened => "flattened",
+            Self::Object => "object",
         }
     }
 }
@@ -218,7 +223,7 @@ pub fn reference_markdown() -> String {
          \n\
          What a JSON document holds. One line is one document; objects are nested. Names outside \
          `tracer` are those of ECS {ECS_VERSION}, except that `process.Ext` and `file.Ext` follow \
-         Elastic's own collector.\n\
+         Elastic's own collector, and `kubernetes` its integration.\n\
          \n\
          - A fact that is not known is left out. There are no empty strings and no placeholders.\n\
          - `process` is what the document is about: for a fork the child, whose `parent` is its \
@@ -363,7 +368,7 @@ const fn raw(name: &'static str, about: &'static str) -> Field {
     }
 }
 
-use Type::{Boolean, Date, Flattened, Ip, Keyword, Long, Text, Wildcard};
+use Type::{Boolean, Date, Flattened, Ip, Keyword, Long, Object, Text, Wildcard};
 
 const ALL: Docs = Docs::ALL;
 const ALERT: Docs = Docs::ALERT;
@@ -475,7 +480,31 @@ pub(super) static FIELDS: &[Field] = &[
     one("network.transport", Keyword, NETWORK, "`tcp`, `udp`, ...", |s| text(transport(protocol(s)?)?)),
     one("network.type", Keyword, NETWORK, "`ipv4` or `ipv6`.", |s| text(network_type(s)?)),
 
-    one("container.id", Keyword, ALL, "Container of the process, from its cgroup.", |s| text(s.process.container_id.as_deref()?)),
+    one("container.id", Keyword, ALL, "Container of the process, from its cgroup.", |s| text(container_id(s)?)),
+    one("container.runtime", Keyword, ALL, "What made it: `docker`, `containerd`, `cri-o` or `podman`.", |s| text(container_runtime(s)?)),
+    one("container.name", Keyword, ALL, "Its name; of Kubernetes that within the pod.", |s| text(container(s)?.name.as_deref()?)),
+    one("container.image.name", Keyword, ALL, "Its image, without tag.", |s| text(container(s)?.image.name.as_deref()?)),
+    list("container.image.tag", Keyword, ALL, "Tags of the image.", |s| strings(container(s)?.image.tags.iter().cloned())),
+    list("container.image.hash.all", Keyword, ALL, "Digests of the image.", |s| strings(container(s)?.image.digests.iter().cloned())),
+    one("container.labels", Object, ALL, "Labels of the container; a dot in a name is written `_`.", |s| labels(&container(s)?.labels)),
+
+    one("orchestrator.type", Keyword, ALL, "`kubernetes`, for a process of a pod.", |s| text(pod_uid(s).and(Some("kubernetes"))?)),
+    one("orchestrator.cluster.name", Keyword, ALL, "Name of the cluster.", |s| text(pod(s)?.cluster.as_deref()?)),
+    one("orchestrator.namespace", Keyword, ALL, "Namespace of the pod.", |s| text(pod(s)?.namespace.as_deref()?)),
+    one("orchestrator.resource.id", Keyword, ALL, "Uid of the pod.", |s| text(pod_uid(s)?)),
+    one("orchestrator.resource.name", Keyword, ALL, "Name of the pod.", |s| text(pod(s)?.name.as_deref()?)),
+    one("orchestrator.resource.type", Keyword, ALL, "`pod`.", |s| text(pod_uid(s).and(Some("pod"))?)),
+    one("orchestrator.resource.parent.type", Keyword, ALL, "Kind of what made the pod: `Deployment`, `DaemonSet`, ...", |s| text(&pod(s)?.owner.as_ref()?.kind)),
+    list("orchestrator.resource.label", Keyword, ALL, "Labels of the pod, `name:value`.", |s| strings(pod(s)?.labels.iter().map(|(name, value)| format!("{name}:{value}")))),
+    list("orchestrator.resource.annotation", Keyword, ALL, "Annotations of the pod, `name:value`.", |s| strings(pod(s)?.annotations.iter().map(|(name, value)| format!("{name}:{value}")))),
+
+    one("kubernetes.namespace", Keyword, ALL, "Namespace of the pod.", |s| text(pod(s)?.namespace.as_deref()?)),
+    one("kubernetes.pod.name", Keyword, ALL, "Name of the pod.", |s| text(pod(s)?.name.as_deref()?)),
+    one("kubernetes.pod.uid", Keyword, ALL, "Uid of the pod, from the cgroup.", |s| text(pod_uid(s)?)),
+    one("kubernetes.container.name", Keyword, ALL, "Name of the container within the pod.", |s| text(pod(s).and(container(s))?.name.as_deref()?)),
+    one("kubernetes.node.name", Keyword, ALL, "Node that the pod runs on.", |s| text(pod(s)?.node.as_deref()?)),
+    one("kubernetes.labels", Object, ALL, "Labels of the pod; a dot in a name is written `_`.", |s| labels(&pod(s)?.labels)),
+    one("kubernetes.annotations", Object, ALL, "Its annotations, the same way.", |s| labels(&pod(s)?.annotations)),
 
     one("host.id", Keyword, ALL, "`/etc/machine-id`.", |s| text(&host(s).machine_id)),
     one("host.hostname", Keyword, ALL, "Name of the host.", |s| text(&host(s).hostname)),
@@ -508,6 +537,8 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.directory.path", Keyword, ALERT, "Served or component directory that the file is in.", |s| bytes(&alert(s)?.directory.as_ref()?.path)),
     one("tracer.directory.kind", Keyword, ALERT, "`served`, or `component` for one that a server loads code from.", |s| text(alert(s)?.directory.as_ref()?.kind)),
     one("tracer.directory.source", Keyword, ALERT, "Where that is known from: `default`, or a configuration file.", |s| text(&alert(s)?.directory.as_ref()?.source)),
+    one("tracer.container.exec_session", Boolean, ALL, "The process came into its container after that had begun, as `kubectl exec`, `docker exec` and probes of health do, or descends from one that did.", |s| only(s.document.event.exec_session)),
+    list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`.", |s| words(s.document.event.pending())),
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
     one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record) or `healed` (found in /proc after a loss).", |s| text(s.process.origin.name())),
     one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
@@ -628,7 +659,11 @@ static WRITER: &[Field] = &[
     list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
     one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
     one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
-    one("container.id", Keyword, ALL, "Its container.", |s| text(s.process.container_id.as_deref()?)),
+    one("container.id", Keyword, ALL, "Its container.", |s| text(container_id(s)?)),
+    one("container.name", Keyword, ALL, "Name of that, where it is another than the process's.", |s| text(other_container(s)?.name.as_deref()?)),
+    one("container.image.name", Keyword, ALL, "Image of that, the same way.", |s| text(other_container(s)?.image.name.as_deref()?)),
+    one("pod.namespace", Keyword, ALL, "Namespace of its pod, the same way.", |s| text(other_pod(s)?.namespace.as_deref()?)),
+    one("pod.name", Keyword, ALL, "Name of its pod, the same way.", |s| text(other_pod(s)?.name.as_deref()?)),
     one("time", Date, ALL, "When it opened the file for writing last; of a link, when the process executed the file or was reached into.", |s| time(s, s.author()?.boot_ns)),
     list("roles", Keyword, ALL, "Roles of the servers that it descended from then.", |s| words(role_names(s.author()?.tag))),
     list("via", Keyword, ALL, "As `tracer.via`, of that process.", |s| words(ways(s.author()?.tag.via))),
@@ -644,7 +679,11 @@ static TARGET: &[Field] = &[
     list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
     one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
     one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
-    one("container.id", Keyword, ALL, "Its container.", |s| text(s.process.container_id.as_deref()?)),
+    one("container.id", Keyword, ALL, "Its container.", |s| text(container_id(s)?)),
+    one("container.name", Keyword, ALL, "Name of that, where it is another than the process's.", |s| text(other_container(s)?.name.as_deref()?)),
+    one("container.image.name", Keyword, ALL, "Image of that, the same way.", |s| text(other_container(s)?.image.name.as_deref()?)),
+    one("pod.namespace", Keyword, ALL, "Namespace of its pod, the same way.", |s| text(other_pod(s)?.namespace.as_deref()?)),
+    one("pod.name", Keyword, ALL, "Name of its pod, the same way.", |s| text(other_pod(s)?.name.as_deref()?)),
 ];
 
 /// `process.previous` and `tracer.lineage[].previous`.
@@ -669,7 +708,11 @@ static LINEAGE: &[Field] = &[
     one("end", Date, ALL, "When it ended, where that was before this event.", |s| time(s, s.ended()?.0)),
     one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
     one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
-    one("container.id", Keyword, ALL, "Its container.", |s| text(s.process.container_id.as_deref()?)),
+    one("container.id", Keyword, ALL, "Its container.", |s| text(container_id(s)?)),
+    one("container.name", Keyword, ALL, "Name of that, where it is another than the process's.", |s| text(other_container(s)?.name.as_deref()?)),
+    one("container.image.name", Keyword, ALL, "Image of that, the same way.", |s| text(other_container(s)?.image.name.as_deref()?)),
+    one("pod.namespace", Keyword, ALL, "Namespace of its pod, the same way.", |s| text(other_pod(s)?.namespace.as_deref()?)),
+    one("pod.name", Keyword, ALL, "Name of its pod, the same way.", |s| text(other_pod(s)?.name.as_deref()?)),
     one("server", Keyword, ALL, "The server it is.", |s| text(s.process.server.as_ref()?.name)),
     one("role", Keyword, ALL, "What that server does.", |s| text(s.process.server.as_ref()?.role.name())),
     list("ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.process.ports)),

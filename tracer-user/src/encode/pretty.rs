@@ -122,11 +122,8 @@ impl Page<'_> {
             Some((Via::File, _)) | None => "comes from",
         };
         facts.push((linked, author(self.scope.link(), self)));
-        if let Some(container) = &self.scope.process.container_id {
-            let mut id = String::new();
-            visible_prose(container, &mut id);
-            facts.push(("container", id));
-        }
+        facts.push(("container", container(self.scope)));
+        facts.push(("pending", self.scope.document.event.pending().join(", ")));
         facts.push((
             "cut short",
             missing(self.scope.document.event.event.meta.flags).join(", "),
@@ -296,6 +293,37 @@ fn paint(wanted: bool, colour: &str, text: &str) -> String {
     } else {
         text.to_owned()
     }
+}
+
+/// `0e1d… web, docker.io/library/nginx:1.27, pod shop/web-0, exec session`
+fn container(scope: Scope<'_>) -> String {
+    let Some(view) = &scope.process.container else {
+        return String::new();
+    };
+    let mut text = view.id.clone();
+    if let Some(facts) = view.facts.found() {
+        if let Some(name) = &facts.name {
+            text.push_str(&format!(" {name}"));
+        }
+        if let Some(image) = &facts.image.name {
+            text.push_str(&format!(", {image}"));
+            if let Some(tag) = facts.image.tags.first() {
+                text.push_str(&format!(":{tag}"));
+            }
+        }
+    }
+    if let Some(pod) = view.pod.found()
+        && let Some(name) = &pod.name
+    {
+        let namespace = pod.namespace.as_deref().unwrap_or_default();
+        text.push_str(&format!(", pod {namespace}/{name}"));
+    }
+    if scope.document.event.exec_session {
+        text.push_str(", exec session");
+    }
+    let mut visible = String::new();
+    visible_prose(&text, &mut visible);
+    visible
 }
 
 /// `php-fpm8.2(815) ← 800 ← 1, 2026-01-02T03:05:15.129Z`

@@ -17,6 +17,8 @@ pub(super) enum Value<'a> {
     List(Vec<Value<'a>>),
     /// Numbers by a name that is not known before.
     Counts(&'a [(String, u64)]),
+    /// Texts by a name that is not known before.
+    Labels(&'a [(String, String)]),
 }
 
 pub(super) fn text(text: &str) -> Option<Value<'_>> {
@@ -69,6 +71,10 @@ pub(super) fn strings<'a>(strings: impl IntoIterator<Item = String>) -> Option<V
 
 pub(super) fn numbers<'a>(numbers: &[u16]) -> Option<Value<'a>> {
     list(numbers.iter().map(|number| Value::Number((*number).into())))
+}
+
+pub(super) fn labels(labels: &[(String, String)]) -> Option<Value<'_>> {
+    (!labels.is_empty()).then_some(Value::Labels(labels))
 }
 
 pub(super) fn list<'a>(items: impl Iterator<Item = Value<'a>>) -> Option<Value<'a>> {

@@ -1,15 +1,27 @@
 //! Which container a process is in, from its cgroup path alone.
 //!
 //! Works for containers that ended long ago and without asking any runtime. It tells no names, images
-//! or pods: those are for whoever asks the runtime.
+//! or labels: those are for whoever asks the runtime.
 
-/// The id of the innermost container of a cgroup path; `None` for the host.
+/// What a cgroup path says of the container that it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The container's id.
+    pub id: String,
+    /// The word of the runtime that made it: `docker`, `containerd`, `cri-o` or `podman`; `None` where the path
+    /// does not tell, as with Kubernetes' cgroupfs driver.
+    pub runtime: Option<&'static str>,
+    /// Uid of the Kubernetes pod that it belongs to.
+    pub pod_uid: Option<String>,
+}
+
+/// The innermost container of a cgroup path; `None` for the host.
 ///
 /// Known layouts: Docker, containerd and CRI-O under Kubernetes, podman, nerdctl (each with the
 /// cgroupfs and the systemd driver) and ECS. A monitor that the runtime puts beside a container
 /// (conmon) is not in it, though its scope bears the container's id.
 #[must_use]
-pub fn container_id(cgroup_path: &[u8]) -> Option<String> {
+pub fn place(cgroup_path: &[u8]) -> Option<Place> {
     let segments: Vec<&[u8]> = cgroup_path
         .split(|&byte| byte == b'/')
         .filter(|segment| !segment.is_empty())
@@ -17,31 +29,79 @@ pub fn container_id(cgroup_path: &[u8]) -> Option<String> {
     // Innermost first: a Kubernetes node may itself be a container.
     for (at, segment) in segments.iter().enumerate().rev() {
         let outer = segments.get(..at).unwrap_or_default();
-        if let Some(id) = runtime(segment).or_else(|| ecs(segment, outer)) {
-            return String::from_utf8(id.to_vec()).ok();
-        }
+        let Some((prefix, id)) = split(segment).or_else(|| Some((b"", ecs(segment, outer)?)))
+        else {
+            continue;
+        };
+        let parent = outer.last().copied().unwrap_or_default();
+        let pod = pod_uid(prefix).or_else(|| pod_uid(parent));
+        return Some(Place {
+            id: String::from_utf8(id.to_vec()).ok()?,
+            runtime: runtime(prefix, parent),
+            pod_uid: pod,
+        });
     }
     None
 }
 
+/// The id alone, as [`place`] gives it.
+#[must_use]
+pub fn container_id(cgroup_path: &[u8]) -> Option<String> {
+    place(cgroup_path).map(|place| place.id)
+}
+
 /// `<id>`, `<runtime>-<id>`, `<runtime>-<id>.scope`, and `<slice>:<runtime>:<id>`, which runc makes where
-/// its driver and the given path do not agree.
-fn runtime(segment: &[u8]) -> Option<&[u8]> {
+/// its driver and the given path do not agree: what comes before the id, and the id.
+fn split(segment: &[u8]) -> Option<(&[u8], &[u8])> {
     let name = segment.strip_suffix(b".scope").unwrap_or(segment);
     let (prefix, id) = name.split_at_checked(name.len().checked_sub(64)?)?;
     if !is_hex(id) {
         return None;
     }
     match prefix.split_last() {
-        None => Some(id),
+        None => Some((prefix, id)),
         Some((b'-' | b':', runtime)) => {
             let monitor = runtime
                 .split(|byte| matches!(byte, b'-' | b':'))
                 .any(|word| word == b"conmon");
-            (!monitor && !runtime.is_empty()).then_some(id)
+            (!monitor && !runtime.is_empty()).then_some((runtime, id))
         }
         Some(_) => None,
     }
+}
+
+/// The runtime, from what is before the id or, where nothing is, from the cgroup around.
+fn runtime(prefix: &[u8], parent: &[u8]) -> Option<&'static str> {
+    let word = prefix
+        .rsplit(|byte| *byte == b':')
+        .next()
+        .unwrap_or_default();
+    match word {
+        b"docker" => Some("docker"),
+        b"cri-containerd" | b"containerd" | b"nerdctl" => Some("containerd"),
+        b"crio" => Some("cri-o"),
+        b"libpod" | b"libpod-payload" => Some("podman"),
+        b"" if parent == b"docker" => Some("docker"),
+        _ => None,
+    }
+}
+
+/// The uid in `pod<uid>` and `kubepods-<class>-pod<uid>.slice`, the second with underscores as a slice's dashes
+/// are steps. That of a static pod is a hash.
+fn pod_uid(segment: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(segment).ok()?;
+    // What runc makes of a slice that it was not to have: `<slice>:<runtime>`.
+    let slice = text.split(':').next()?;
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    let (before, uid) = name.rsplit_once("pod")?;
+    if !before.is_empty() && !before.ends_with('-') {
+        return None;
+    }
+    let uid = uid.replace('_', "-");
+    let groups: Vec<&str> = uid.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let is_uid = matches!(lengths.as_slice(), [8, 4, 4, 4, 12] | [32]);
+    (is_uid && groups.iter().all(|group| is_hex(group.as_bytes()))).then_some(uid)
 }
 
 /// Fargate's `/ecs/<task>/<task>-<number>`, and an id of 32 digits below a task.
@@ -183,5 +243,65 @@ mod tests {
             assert_eq!(container_id(fill(path).as_bytes()), expected, "{path}");
         }
         assert_eq!(container_id(&[0xff; 100]), None);
+    }
+
+    #[test]
+    fn runtime_and_pod() {
+        const UID: &str = "3d6e1f0a-0b1c-4d2e-8f3a-4b5c6d7e8f90";
+        let under = UID.replace('-', "_");
+        for (path, runtime, pod) in [
+            ("/docker/{A}", "docker", ""),
+            ("/system.slice/docker-{A}.scope", "docker", ""),
+            ("/actions_job/{A}", "", ""),
+            ("/kubepods/burstable/pod{U}/{A}", "", UID),
+            ("/kubepods/pod{T}/{A}", "", TASK),
+            (
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{_}.slice/cri-containerd-{A}.scope",
+                "containerd",
+                UID,
+            ),
+            (
+                "/kubepods.slice/kubepods-pod{_}.slice/crio-{A}.scope",
+                "cri-o",
+                UID,
+            ),
+            (
+                "/kubepods.slice/kubepods-pod{_}.slice/crio-{A}.scope/container",
+                "cri-o",
+                UID,
+            ),
+            (
+                "/docker/{B}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{_}.slice/cri-containerd-{A}.scope",
+                "containerd",
+                UID,
+            ),
+            (
+                "/system.slice/containerd.service/kubepods-pod{_}.slice:cri-containerd:{A}",
+                "containerd",
+                UID,
+            ),
+            ("/machine.slice/libpod-{A}.scope/container", "podman", ""),
+            ("/libpod_parent/libpod-{A}", "podman", ""),
+            ("/system.slice/nerdctl-{A}.scope", "containerd", ""),
+            // Neither a pod's cgroup nor a uid
+            ("/kubepods/podinfo/{A}", "", ""),
+            (
+                "/machine.slice/machine-libpod_pod_{B}.slice/libpod-{A}.scope",
+                "podman",
+                "",
+            ),
+            ("/x/tripod{U}/{A}", "", ""),
+        ] {
+            let path = path
+                .replace("{A}", A)
+                .replace("{B}", B)
+                .replace("{T}", TASK)
+                .replace("{U}", UID)
+                .replace("{_}", &under);
+            let found = place(path.as_bytes()).unwrap();
+            assert_eq!(found.id, A, "{path}");
+            assert_eq!(found.runtime.unwrap_or_default(), runtime, "{path}");
+            assert_eq!(found.pod_uid.unwrap_or_default(), pod, "{path}");
+        }
     }
 }

@@ -26,10 +26,16 @@ pub struct Healed {
 impl Store {
     /// Merges a reading of `/proc` that began at `begin_boot_ns`: every process that runs, each with the
     /// tag that the kernel holds for it, and sockets that runtimes listen on. The records up to that time
-    /// have been applied.
-    pub fn heal(&mut self, begin_boot_ns: u64, events: &[Event], retag: &mut Vec<Retag>) -> Healed {
+    /// have been applied. `others` run too, but there was no room for what they are.
+    pub fn heal(
+        &mut self,
+        begin_boot_ns: u64,
+        events: &[Event],
+        others: &[ProcessKey],
+        retag: &mut Vec<Retag>,
+    ) -> Healed {
         let mut healed = Healed::default();
-        let mut alive = HashSet::new();
+        let mut alive: HashSet<ProcessKey> = others.iter().copied().collect();
         for (place, Event { meta, payload }) in events.iter().enumerate() {
             if let Payload::Observed(exec) = payload {
                 alive.insert(meta.subject);
@@ -48,6 +54,7 @@ impl Store {
                 self.tag_found(meta, retag);
             }
         }
+        self.fit();
         healed
     }
 

@@ -137,6 +137,8 @@ pub struct Process {
     pub ended: Option<Ended>,
     /// Rules that were raised for what it and its descendants ran, with the worst severity of each.
     pub alerted: Vec<(&'static str, Severity)>,
+    /// Whether it is in the store's count of what processes take.
+    pub counted: bool,
 }
 
 impl Process {
@@ -161,6 +163,7 @@ impl Process {
             ports: Vec::new(),
             ended: None,
             alerted: Vec::new(),
+            counted: false,
         }
     }
 

@@ -13,7 +13,9 @@ use tracer_common::limits::SCRATCH_BYTES;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::event::FileId;
-use crate::source::{Input, Loss, Resolved, Stream};
+use crate::source::{Enrichment, Input, Loss, Resolved, Stream};
+
+mod facts;
 
 const MAGIC: [u8; 7] = *b"TRACERC";
 const VERSION: u8 = 1;
@@ -35,6 +37,8 @@ const HEAL_BEGIN: u8 = 11;
 const HEAL_END: u8 = 12;
 const RESOLVED: u8 = 13;
 const DIRECTORY_UNNAMED: u8 = 14;
+const ENRICHMENT: u8 = 15;
+const CONTAINER: u8 = 16;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -205,6 +209,20 @@ impl<W: Write> Writer<W> {
                 HEAL_BEGIN
             }
             Input::HealEnd => HEAL_END,
+            Input::Enrichment(Enrichment {
+                wait_ms,
+                containers,
+                pods,
+                files,
+            }) => {
+                payload.extend_from_slice(&wait_ms.to_le_bytes());
+                payload.extend([containers, pods, files].map(|answered| u8::from(*answered)));
+                ENRICHMENT
+            }
+            Input::Container { id, facts } => {
+                facts::put_container(&mut payload, id, facts.as_deref());
+                CONTAINER
+            }
         };
         self.frame(kind, &payload)
     }
@@ -367,7 +385,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         CLOCK => Input::Clock(i128::from_le_bytes(rest.array()?)),
         NAME => Input::Name {
-            group: rest.array::<1>()? != [0],
+            group: rest.flag()?,
             id: u32::from_le_bytes(rest.array()?),
             name: rest.string()?,
         },
@@ -394,6 +412,13 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
+        ENRICHMENT => Input::Enrichment(Enrichment {
+            wait_ms: u32::from_le_bytes(rest.array()?),
+            containers: rest.flag()?,
+            pods: rest.flag()?,
+            files: rest.flag()?,
+        }),
+        CONTAINER => rest.container()?,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -421,6 +446,10 @@ impl<'a> Fields<'a> {
 
     fn string(&mut self) -> Result<String, &'static str> {
         String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
+    }
+
+    fn flag(&mut self) -> Result<bool, &'static str> {
+        Ok(self.array::<1>()? != [0])
     }
 
     /// What a frame may end with.
@@ -528,6 +557,20 @@ mod tests {
             }),
             Input::HealBegin(10),
             Input::HealEnd,
+            Input::Enrichment(Enrichment {
+                wait_ms: 250,
+                containers: true,
+                pods: false,
+                files: true,
+            }),
+            Input::Container {
+                id: "ab".into(),
+                facts: None,
+            },
+            Input::Container {
+                id: "cd".into(),
+                facts: Some(Box::new(facts::sample())),
+            },
         ]
     }
 

@@ -116,6 +116,9 @@ fn check_leaf(sample: &str, entry: &Entry, leaf: &Leaf<'_>) {
                 .as_str()
                 .is_some_and(|text| text.parse::<std::net::IpAddr>().is_ok()),
             Type::Flattened => item.as_object().is_some_and(|object| !object.is_empty()),
+            Type::Object => item.as_object().is_some_and(|object| {
+                !object.is_empty() && object.keys().all(|key| !key.contains('.'))
+            }),
         };
         assert!(right, "{sample}: {name} is {item}, not {:?}", entry.kind);
     }

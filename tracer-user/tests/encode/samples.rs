@@ -1,6 +1,7 @@
 //! Documents of every kind, as the pipeline would make them.
 
 mod connections;
+mod containers;
 
 use std::sync::Arc;
 
@@ -88,6 +89,7 @@ pub(crate) fn all() -> Vec<Sample> {
     .chain(changes())
     .chain(of_processes())
     .chain(connections::all())
+    .chain(containers::all())
     .collect()
 }
 
@@ -112,7 +114,7 @@ fn shell() -> Sample {
     let worker = worker();
     let mut process = view(901, 62 * SECOND, Some(image(&sh, 62 * SECOND)));
     process.previous = worker.image.clone().into_iter().collect();
-    process.container_id = worker.container_id.clone();
+    process.container = worker.container.clone();
     process.vpid = 44;
     let mut document = document(
         Payload::Exec(Box::new(sh)),
@@ -189,7 +191,7 @@ fn fork() -> Sample {
     let mut child = view(901, 62 * SECOND, worker.image.clone());
     child.inherited = true;
     child.vpid = 44;
-    child.container_id = worker.container_id.clone();
+    child.container = worker.container.clone();
     let mut document = document(
         Payload::Fork(Fork {
             child: child.key,
@@ -689,7 +691,7 @@ fn of_processes() -> Vec<Sample> {
     );
     let bash = image(&exec("/usr/bin/bash", &["-bash"]), 90 * SECOND);
     let mut target = view(2000, 90 * SECOND, Some(bash));
-    target.container_id = Some(CONTAINER.to_owned());
+    target.container = Some(container());
     reached.document.event.target = Some(target);
     let mut name = [0; 16];
     name[..8].copy_from_slice(b"kworker\n");

@@ -20,7 +20,14 @@ pub(crate) fn leaves(document: &Value) -> Vec<Leaf<'_>> {
 }
 
 fn walk<'a>(value: &'a Value, name: String, path: String, out: &mut Vec<Leaf<'a>>) {
-    let data = ["tracer.raw", "tracer.integrity.lost"].contains(&name.as_str());
+    let data = [
+        "tracer.raw",
+        "tracer.integrity.lost",
+        "container.labels",
+        "kubernetes.labels",
+        "kubernetes.annotations",
+    ]
+    .contains(&name.as_str());
     match value {
         Value::Object(object) if !data => {
             assert!(!object.is_empty(), "{path} is an empty object");
@@ -62,6 +69,7 @@ impl Ecs {
     /// against the declaration, this holds for values too.
     pub(crate) fn check_declaration(&self, entry: &Entry) {
         let own = entry.name.starts_with("tracer.")
+            || entry.name.starts_with("kubernetes.")
             || entry.name.starts_with("process.Ext.")
             || entry.name.starts_with("file.Ext.");
         if own {

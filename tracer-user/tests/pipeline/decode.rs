@@ -7,6 +7,7 @@ use tracer::config::Emit;
 use tracer::event::{
     Change, DecodeError, Exec, FileAccess, Payload, ProcessKey, Socket, components, decode,
 };
+use tracer::memory::Budget;
 use tracer::pipeline::Pipeline;
 use tracer::source::Input;
 use tracer_common::event::{
@@ -389,7 +390,7 @@ fn digest(pipeline: &mut Pipeline, bytes: Vec<u8>) {
 }
 
 fn pipeline() -> Pipeline {
-    let mut pipeline = Pipeline::new(Emit::All, 256);
+    let mut pipeline = Pipeline::new(Emit::All, Budget::new(4 << 20));
     for input in preamble().into_iter().chain(story::told("served /srv/www")) {
         pipeline.input(input);
     }
@@ -454,7 +455,7 @@ fn noise_is_survived() {
         }
     }
     assert!(read > 5_000, "{read}");
-    assert!(pipeline.processes() <= 256);
+    assert!(pipeline.held() <= Budget::new(4 << 20).store);
 }
 
 /// An exec record with these sections and nothing else of note.

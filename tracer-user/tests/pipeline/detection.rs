@@ -63,7 +63,8 @@ fn names_are_looked_up_where_it_matters() {
                 | Command::Role(..)
                 | Command::Discover(_)
                 | Command::Identify
-                | Command::Heal => None,
+                | Command::Heal
+                | Command::Container(_) => None,
             })
             .collect()
     };

@@ -5,6 +5,7 @@ use tracer::config::Emit;
 use tracer::event::{Exit, Payload, ProcessKey, decode};
 use tracer::lineage::Store;
 use tracer::lineage::process::Process;
+use tracer::memory::Budget;
 use tracer::order::CAPACITY;
 use tracer::pipeline::{Command, Pipeline};
 use tracer::source::Input;
@@ -280,7 +281,7 @@ fn a_pid_used_again_is_another_process() {
             "{end}"
         );
         assert_eq!(raised(&story), Vec::<String>::new());
-        let mut store = filled(&story, 64);
+        let mut store = filled(&story, usize::MAX);
         let of = |store: &Store, pid| -> Vec<Process> {
             keys(&story)
                 .iter()
@@ -330,8 +331,8 @@ fn programs_of_one_pid_keep_the_first_and_the_last() {
 }
 
 /// Reads a story into a store, nothing else.
-fn filled(story: &str, max: usize) -> Store {
-    let mut store = Store::new(max);
+fn filled(story: &str, max_bytes: usize) -> Store {
+    let mut store = Store::new(max_bytes);
     apply(&mut store, story);
     store
 }
@@ -362,7 +363,7 @@ fn keys(story: &str) -> Vec<ProcessKey> {
 
 #[test]
 fn ancestors_stay_while_a_descendant_lives_and_a_little_longer() {
-    let held = |story: &str| filled(story, 1024).len();
+    let held = |story: &str| filled(story, usize::MAX).len();
     let chain = "observed 1 /sbin/init\nfork 1>10\nfork 10>11\nfork 11>12\nexit 10 0\nexit 11 0";
     assert_eq!(held(&format!("{chain}\nwait 3600s\nlisten 1 22")), 4);
     assert_eq!(
@@ -389,7 +390,7 @@ fn ancestors_stay_while_a_descendant_lives_and_a_little_longer() {
     let mended = "observed 1 /sbin/init\nobserved 5 :parent=1 /usr/bin/bash\nobserved 20 :parent=5 /usr/bin/id\n\
                   exit 5 0\nwait 31s\nlisten 1 22";
     let story = format!("{mended}\nlisten 1 23");
-    let mut store = filled(&story, 64);
+    let mut store = filled(&story, usize::MAX);
     assert_eq!(store.len(), 3);
     let mut teller = Teller::default();
     let fork = teller.tell("observed 20 /usr/bin/id\nfork 1>21 :at=0");
@@ -411,7 +412,7 @@ fn ancestors_stay_while_a_descendant_lives_and_a_little_longer() {
 
 #[test]
 fn a_storm_of_forks_stays_in_bounds() {
-    const MAX: usize = 64;
+    const STORM: usize = 200;
     let mut story = String::from("observed 1 /sbin/init\n");
     for pid in 2..12 {
         story.push_str(&format!("fork {}>{pid}\n", pid - 1));
@@ -420,58 +421,124 @@ fn a_storm_of_forks_stays_in_bounds() {
     // Half of them ended: they stay for the living one.
     story.push_str("exit 3 0\nexit 5 0\nexit 7 0\n");
     let mut stormy = story.clone();
-    for pid in 100..100 + 3 * MAX {
+    for pid in 100..100 + STORM {
         stormy.push_str(&format!(
             "fork 11>{pid}\nexec {pid} /usr/bin/true\nexit {pid} 0\n"
         ));
     }
-    let mut store = Store::new(MAX);
+    let max = filled(&story, usize::MAX).held() + 20_000;
+    let mut store = Store::new(max);
     for bytes in records(&stormy) {
         store.apply(&decode(&bytes).unwrap(), &mut Vec::new());
-        assert!(store.len() <= MAX, "{}", store.len());
+        assert!(store.held() <= max, "{}", store.held());
     }
     let stats = store.stats();
     assert_eq!(stats.refused, 0);
     assert_eq!(
         usize::try_from(stats.evicted).unwrap(),
-        ancestors.len() + 3 * MAX - MAX
+        ancestors.len() + STORM - store.len()
     );
+    assert!(store.len() > ancestors.len() && store.len() < ancestors.len() + 20);
     assert!(ancestors.iter().all(|key| store.get(*key).is_some()));
 
     // Where all live, the newest are refused.
     let mut living = story;
-    for pid in 100..100 + 3 * MAX {
+    for pid in 100..100 + STORM {
         living.push_str(&format!("fork 11>{pid}\n"));
     }
-    let store = filled(&living, MAX);
-    assert_eq!(store.len(), MAX);
+    let keys = keys(&living);
+    let store = filled(&living, max);
+    assert!(store.held() <= max);
+    let (known, refused) = keys.split_at(store.len());
     assert_eq!(
         usize::try_from(store.stats().refused).unwrap(),
-        ancestors.len() + 3 * MAX - MAX
+        refused.len()
     );
+    assert!(known.iter().all(|key| store.get(*key).is_some()));
+    // What a process of theirs executes finds no room either, and nobody loses an ancestor by it.
+    let mut long = living;
+    let argument = "x".repeat(3000);
+    for pid in 100..110 {
+        long.push_str(&format!("exec {pid} /usr/bin/true true {argument}\n"));
+    }
+    let store = filled(&long, max);
+    assert!(store.held() <= max);
     assert!(ancestors.iter().all(|key| store.get(*key).is_some()));
+}
+
+/// Who floods the store with processes of no server's lineage does not push out one that is.
+#[test]
+fn a_storm_leaves_room_for_servers() {
+    let mut story = String::from(
+        "observed 1 /sbin/init\nfork 1>10\nexec 10 /usr/sbin/nginx\nfork 10>11\nfork 1>20\n",
+    );
+    for pid in 100..400 {
+        story.push_str(&format!("fork 20>{pid}\n"));
+    }
+    let flood = filled(&story, usize::MAX).held() - 50_000;
+    story.push_str(
+        "fork 11>30 :tag=web/0 :child-tag=web/1\nexec 30 :tag=web/1 /usr/bin/dash sh -c id\n",
+    );
+    let store = filled(&story, flood);
+    assert!(store.stats().refused > 0 && store.held() <= flood);
+    let shell = *keys(&story).last().unwrap();
+    let names: Vec<u32> = store.chain(shell).map(|process| process.key.tgid).collect();
+    assert_eq!(names, [30, 11, 10, 1]);
+}
+
+/// A program counts once, however many inherited it, and nothing is left of who is gone.
+#[test]
+fn what_is_shared_counts_once() {
+    let argument = "x".repeat(3000);
+    let mut story = format!("observed 1 /sbin/init\nfork 1>10\nexec 10 /usr/bin/a a {argument}\n");
+    let before = filled(&story, usize::MAX).held();
+    assert!(before > 3000);
+    for pid in 100..200 {
+        story.push_str(&format!("fork 10>{pid}\n"));
+    }
+    let with = filled(&story, usize::MAX).held();
+    assert!(with - before < 100 * 1500, "{} each", (with - before) / 100);
+    for pid in 100..200 {
+        story.push_str(&format!("exit {pid} 0\n"));
+    }
+    story.push_str("wait 31s\nlisten 1 22\nlisten 1 22");
+    let alone =
+        format!("observed 1 /sbin/init\nfork 1>10\nexec 10 /usr/bin/a a {argument}\nlisten 1 22");
+    assert_eq!(
+        filled(&story, usize::MAX).held(),
+        filled(&alone, usize::MAX).held()
+    );
 }
 
 /// A process that the store has no room for is judged by what the kernel says of it.
 #[test]
 fn a_full_store_hides_no_shell() {
-    let mut pipeline = Pipeline::new(Emit::Alerts, 4);
-    let story = "observed 1 /sbin/init\nobserved 2 :parent=1 /usr/bin/a\nobserved 3 :parent=1 /usr/bin/b\n\
-                 observed 4 :parent=1 /usr/bin/c\nend\nfork 4>20\nexec 20 :tag=app/1 /usr/bin/dash sh";
-    for input in inputs(story) {
+    let begin = "observed 1 /sbin/init\nobserved 2 :parent=1 /usr/bin/a\nobserved 3 :parent=1 /usr/bin/b\n\
+                 observed 4 :parent=1 /usr/bin/c\nend";
+    let story = format!("{begin}\nfork 4>20\nexec 20 :tag=app/1 /usr/bin/dash sh");
+    let budget = Budget {
+        store: 1,
+        ..Budget::default()
+    };
+    let mut pipeline = Pipeline::new(Emit::Alerts, budget);
+    for input in inputs(&story) {
         pipeline.input(input);
     }
     pipeline.input(Input::Watermark(u64::MAX));
     assert_eq!(alerts(&pipeline.take_documents()), ["server-shell high 20"]);
     let counts = pipeline.counts();
-    assert!(counts.contains(&("processes_refused", 1)), "{counts:?}");
+    assert!(counts.contains(&("processes", 0)), "{counts:?}");
 }
 
 /// Without a watermark the pipeline holds no more than its bound; the earliest go on.
 #[test]
 fn the_order_is_bounded() {
     const MORE: u64 = 1000;
-    let mut pipeline = Pipeline::new(Emit::Alerts, 64);
+    let budget = Budget {
+        order: usize::MAX,
+        ..Budget::default()
+    };
+    let mut pipeline = Pipeline::new(Emit::Alerts, budget);
     let exit = &told("exit 10 0")[0];
     for _ in 0..CAPACITY as u64 + MORE {
         pipeline.input(exit.clone());

@@ -6,6 +6,7 @@ use tracer::config::Emit;
 use tracer::event::{Event, Payload, ProcessKey, decode};
 use tracer::lineage::process::{Link, Process, Via};
 use tracer::lineage::{Retag, Store};
+use tracer::memory::Budget;
 use tracer_common::tag::{Role, via};
 
 use crate::story::{documents, inputs, records};
@@ -21,7 +22,7 @@ struct Told {
 
 fn tell(story: &str) -> Told {
     let mut told = Told {
-        store: Store::new(100_000),
+        store: Store::new(Budget::default().store),
         retags: Vec::new(),
         events: Vec::new(),
     };

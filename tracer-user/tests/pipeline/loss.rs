@@ -3,11 +3,12 @@
 use tracer::alert::{Document, LossReport};
 use tracer::config::Emit;
 use tracer::encode::{ecs, pretty};
+use tracer::memory::Budget;
 use tracer::pipeline::{Command, Pipeline};
 use tracer::source::Input;
 use tracer::source::capture::{Reader, Writer};
 
-use crate::story::{alerts, documents, inputs, json, run, tags};
+use crate::story::{alerts, documents, inputs, json, room_for, run, tags};
 
 /// A php-fpm with a worker, known before anything is lost.
 const SERVER: &str = "
@@ -141,7 +142,7 @@ fn losses_are_told_while_records_never_cease() {
         lost life_ring_full 8
         wait 2s
         lost life_ring_full 16";
-    let mut pipeline = Pipeline::new(Emit::Alerts, 1024);
+    let mut pipeline = Pipeline::new(Emit::Alerts, Budget::default());
     for input in after(story) {
         pipeline.input(input);
     }
@@ -155,7 +156,7 @@ fn losses_are_told_while_records_never_cease() {
 
 #[test]
 fn a_full_store_is_a_loss() {
-    let mut pipeline = Pipeline::new(Emit::Alerts, 3);
+    let mut pipeline = Pipeline::new(Emit::Alerts, room_for(&after("")));
     for input in after("fork 11>20\n fork 11>21\n now") {
         pipeline.input(input);
     }
@@ -169,9 +170,9 @@ fn a_process_is_refused_once_and_healing_waits_for_room() {
     let story = format!(
         "fork 11>20\n open 20 :tag=app@10/2 write /tmp/a\n open 20 :tag=app@10/2 write /tmp/b\n now\n \
          wait 1s\n heal\n{READ}\n found 20 :parent=11 :tag=app@10/2 /usr/bin/convert convert\n healed\n now\n \
-         exit 11 0\n wait 31s\n exec 1 /sbin/init\n exec 1 /sbin/init\n now"
+         exit 11 0\n wait 31s\n listen 1 22\n listen 1 22\n now"
     );
-    let mut pipeline = Pipeline::new(Emit::Alerts, 3);
+    let mut pipeline = Pipeline::new(Emit::Alerts, room_for(&after("")));
     let mut asked = Vec::new();
     for input in after(&story) {
         pipeline.input(input.clone());
@@ -179,7 +180,8 @@ fn a_process_is_refused_once_and_healing_waits_for_room() {
             asked.push(input);
         }
     }
-    assert!(pipeline.counts().contains(&("processes_refused", 1)));
+    let counts = pipeline.counts();
+    assert!(counts.contains(&("processes_refused", 1)), "{counts:?}");
     // When there is room, and once: at the last watermark.
     assert!(matches!(&*asked, [Input::Watermark(_)]), "{asked:?}");
     assert_eq!(pipeline.processes(), 2);

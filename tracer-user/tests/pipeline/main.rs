@@ -11,6 +11,7 @@
     reason = "test helpers: a panic is the report"
 )]
 
+mod containers;
 mod decode;
 mod detection;
 mod identity;

@@ -30,6 +30,8 @@
 //! wait 61s                                  time passes; also `ms`
 //! exit 20 :cpu=1 :seq=7 0                   the seventh record of its program on that CPU
 //! lost life_ring_full 3                     `:cpu=1`: records of that CPU
+//! asks 250                                  containers are answered, alerts wait so many milliseconds
+//! container ID name image:tag pod           what a runtime says of it, or `container ID` for nothing
 //! heal                                      /proc is read again from now on
 //! found 20 :tag=app@10/1 /bin/sh            a process that it shows, with the kernel's tag
 //! healed                                    it has been read
@@ -43,9 +45,11 @@ use tracer::alert::{Document, HostFacts};
 use tracer::config::Emit;
 use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
+use tracer::enrich::facts::{ContainerFacts, ImageFacts, PodFacts};
 use tracer::event::{FileId, components};
+use tracer::memory::Budget;
 use tracer::pipeline::{Command, Pipeline};
-use tracer::source::{Input, Loss, Resolved, Stream};
+use tracer::source::{Enrichment, Input, Loss, Resolved, Stream};
 use tracer_common::event::{
     EventHeader, EventKind, ExecBody, ExitBody, ForkBody, Ids, VERSION, fd_kind, flag,
 };
@@ -121,19 +125,29 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Loss(_)
             | Input::HealBegin(_)
             | Input::HealEnd
-            | Input::Resolved(_) => None,
+            | Input::Resolved(_)
+            | Input::Enrichment(_)
+            | Input::Container { .. } => None,
         })
         .collect()
 }
 
 /// A pipeline that took these inputs and then everything that waited.
 pub(crate) fn run(emit: Emit, inputs: &[Input]) -> Pipeline {
-    let mut pipeline = Pipeline::new(emit, 65_536);
+    let mut pipeline = Pipeline::new(emit, Budget::default());
     for input in inputs {
         pipeline.input(input.clone());
     }
     pipeline.input(Input::Watermark(u64::MAX));
     pipeline
+}
+
+/// A budget with room for the processes that these inputs leave, and no more.
+pub(crate) fn room_for(inputs: &[Input]) -> Budget {
+    Budget {
+        store: run(Emit::Alerts, inputs).held(),
+        ..Budget::default()
+    }
 }
 
 /// The documents of these inputs.
@@ -152,14 +166,15 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
             | Command::Discover(_)
             | Command::Identify
             | Command::Heal
-            | Command::Resolve(_) => None,
+            | Command::Resolve(_)
+            | Command::Container(_) => None,
         })
         .collect()
 }
 
 /// What is written of these inputs, reports of losses where they come.
 pub(crate) fn written(emit: Emit, inputs: &[Input]) -> String {
-    let mut pipeline = Pipeline::new(emit, 65_536);
+    let mut pipeline = Pipeline::new(emit, Budget::default());
     let mut out = Vec::new();
     for input in inputs.iter().chain([&Input::Watermark(u64::MAX)]) {
         pipeline.input(input.clone());
@@ -201,6 +216,25 @@ pub(crate) fn alerts(documents: &[Document]) -> Vec<String> {
 /// Alerts of a story.
 pub(crate) fn raised(story: &str) -> Vec<String> {
     alerts(&documents(Emit::Alerts, &inputs(story)))
+}
+
+/// `container ID name image:tag namespace/pod`
+fn facts(line: &Line) -> ContainerFacts {
+    let pod = line.words.get(4).map(|pod| {
+        let (namespace, name) = pod.split_once('/').unwrap();
+        PodFacts {
+            namespace: Some(namespace.into()),
+            name: Some(name.into()),
+            ..PodFacts::default()
+        }
+    });
+    ContainerFacts {
+        name: Some(line.word(2).into()),
+        image: ImageFacts::parse(line.word(3)),
+        labels: vec![("app.kubernetes.io/name".into(), "shop".into())],
+        pod,
+        ..ContainerFacts::default()
+    }
 }
 
 /// The kernel: who runs, as whom, and which name is which file.
@@ -286,6 +320,19 @@ impl Teller {
                 };
                 let file = FileId::from(on_disk(line.number(1)));
                 return Some(Input::DirectoryAt { file, entry });
+            }
+            "asks" => {
+                return Some(Input::Enrichment(Enrichment {
+                    wait_ms: line.word(1).parse().unwrap(),
+                    containers: true,
+                    ..Enrichment::default()
+                }));
+            }
+            "container" => {
+                return Some(Input::Container {
+                    id: line.word(1).into(),
+                    facts: (line.words.len() > 2).then(|| Box::new(facts(line))),
+                });
             }
             "wait" => {
                 let word = line.word(1);
@@ -429,8 +476,12 @@ impl Teller {
             ids: ids(uid),
             child_tgid: child,
             parent_tgid: parent,
-            child_vpid: child,
-            child_pid_ns: 4_026_531_836,
+            child_vpid: line
+                .option("vpid")
+                .map_or(child, |pid| pid.parse().unwrap()),
+            child_pid_ns: line
+                .option("pidns")
+                .map_or(4_026_531_836, |ns| ns.parse().unwrap()),
         };
         record(header, &body, &[])
     }
@@ -478,7 +529,8 @@ impl Teller {
             body.parent_start_boot_ns = self.process(running.parent).start;
         }
         body.ids = ids(running.uid);
-        body.ns.vpid = pid;
+        body.ns.vpid = line.option("vpid").map_or(pid, |pid| pid.parse().unwrap());
+        body.ns.pid = line.option("pidns").map_or(0, |ns| ns.parse().unwrap());
         body.ns.mnt = line
             .option("mnt")
             .map_or(4_026_531_841, |ns| ns.parse().unwrap());

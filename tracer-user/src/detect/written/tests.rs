@@ -3,6 +3,9 @@
 use tracer_common::tag::{Role, Tag};
 
 use super::*;
+
+/// What the tests give it.
+const BYTES: usize = 64 << 20;
 use crate::event::ProcessKey;
 
 fn file(inode: u64) -> FileId {
@@ -65,7 +68,7 @@ fn has_module(written: &Written, dir: &str, name: &str) -> bool {
 
 #[test]
 fn names_move_with_files_and_directories() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/a/x.php");
     written.wrote(2, "/tmp/a/sub/y");
     written.wrote(3, "/tmp/ab");
@@ -85,7 +88,7 @@ fn names_move_with_files_and_directories() {
 
 #[test]
 fn names_change_places() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/a");
     written.wrote(2, "/srv/b/x");
     written.exchange(b"/tmp/a", b"/srv/b", &sure(None));
@@ -97,7 +100,7 @@ fn names_change_places() {
 
 #[test]
 fn a_name_is_its_latest_file_s() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/x");
     written.wrote(2, "/tmp/x");
     // The first is written again under another name: the name stays the second's.
@@ -107,7 +110,7 @@ fn a_name_is_its_latest_file_s() {
 
 #[test]
 fn hard_links_are_names_of_one_file() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/x");
     written.link(b"/tmp/x", b"/srv/x.php", &sure(None));
     // By its identity, whatever it was called.
@@ -136,7 +139,7 @@ fn hard_links_are_names_of_one_file() {
 
 #[test]
 fn the_latest_writer_counts() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/x");
     written.link(b"/tmp/x", b"/tmp/y", &sure(None));
     written.insert(Some(file(1)), Some(1), b"/tmp/y", by(2));
@@ -150,7 +153,7 @@ fn the_latest_writer_counts() {
 
 #[test]
 fn modules() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/multiprocessing/__init__.py");
     written.wrote(2, "/x.so");
     assert!(has_module(&written, "/tmp", "multiprocessing"));
@@ -161,7 +164,7 @@ fn modules() {
 
 #[test]
 fn bounded() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     for inode in 0..WRITTEN as u64 + 10 {
         written.wrote(inode, &format!("/tmp/{inode}"));
     }
@@ -175,7 +178,7 @@ fn bounded() {
 
 #[test]
 fn bounded_by_bytes() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     let long = "/a".repeat(MAX_BYTES / 2 - 8);
     for inode in 0..60 {
         written.wrote(inode, &format!("/{inode}{long}"));
@@ -192,7 +195,7 @@ fn bounded_by_bytes() {
 
 #[test]
 fn what_was_only_tried_takes_nothing_away() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/x");
     written.wrote(2, "/tmp/d/y");
     written.wrote(3, "/tmp/z");
@@ -215,7 +218,7 @@ fn what_was_only_tried_takes_nothing_away() {
 
 #[test]
 fn names_that_cannot_be_are_refused() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/x/a");
     let long = "b".repeat(MAX_BYTES);
     for changed in [sure(None), perhaps(None)] {
@@ -232,7 +235,7 @@ fn names_that_cannot_be_are_refused() {
 
 #[test]
 fn a_generation_says_whether_it_is_the_same_file() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/tmp/x");
     written.wrote(1, "/mnt/x");
     assert!(holds(&written, 1, "/tmp/x") && holds(&written, 1, "/mnt/x"));
@@ -247,7 +250,7 @@ fn a_generation_says_whether_it_is_the_same_file() {
 
 #[test]
 fn files_without_identity_are_their_names() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     for path in [b"/tmp/a", b"/tmp/b"] {
         written.insert(None, None, path, by(u32::from(path[5])));
     }
@@ -266,7 +269,7 @@ fn files_without_identity_are_their_names() {
 
 #[test]
 fn a_name_that_another_file_has_is_forgotten() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/srv/index.php");
     written.wrote(2, "/srv/d/x.php");
     assert!(written.by(Some(file(5)), b"/srv/index.php").is_none());
@@ -285,7 +288,7 @@ fn a_name_that_another_file_has_is_forgotten() {
 
 #[test]
 fn a_name_elsewhere_is_not_taken_away() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     let elsewhere = Changed {
         same: &|_, _| false,
         ..sure(None)
@@ -308,7 +311,7 @@ fn a_name_elsewhere_is_not_taken_away() {
 #[test]
 fn overlayfs_changes_numbers() {
     let at = |inode| FileId { dev: 42, inode };
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.insert(Some(at(1)), Some(0), b"/app/x", by(1));
     written.insert(Some(at(2)), Some(5), b"/app/y", by(1));
     assert!(written.by(Some(at(3)), b"/app/x").is_some());
@@ -319,7 +322,7 @@ fn overlayfs_changes_numbers() {
 
 #[test]
 fn a_name_that_a_file_had_already_is_given_back() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, "/srv/a");
     written.link(b"/proc/self/fd/3", b"/srv/a", &sure(Some(file(1))));
     assert!(holds(&written, 1, "/srv/a"));
@@ -329,7 +332,7 @@ fn a_name_that_a_file_had_already_is_given_back() {
 
 #[test]
 fn a_file_of_a_name_too_long_is_known_by_its_identity() {
-    let mut written = Written::default();
+    let mut written = Written::new(BYTES);
     written.wrote(1, &"/long".repeat(MAX_BYTES));
     assert!(written.knows(file(1)) && written.names(1).is_empty());
     written.link(b"", b"/tmp/x", &sure(Some(file(1))));

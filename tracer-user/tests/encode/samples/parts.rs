@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule, Severity,
+    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule,
+    Severity,
 };
+use tracer::enrich::facts::Fact;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
 use tracer::lineage::process::{Image, Origin, Server};
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind};
@@ -57,6 +59,7 @@ pub(super) fn document(
             target: None,
             writer: None,
             link: None,
+            exec_session: false,
             integrity: Integrity::default(),
             host: host(),
         },
@@ -109,7 +112,7 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         group_name: Some("www-data".into()),
         server: None,
         ports: Vec::new(),
-        container_id: None,
+        container: None,
         ended: None,
     }
 }
@@ -130,8 +133,19 @@ pub(super) fn master() -> ProcessView {
     master.origin = Origin::Observed;
     master.server = Some(php());
     master.ports = vec![9000];
-    master.container_id = Some(CONTAINER.to_owned());
+    master.container = Some(container());
     master
+}
+
+/// A container of which nothing but its cgroup is known.
+pub(super) fn container() -> ContainerView {
+    ContainerView {
+        id: CONTAINER.to_owned(),
+        runtime: None,
+        pod_uid: None,
+        facts: Fact::Absent,
+        pod: Fact::Absent,
+    }
 }
 
 pub(super) fn systemd() -> ProcessView {

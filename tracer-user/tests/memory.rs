@@ -1,0 +1,208 @@
+//! What the store says that processes take, held against an allocator that counts; and its bound under a fork
+//! storm. A target of its own, as an allocator is everybody's, and one test, as all count together.
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tracer::event::{Event, Exec, Exit, FileId, Fork, Meta, Payload, ProcessKey};
+use tracer::lineage::Store;
+use tracer::memory::{Budget, block};
+use tracer_common::event::{FdInfo, Ids, Namespaces};
+use tracer_common::probe::Tier;
+use tracer_common::tag::{Role, Tag};
+
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is left to the system's allocator, with the caller's own arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(block(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        HELD.fetch_sub(block(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on; `alloc` gave what the system gave.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn held() -> usize {
+    HELD.load(Ordering::Relaxed)
+}
+
+const MS: u64 = 1_000_000;
+
+fn key(pid: u32) -> ProcessKey {
+    ProcessKey::new(pid, u64::from(pid) * 10 * MS)
+}
+
+/// An event of a process, a millisecond after the last.
+fn event(now: &mut u64, pid: u32, tag: Tag, payload: Payload) -> Event {
+    *now += MS;
+    Event {
+        meta: Meta {
+            boot_ns: *now,
+            subject: key(pid),
+            start_boot_ns: u64::from(pid) * 10 * MS,
+            tid: pid,
+            tag,
+            tier: Tier::Tracepoint,
+            flags: 0,
+            cpu: 0,
+            slot: 0,
+            seq: 0,
+        },
+        payload,
+    }
+}
+
+fn fork(now: &mut u64, pid: u32, child: u32, tag: Tag) -> Event {
+    let fork = Fork {
+        child: key(child),
+        child_start_boot_ns: u64::from(child) * 10 * MS,
+        child_tag: tag,
+        ids: Ids::ZERO,
+        parent: key(pid),
+        vpid: child,
+        pid_ns: 1,
+    };
+    event(now, pid, tag, Payload::Fork(fork))
+}
+
+/// An exec with so many bytes of arguments.
+fn exec(now: &mut u64, pid: u32, tag: Tag, bytes: usize) -> Event {
+    let exec = Exec {
+        exe: format!("/usr/bin/program-{pid}").into_bytes(),
+        file: FileId {
+            dev: 1,
+            inode: pid.into(),
+        },
+        nlink: 1,
+        generation: 0,
+        mode: 0o10_0755,
+        cwd: b"/var/www/html".to_vec(),
+        cgroup: b"/system.slice/some.service".to_vec(),
+        cgroup_id: 1,
+        filename: b"/usr/bin/program".to_vec(),
+        interp: b"/usr/bin/program".to_vec(),
+        args: vec![
+            b"program".to_vec(),
+            vec![b'x'; bytes / 2],
+            vec![b'y'; bytes / 2],
+        ],
+        args_len: bytes as u64,
+        ids: Ids::ZERO,
+        cap_effective: 0,
+        cap_permitted: 0,
+        loginuid: None,
+        sessionid: None,
+        ns: Namespaces::ZERO,
+        pgid: pid,
+        sid: 1,
+        tty: None,
+        stdio: [FdInfo::ZERO; 3],
+        parent: key(1),
+        old_tid: pid,
+        writer: None,
+    };
+    event(now, pid, tag, Payload::Exec(Box::new(exec)))
+}
+
+/// A store filled by `each` for `count` processes, with what it takes by the allocator.
+fn filled(
+    max: usize,
+    count: u32,
+    mut each: impl FnMut(&mut Store, &mut u64, u32),
+) -> (Store, usize) {
+    let before = held();
+    let mut store = Store::new(max);
+    let mut now = 1_000_000 * MS;
+    store.apply(&exec(&mut now, 1, Tag::ZERO, 10), &mut Vec::new());
+    for pid in 2..count + 2 {
+        each(&mut store, &mut now, pid);
+    }
+    let taken = held() - before;
+    (store, taken)
+}
+
+#[test]
+fn the_count_of_bytes_is_near_and_bounds_a_storm() {
+    const TAGGED: Tag = Tag {
+        roles: Role::Web.bit(),
+        ..Tag::ZERO
+    };
+    let apply = |store: &mut Store, event: Event| store.apply(&event, &mut Vec::new());
+    // Estimates: processes that only forked, and such as executed with short and long arguments.
+    let forked = |store: &mut Store, now: &mut u64, pid| apply(store, fork(now, 1, pid, Tag::ZERO));
+    for (what, bytes) in [("forked", None), ("short", Some(20)), ("long", Some(4000))] {
+        let (store, taken) = filled(usize::MAX, 5000, |store, now, pid| {
+            forked(store, now, pid);
+            if let Some(bytes) = bytes {
+                apply(store, exec(now, pid, Tag::ZERO, bytes));
+            }
+        });
+        assert_eq!(store.len(), 5001);
+        let (said, each) = (store.held(), taken / 5000);
+        eprintln!("{what}: {each} bytes each, counted {}", said / 5000);
+        assert!(
+            said * 10 >= taken * 9,
+            "{what}: {said} of {taken} are counted"
+        );
+        assert!(
+            said * 2 <= taken * 3,
+            "{what}: {said} counted, {taken} taken"
+        );
+    }
+    // What is gone leaves nothing but places in tables.
+    let (mut store, _) = filled(usize::MAX, 1000, |store, now, pid| {
+        forked(store, now, pid);
+        apply(store, exec(now, pid, Tag::ZERO, 4000));
+        apply(
+            store,
+            event(now, pid, Tag::ZERO, Payload::Exit(Exit { status: 0 })),
+        );
+    });
+    let mut later = 2_000_000 * MS;
+    apply(&mut store, exec(&mut later, 1, Tag::ZERO, 10));
+    assert_eq!(store.len(), 1);
+    assert!(store.held() < 5000, "{}", store.held());
+
+    // A storm beyond the share of a budget of 64 MiB: all live, all have arguments of their own, and
+    // some execute again and again; by a server's lineage too.
+    let max = Budget::new(64 << 20).store;
+    for tag in [Tag::ZERO, TAGGED] {
+        let mut peak = 0;
+        let before = held();
+        let (store, taken) = filled(max, 12_000, |store, now, pid| {
+            // Chains, so that there are ancestors to keep.
+            let creator = if pid % 4 == 0 { 1 } else { pid - 1 };
+            apply(store, fork(now, creator, pid, tag));
+            apply(store, exec(now, pid, tag, 6000));
+            apply(store, exec(now, creator, tag, 6000));
+            assert!(store.held() <= max, "{}", store.held());
+            peak = peak.max(held() - before);
+        });
+        let stats = store.stats();
+        eprintln!(
+            "storm: {} kept, {} refused, at most {peak} bytes",
+            store.len(),
+            stats.refused
+        );
+        assert!(stats.refused > 5000 && store.len() > 1000, "{stats:?}");
+        assert!(
+            peak <= max / 10 * 11 && taken <= max / 10 * 11,
+            "{peak} of {max}"
+        );
+        // Nobody who is known lost an ancestor that was.
+        let orphans = (2..12_002).filter_map(|pid| store.get(key(pid)));
+        let broken =
+            orphans.filter(|process| process.creator.is_some_and(|of| store.get(of).is_none()));
+        assert_eq!(broken.count(), 0);
+    }
+}
