@@ -29,12 +29,14 @@ use tracer_common::tag::Tag;
 use self::apart::{Apart, Limits, Word};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
+use self::kubernetes::{Access, Heard, Kubernetes};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
 use crate::config::Emit;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
+use crate::enrich::kubernetes::{Cluster, complete};
 use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::memory::Budget;
@@ -45,6 +47,9 @@ use crate::sink::Sink;
 use crate::source::capture::Writer;
 use crate::source::ring::Ring;
 use crate::source::{Enrichment, Input, snapshot};
+
+/// How long the start waits for the pods that there are.
+const FIRST_PODS: Duration = Duration::from_secs(2);
 
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -89,6 +94,10 @@ pub struct AgentOptions {
     pub order_window: Duration,
     /// How long an alert waits for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// How the API server is reached that tells of this node's pods; `None` where there is none.
+    pub kubernetes: Option<Access>,
+    /// What the user says of the cluster.
+    pub cluster: Cluster,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
     /// Where the pipeline's inputs are recorded, if at all.
@@ -187,8 +196,17 @@ pub async fn run(
         record,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
+            // Until it is known that nobody does.
+            pods: options.kubernetes.is_some(),
             ..Enrichment::default()
         },
+        kubernetes: options
+            .kubernetes
+            .map(|access| Kubernetes::begin(access, options.cluster.clone()))
+            .transpose()
+            .map_err(|error| AgentError::Io("cannot begin to watch pods", error))?,
+        pods_listed: false,
+        cluster: options.cluster,
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
@@ -262,6 +280,14 @@ fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
     })
 }
 
+/// What is heard of pods next; nothing where nobody is listened to.
+async fn heard(kubernetes: &mut Option<Kubernetes>) -> Heard {
+    match kubernetes {
+        Some(kubernetes) => kubernetes.heard().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Agent {
     sensor: Sensor,
     tags: Tags,
@@ -279,6 +305,10 @@ struct Agent {
     nameless: bool,
     record: Option<Writer<BufWriter<File>>>,
     enrichment: Enrichment,
+    kubernetes: Option<Kubernetes>,
+    /// It was said that pods are told.
+    pods_listed: bool,
+    cluster: Cluster,
     window_ns: u64,
     counts: Counts,
     healing: Healing,
@@ -327,6 +357,15 @@ impl Agent {
         for found in self.servers.settle(PATIENCE).await {
             self.learn(found).map_err(record)?;
         }
+        // So are the pods, by a server that answers.
+        let deadline = tokio::time::Instant::now() + FIRST_PODS;
+        while let Ok(heard) = tokio::time::timeout_at(deadline, heard(&mut self.kubernetes)).await {
+            let is_all = !matches!(heard, Heard::Pod { .. });
+            self.hear(heard).map_err(record)?;
+            if is_all {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -362,6 +401,7 @@ impl Agent {
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
+                heard = heard(&mut self.kubernetes) => self.hear(heard).map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
@@ -476,7 +516,43 @@ impl Agent {
         }
     }
 
-    fn give(&mut self, input: Input) -> io::Result<()> {
+    /// What is told of this node's pods.
+    fn hear(&mut self, heard: Heard) -> io::Result<()> {
+        let pods = match heard {
+            Heard::Pod { uid, facts } => return self.give(Input::Pod { uid, facts }),
+            Heard::Listed(pods) => {
+                if !self.pods_listed {
+                    eprintln!(
+                        "tracer: kubernetes: {pods} pods on this node, and what changes is told"
+                    );
+                }
+                self.pods_listed = true;
+                true
+            }
+            Heard::Silent(why) => {
+                self.pods_listed = false;
+                eprintln!(
+                    "tracer: kubernetes: {why}; until then pods are known as the container runtime tells them"
+                );
+                false
+            }
+        };
+        if self.enrichment.pods == pods {
+            return Ok(());
+        }
+        self.enrichment.pods = pods;
+        self.give(Input::Enrichment(self.enrichment))
+    }
+
+    fn give(&mut self, mut input: Input) -> io::Result<()> {
+        if let Input::Container {
+            facts: Some(facts), ..
+        } = &mut input
+            && let Some(pod) = &mut facts.pod
+        {
+            // Before it is recorded: what the user says of the cluster is not.
+            complete(pod, &self.cluster);
+        }
         if let Some(record) = &mut self.record {
             record.write(&input)?;
         }

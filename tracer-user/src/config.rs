@@ -24,6 +24,9 @@ use crate::memory::Budget;
 use crate::sensor::TierChoice;
 
 mod explain;
+mod kubernetes;
+
+pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
@@ -100,6 +103,8 @@ pub struct FileConfig {
     pub order_window_ms: Option<Spanned<u32>>,
     /// Facts that others are asked for.
     pub enrichment: Option<FileEnrichment>,
+    /// How this node's pods are asked for.
+    pub kubernetes: Option<FileKubernetes>,
     /// Directories that matter beside the defaults and the discovered ones.
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
@@ -187,6 +192,8 @@ pub struct Config {
     pub order_window: Duration,
     /// How long an alert may wait for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// How this node's pods are asked for.
+    pub kubernetes: Kubernetes,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
     /// Tell what any process writes in directories that matter.
@@ -220,6 +227,7 @@ impl Default for Config {
             budget: Budget::default(),
             order_window: Duration::from_millis(5),
             enrichment_wait: Duration::from_millis(250),
+            kubernetes: Kubernetes::default(),
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
@@ -267,6 +275,7 @@ impl Config {
             memory,
             order_window_ms,
             enrichment,
+            kubernetes,
             directories,
             exclude_default_directories,
         } = file;
@@ -296,6 +305,7 @@ impl Config {
             enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
                 Duration::from_millis(wait.value.into())
             }),
+            kubernetes: kubernetes.unwrap_or_default().settings(),
             any_writer: directories
                 .as_ref()
                 .and_then(|directories| directories.any_writer)
@@ -467,6 +477,7 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         0,
         MAX_ENRICHMENT_WAIT_MS,
     )?;
+    kubernetes::check(&config.kubernetes.clone().unwrap_or_default())?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
         let key = kind.name();
         for (index, pattern) in list.iter().enumerate() {

@@ -5,4 +5,5 @@
 pub mod container;
 pub mod docroot;
 pub mod facts;
+pub mod kubernetes;
 pub mod user;

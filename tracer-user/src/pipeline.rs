@@ -6,6 +6,7 @@
 mod containers;
 mod losses;
 mod pending;
+mod pods;
 mod view;
 
 use std::collections::HashMap;
@@ -246,6 +247,7 @@ impl Pipeline {
                     self.event(&event);
                 }
                 self.now_boot_ns = self.now_boot_ns.max(boot_ns);
+                self.containers.pods.pass(self.now_boot_ns);
                 let overdue = self.pending.overdue(boot_ns);
                 self.documents.extend(overdue);
                 self.report(boot_ns);
@@ -269,6 +271,12 @@ impl Pipeline {
             Input::Enrichment(enrichment) => {
                 self.containers.set(enrichment);
                 self.pending.set_wait(enrichment.wait_ms);
+                // What nobody tells of any more is not waited for.
+                self.complete();
+            }
+            Input::Pod { uid, facts } => {
+                self.containers.pods.tell(uid, facts);
+                self.complete();
             }
             Input::Container { id, facts } => {
                 self.containers.answer(&id, facts);
@@ -357,6 +365,8 @@ impl Pipeline {
             ("alerts_not_enriched", self.pending.without()),
             ("containers", self.containers.len() as u64),
             ("containers_forgotten", self.containers.forgotten()),
+            ("pods", self.containers.pods.len() as u64),
+            ("pods_refused", self.containers.pods.refused()),
             ("written_forgotten", self.detector.written_forgotten()),
             ("links_forgotten", self.detector.links_forgotten()),
             ("directories", self.detector.directories().len() as u64),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::alert::HostFacts;
 use crate::enrich::docroot::Entry;
-use crate::enrich::facts::ContainerFacts;
+use crate::enrich::facts::{ContainerFacts, PodFacts};
 use crate::event::FileId;
 
 /// One thing that the pipeline learns.
@@ -66,6 +66,13 @@ pub enum Input {
         id: String,
         /// What was said.
         facts: Option<Box<ContainerFacts>>,
+    },
+    /// What Kubernetes says of a pod of this node; `None` where it is gone.
+    Pod {
+        /// Its uid as the node knows it, which is the one in paths of cgroups.
+        uid: String,
+        /// What was said.
+        facts: Option<Box<PodFacts>>,
     },
 }
 

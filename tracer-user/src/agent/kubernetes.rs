@@ -14,7 +14,7 @@ use std::io;
 
 use tokio::sync::mpsc;
 
-pub use self::access::{Access, Seen, probe};
+pub use self::access::{Access, Seen, probe, settle};
 use crate::enrich::facts::PodFacts;
 use crate::enrich::kubernetes::Cluster;
 

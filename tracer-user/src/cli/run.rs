@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, OutputArgs, SensorArgs};
-use crate::agent::{self, AgentOptions, Summary};
+use crate::agent::{self, AgentOptions, Summary, kubernetes};
 use crate::config::{Config, Flags};
 use crate::sensor::machine::Sizes;
 use crate::sensor::{Sensor, SensorOptions};
@@ -41,7 +41,7 @@ pub(super) struct RecordArgs {
 pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     let config = args.output.load(args.sensor)?;
     let sink = super::sink(&config)?;
-    watch(options(config, None), Some(sink), None)
+    watch(options(config, None)?, Some(sink), None)
 }
 
 pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
@@ -61,11 +61,8 @@ pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
             args.file.display()
         ))
     })?;
-    let outcome = watch(
-        options(config, Some(file)),
-        None,
-        args.seconds.map(Duration::from_secs),
-    );
+    let limit = args.seconds.map(Duration::from_secs);
+    let outcome = options(config, Some(file)).and_then(|options| watch(options, None, limit));
     if outcome.is_err() && std::fs::metadata(&args.file).is_ok_and(|file| file.len() == 0) {
         // The agent never came up. What was recorded before a later failure stays: it can be replayed.
         let _best_effort = std::fs::remove_file(&args.file);
@@ -81,9 +78,15 @@ fn create(path: &PathBuf) -> std::io::Result<File> {
         .open(path)
 }
 
-fn options(config: Config, record: Option<File>) -> AgentOptions {
+fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure> {
+    let hostname = rustix::system::uname();
+    let hostname = hostname.nodename().to_string_lossy();
+    let environment = |name: &str| std::env::var(name).ok();
+    let (kubernetes, cluster) =
+        kubernetes::settle(config.kubernetes.clone(), &hostname, environment)
+            .map_err(Failure::usage)?;
     let sizes = Sizes::of_this_machine();
-    AgentOptions {
+    Ok(AgentOptions {
         directories: config.directories(),
         sensor: SensorOptions {
             btf: config.btf,
@@ -97,8 +100,10 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
         budget: config.budget,
         order_window: config.order_window,
         enrichment_wait: config.enrichment_wait,
+        kubernetes,
+        cluster,
         record,
-    }
+    })
 }
 
 fn watch(

@@ -20,6 +20,7 @@ fn the_example_has_every_key_and_its_default() {
         "rings:\n  ",
         "memory:\n  ",
         "enrichment:\n  ",
+        "kubernetes:\n  ",
         "directories:\n  ",
     ] {
         let error = parsed(&format!("{section}qqqqqqqqqqqq: 1\n")).unwrap_err();
@@ -38,6 +39,7 @@ fn the_example_has_every_key_and_its_default() {
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\n\
+        kubernetes: {enabled: never, node_name: n, cluster_name: c, kubeconfig: /k, annotations: [a/b]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -57,11 +59,18 @@ fn every_key_arrives() {
         budget: Budget::new(33_554_432),
         order_window: Duration::ZERO,
         enrichment_wait: Duration::from_millis(9),
+        kubernetes: Kubernetes {
+            enabled: Enabled::Never,
+            node_name: Some("n".into()),
+            cluster_name: Some("c".into()),
+            kubeconfig: Some("/k".into()),
+            annotations: vec!["a/b".into()],
+        },
         directories: vec![
-            directory("/srv/app", Kind::Served, 15),
-            directory("/home/*/www", Kind::Served, 16),
-            directory("/opt/x/modules", Kind::Component, 17),
-            directory("/srv/cgi", Kind::Cgi, 19),
+            directory("/srv/app", Kind::Served, 16),
+            directory("/home/*/www", Kind::Served, 17),
+            directory("/opt/x/modules", Kind::Component, 18),
+            directory("/srv/cgi", Kind::Cgi, 20),
         ],
         any_writer: true,
         exclude_default_directories: true,
@@ -73,7 +82,7 @@ fn every_key_arrives() {
     }
     assert_eq!(set.len(), 4, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
-    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:16"));
+    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:17"));
 
     let flags = Flags {
         emit: Some(Emit::Events),

@@ -39,6 +39,7 @@ const RESOLVED: u8 = 13;
 const DIRECTORY_UNNAMED: u8 = 14;
 const ENRICHMENT: u8 = 15;
 const CONTAINER: u8 = 16;
+const POD: u8 = 17;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -222,6 +223,10 @@ impl<W: Write> Writer<W> {
             Input::Container { id, facts } => {
                 facts::put_container(&mut payload, id, facts.as_deref());
                 CONTAINER
+            }
+            Input::Pod { uid, facts } => {
+                facts::put_pod_of(&mut payload, uid, facts.as_deref());
+                POD
             }
         };
         self.frame(kind, &payload)
@@ -419,6 +424,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             files: rest.flag()?,
         }),
         CONTAINER => rest.container()?,
+        POD => rest.pod_of()?,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -566,6 +572,14 @@ mod tests {
             Input::Container {
                 id: "ab".into(),
                 facts: None,
+            },
+            Input::Pod {
+                uid: "u".into(),
+                facts: None,
+            },
+            Input::Pod {
+                uid: "v".into(),
+                facts: facts::sample().pod.map(Box::new),
             },
             Input::Container {
                 id: "cd".into(),

@@ -127,7 +127,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::HealEnd
             | Input::Resolved(_)
             | Input::Enrichment(_)
-            | Input::Container { .. } => None,
+            | Input::Container { .. }
+            | Input::Pod { .. } => None,
         })
         .collect()
 }

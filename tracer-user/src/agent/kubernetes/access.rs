@@ -10,7 +10,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Api, Client, Config};
 
-use crate::enrich::kubernetes::Pod;
+use crate::config::{Enabled, Kubernetes};
+use crate::enrich::kubernetes::{Cluster, Pod};
 
 /// How long a connection may take to come up.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -26,6 +27,51 @@ pub struct Access {
     pub kubeconfig: Option<PathBuf>,
     /// Name of the node whose pods are asked for.
     pub node: String,
+}
+
+/// What the settings and the environment come to: how the API server is reached, where there is one to ask, and
+/// what is said of the cluster.
+///
+/// # Errors
+///
+/// It is to be asked, and there is none.
+pub fn settle(
+    settings: Kubernetes,
+    hostname: &str,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<(Option<Access>, Cluster), String> {
+    let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let Kubernetes {
+        enabled,
+        node_name,
+        cluster_name,
+        kubeconfig,
+        annotations,
+    } = settings;
+    // A host's name need not be its node's, so it is asked with and not told.
+    let node = node_name.or_else(|| set("NODE_NAME"));
+    let cluster = Cluster {
+        name: cluster_name.or_else(|| set("CLUSTER_NAME")),
+        node: node.clone(),
+        annotations,
+    };
+    let is_there = kubeconfig.is_some() || set("KUBERNETES_SERVICE_HOST").is_some();
+    let access = match enabled {
+        Enabled::Never => None,
+        Enabled::Auto if !is_there => None,
+        Enabled::Always if !is_there => {
+            return Err(
+                "kubernetes.enabled is always, and there is no API server to ask: this is no pod \
+                 (KUBERNETES_SERVICE_HOST is not set); name a kubeconfig (kubernetes.kubeconfig)"
+                    .into(),
+            );
+        }
+        Enabled::Auto | Enabled::Always => Some(Access {
+            kubeconfig,
+            node: node.unwrap_or_else(|| hostname.to_owned()),
+        }),
+    };
+    Ok((access, cluster))
 }
 
 /// What a look came to.

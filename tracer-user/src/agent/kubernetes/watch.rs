@@ -22,8 +22,6 @@ use crate::enrich::kubernetes::{Cluster, Pod, told};
 
 /// Pods of one node that are told of: several times what a node can have (`maxPods`, 110 by default).
 pub(super) const PODS: usize = 1024;
-/// Pods in one answer: what a list may take of memory at once.
-const PAGE: u32 = 100;
 /// How long the next answer of a list may take.
 const LISTING: Duration = Duration::from_secs(30);
 /// The pause where the back-off has no more to say.
@@ -71,14 +69,19 @@ impl Pods {
         backoff: &mut DefaultBackoff,
     ) -> String {
         // Whatever state the server has at hand, not the newest that its store can find: a list of every node
-        // from the store is what brings a large cluster down. What is newer comes by the watch.
-        let config = watcher::Config::default()
-            .fields(&access.selector())
-            .any_semantic()
-            .page_size(PAGE);
+        // from the store is what brings a large cluster down. What is newer comes by the watch. Such a list has no
+        // pages; it is of one node.
+        let config = watcher::Config {
+            page_size: None,
+            ..watcher::Config::default()
+                .fields(&access.selector())
+                .any_semantic()
+        };
         let mut events = pin!(watcher(api, config));
         // Those of the list that is being read.
         let mut list: Option<HashSet<String>> = None;
+        // A connection that the server closed while it was idle fails when it is used next.
+        let mut failed = false;
         loop {
             let event = match &list {
                 None => events.next().await,
@@ -89,6 +92,15 @@ impl Pods {
                         return format!("{server} did not answer within {seconds} s");
                     }
                 },
+            };
+            failed = match &event {
+                Some(Err(watcher::Error::WatchStartFailed(error))) => {
+                    if failed || matches!(error, kube::Error::Api(_)) {
+                        return why(server, error);
+                    }
+                    true
+                }
+                _ => false,
             };
             match event {
                 Some(Ok(Event::Init)) => list = Some(HashSet::new()),
@@ -108,14 +120,15 @@ impl Pods {
                     }
                 }
                 // The place is kept, or the watcher lists again by itself (410).
-                Some(Err(watcher::Error::WatchFailed(_) | watcher::Error::WatchError(_))) => {
+                Some(Err(
+                    watcher::Error::WatchFailed(_)
+                    | watcher::Error::WatchError(_)
+                    | watcher::Error::WatchStartFailed(_),
+                )) => {
                     list = None;
                     sleep(backoff.next().unwrap_or(PAUSE)).await;
                 }
-                Some(Err(
-                    watcher::Error::InitialListFailed(error)
-                    | watcher::Error::WatchStartFailed(error),
-                )) => return why(server, &error),
+                Some(Err(watcher::Error::InitialListFailed(error))) => return why(server, &error),
                 Some(Err(error @ watcher::Error::NoResourceVersion)) => {
                     return format!("{server}: {}", words(&error.to_string()));
                 }

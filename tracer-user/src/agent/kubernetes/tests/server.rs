@@ -142,7 +142,7 @@ impl Server {
 
     /// Makes or changes a pod. Each gives a new version.
     pub(super) fn put(&self, pod: Pod) -> u64 {
-        let mut state = self.shared.lock();
+        let state = self.shared.lock();
         let known = state.pods_at(u64::MAX);
         let kind = match known.contains_key(&uid(&pod)) {
             true => "MODIFIED",
