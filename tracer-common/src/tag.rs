@@ -147,4 +147,10 @@ roles! {
     Mail = 4, "mail";
     /// File transfer.
     Ftp = 5, "ftp";
+    /// What builds and deploys on request.
+    Ci = 6, "ci";
+    /// Monitoring and management: runs commands for those who manage the host.
+    Agent = 7, "agent";
+    /// Any other program that takes connections.
+    Service = 8, "service";
 }

@@ -7,6 +7,7 @@
 //! the programs are detached.
 
 mod apart;
+mod control;
 mod healing;
 mod health;
 mod host;
@@ -14,6 +15,7 @@ pub mod kubernetes;
 mod names;
 mod owner;
 mod places;
+mod pods;
 mod servers;
 mod tags;
 
@@ -27,19 +29,22 @@ use std::time::{Duration, Instant};
 use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits, Word};
+use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
-use self::kubernetes::{Access, Heard, Kubernetes};
+use self::kubernetes::{Access, Kubernetes};
 use self::names::Names;
 use self::owner::Owner;
 use self::servers::{Found, Servers};
-use crate::config::Emit;
+use crate::config::{self, Emit};
+use crate::control::Ask;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::kubernetes::{Cluster, complete};
 use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::memory::Budget;
+use crate::pipeline::query::StatusView;
 use crate::pipeline::{Command, Pipeline, SHED, Totals};
 use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
@@ -47,9 +52,6 @@ use crate::sink::Sink;
 use crate::source::capture::Writer;
 use crate::source::ring::Ring;
 use crate::source::{Enrichment, Input, snapshot};
-
-/// How long the start waits for the pods that there are.
-const FIRST_PODS: Duration = Duration::from_secs(2);
 
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -100,6 +102,8 @@ pub struct AgentOptions {
     pub cluster: Cluster,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// The socket by which the agent is asked.
+    pub control: config::Control,
     /// Where the pipeline's inputs are recorded, if at all.
     pub record: Option<File>,
 }
@@ -109,6 +113,8 @@ pub struct AgentOptions {
 pub enum AgentError {
     /// The kernel side could not be loaded.
     Sensor(SensorError),
+    /// The control socket that was asked for could not be made: why.
+    Control(String),
     /// Reading `/proc` or a ring failed.
     Io(&'static str, io::Error),
     /// The sink failed: what it said.
@@ -120,6 +126,7 @@ impl std::fmt::Display for AgentError {
         match self {
             Self::Sensor(error) => error.fmt(f),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
+            Self::Control(why) => write!(f, "cannot listen for questions: {why}"),
             Self::Sink(failure) => f.write_str(failure),
         }
     }
@@ -177,6 +184,7 @@ pub async fn run(
     let attached_boot_ns = host::boot_ns();
     let mut sensor = Sensor::load(&options.sensor)?;
     let (life, files) = sensor.take_rings()?;
+    let control = listen(&options.control).await?;
     let record = options
         .record
         .map(|file| Writer::new(BufWriter::new(file)))
@@ -188,6 +196,7 @@ pub async fn run(
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         files: Ring::new(files).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
         pipeline: Pipeline::new(options.emit, options.budget),
+        control,
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
@@ -257,6 +266,24 @@ pub async fn run(
     }
 }
 
+/// Opens the control socket. Where nobody asked for it, the agent runs without.
+async fn listen(socket: &config::Control) -> Result<Option<Control>, AgentError> {
+    let Some(path) = &socket.path else {
+        return Ok(None);
+    };
+    match Control::listen(path).await {
+        Ok(control) => Ok(Some(control)),
+        Err(why) if socket.required => Err(AgentError::Control(why)),
+        Err(why) => {
+            eprintln!(
+                "tracer: `tracer tree` and `tracer servers` cannot ask this agent: {why}; \
+                 control.socket: null in the configuration does without"
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// The reason of tags that this side could not set. Another than the kernel's for those that it could not:
 /// the store has these, so that reading `/proc` again would give nothing.
 const TAGS_REFUSED: &str = "tags_refused";
@@ -280,14 +307,6 @@ fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
     })
 }
 
-/// What is heard of pods next; nothing where nobody is listened to.
-async fn heard(kubernetes: &mut Option<Kubernetes>) -> Heard {
-    match kubernetes {
-        Some(kubernetes) => kubernetes.heard().await,
-        None => std::future::pending().await,
-    }
-}
-
 struct Agent {
     sensor: Sensor,
     tags: Tags,
@@ -296,6 +315,7 @@ struct Agent {
     life: Ring,
     files: Ring,
     pipeline: Pipeline,
+    control: Option<Control>,
     servers: Servers,
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
@@ -358,14 +378,7 @@ impl Agent {
             self.learn(found).map_err(record)?;
         }
         // So are the pods, by a server that answers.
-        let deadline = tokio::time::Instant::now() + FIRST_PODS;
-        while let Ok(heard) = tokio::time::timeout_at(deadline, heard(&mut self.kubernetes)).await {
-            let is_all = !matches!(heard, Heard::Pod { .. });
-            self.hear(heard).map_err(record)?;
-            if is_all {
-                break;
-            }
-        }
+        self.first_pods().await.map_err(record)?;
         Ok(())
     }
 
@@ -401,8 +414,9 @@ impl Agent {
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
-                heard = heard(&mut self.kubernetes) => self.hear(heard).map_err(record)?,
+                heard = pods::heard(&mut self.kubernetes) => self.hear(heard).map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
+                question = Control::asked(&mut self.control) => self.answer(question),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -514,34 +528,6 @@ impl Agent {
                 self.give(Input::DirectoryLeft(file))
             }
         }
-    }
-
-    /// What is told of this node's pods.
-    fn hear(&mut self, heard: Heard) -> io::Result<()> {
-        let pods = match heard {
-            Heard::Pod { uid, facts } => return self.give(Input::Pod { uid, facts }),
-            Heard::Listed(pods) => {
-                if !self.pods_listed {
-                    eprintln!(
-                        "tracer: kubernetes: {pods} pods on this node, and what changes is told"
-                    );
-                }
-                self.pods_listed = true;
-                true
-            }
-            Heard::Silent(why) => {
-                self.pods_listed = false;
-                eprintln!(
-                    "tracer: kubernetes: {why}; until then pods are known as the container runtime tells them"
-                );
-                false
-            }
-        };
-        if self.enrichment.pods == pods {
-            return Ok(());
-        }
-        self.enrichment.pods = pods;
-        self.give(Input::Enrichment(self.enrichment))
     }
 
     fn give(&mut self, mut input: Input) -> io::Result<()> {
@@ -729,10 +715,29 @@ impl Agent {
         Ok(())
     }
 
-    fn summary(&self) -> Summary {
+    /// Makes the view that somebody asked for. What becomes of it is no business of this loop.
+    fn answer(&self, question: Question) {
+        let view = match question.ask {
+            Ask::Tree(selector, format) => View::Tree(self.pipeline.tree(&selector), format),
+            Ask::Servers(style) => {
+                let mut view = self.pipeline.servers();
+                for server in &mut view.servers {
+                    server.directories = self.servers.named(&server.process);
+                }
+                View::Servers(view, style)
+            }
+            Ask::Status => View::Status(StatusView {
+                counts: self.all_counts(),
+                ..self.pipeline.status()
+            }),
+        };
+        // Who asked may have gone.
+        let _unheard = question.answer.send(view);
+    }
+
+    fn all_counts(&self) -> Vec<(String, u64)> {
         let health = self.health();
-        let counts = self
-            .pipeline
+        self.pipeline
             .counts()
             .into_iter()
             .chain([
@@ -745,10 +750,13 @@ impl Agent {
             .chain(self.counts.all())
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))
-            .collect();
+            .collect()
+    }
+
+    fn summary(&self) -> Summary {
         Summary {
             totals: self.pipeline.totals(),
-            counts,
+            counts: self.all_counts(),
         }
     }
 }

@@ -4,6 +4,8 @@ mod doctor;
 mod reference;
 mod replay;
 mod run;
+mod servers;
+mod tree;
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -14,6 +16,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::agent::AgentError;
 use crate::config::{self, Config, ConfigError, Emit, Flags};
+use crate::control::Ask;
+use crate::control::client::{self, AskError, Reply};
+use crate::encode;
+use crate::encode::tree::Style;
 use crate::sensor::{SensorError, TierChoice};
 use crate::sink::{Format, Sink, Target};
 
@@ -30,9 +36,9 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all well (also after SIGINT or SIGTERM); 1 doctor found something missing; \
-2 a wrong flag, configuration or capture file; 3 this kernel is not supported; \
-4 privileges are missing; 5 a failure while running (output, /proc, memory).";
+Exit codes: 0 all well (also after SIGINT or SIGTERM); 1 doctor found something missing, or \
+tree knows no such process; 2 a wrong flag, configuration or capture file; 3 this kernel is not supported; \
+4 privileges are missing; 5 a failure while running (output, /proc, memory, no agent to ask).";
 
 #[derive(Subcommand)]
 enum Command {
@@ -51,6 +57,16 @@ enum Command {
     ///
     /// Gives the same documents, byte for byte, that `run` gave or would have given.
     Replay(replay::ReplayArgs),
+    /// Draw processes with their ancestors and descendants
+    ///
+    /// What each ran, wrote and raised, since when, as whom, and how that is known. Asks the running
+    /// agent, as root or as its own user, or reads a recording. Without a process, a container or a
+    /// server, draws every server.
+    Tree(tree::TreeArgs),
+    /// List the servers that the running agent found
+    ///
+    /// With the reason, their ports, the directories that they serve and how much runs below them.
+    Servers(servers::ServersArgs),
     /// Say what this host allows and what is lost where it does not
     Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
@@ -94,6 +110,75 @@ struct SensorArgs {
     tier: Option<TierChoice>,
 }
 
+/// Which running agent to ask.
+#[derive(Args, Clone)]
+struct ControlArgs {
+    /// Its control socket [default: the configuration's control.socket]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Configuration file [default: /etc/tracer/tracer.yaml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ControlArgs {
+    /// Asks it.
+    fn ask(&self, ask: &Ask) -> Result<Reply, Failure> {
+        let path = match &self.control {
+            Some(path) => path.clone(),
+            None => {
+                let file = Config::load(self.config.as_deref())?;
+                let config = Config::merge(file, Flags::default());
+                config.control.path.ok_or_else(|| {
+                    Failure::runtime(
+                        "the configuration turns the control socket off (control.socket: null); \
+                         name the agent's socket with --control",
+                    )
+                })?
+            }
+        };
+        client::ask(&path, ask).map_err(|error| match error {
+            AskError::Unknown(_) => Failure::new(1, error),
+            AskError::Refused(_) => Failure::new(4, error),
+            AskError::NoAgent(..) | AskError::Foreign(..) | AskError::Failed(..) => {
+                Failure::runtime(error)
+            }
+        })
+    }
+}
+
+/// What this terminal, or what standard output is else, can show.
+fn style() -> Style {
+    // The first that is set decides, as in setlocale(3).
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .filter_map(std::env::var_os)
+        .find(|value| !value.is_empty())
+        .map(|value| value.to_string_lossy().to_ascii_lowercase());
+    let utf8 = locale.is_some_and(|locale| locale.contains("utf-8") || locale.contains("utf8"));
+    Style {
+        colour: std::io::stdout().is_terminal() && wants_colour(),
+        ascii: !utf8,
+    }
+}
+
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints an answer.
+fn show(reply: Reply) -> Result<ExitCode, Failure> {
+    match reply {
+        Reply::Text(text) => print(text.as_bytes()),
+        Reply::Json(value) => {
+            let mut out = Vec::new();
+            encode::control::value(&value, &mut out);
+            out.push(b'\n');
+            print(&out)
+        }
+    }
+}
+
 /// Why a command ended badly: its message and its exit code.
 #[derive(Debug)]
 struct Failure {
@@ -102,20 +187,21 @@ struct Failure {
 }
 
 impl Failure {
-    /// A wrong flag, configuration or capture file.
-    fn usage(message: impl fmt::Display) -> Self {
+    fn new(code: u8, message: impl fmt::Display) -> Self {
         Self {
-            code: 2,
+            code,
             error: anyhow::Error::msg(message.to_string()),
         }
     }
 
+    /// A wrong flag, configuration or capture file.
+    fn usage(message: impl fmt::Display) -> Self {
+        Self::new(2, message)
+    }
+
     /// A failure while running.
     fn runtime(message: impl fmt::Display) -> Self {
-        Self {
-            code: 5,
-            error: anyhow::Error::msg(message.to_string()),
-        }
+        Self::new(5, message)
     }
 }
 
@@ -140,7 +226,9 @@ impl From<AgentError> for Failure {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Sensor(error) => error.into(),
-            AgentError::Io(..) | AgentError::Sink(_) => Self::runtime(error),
+            AgentError::Control(_) | AgentError::Io(..) | AgentError::Sink(_) => {
+                Self::runtime(error)
+            }
         }
     }
 }
@@ -158,6 +246,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Record(args) => run::record(args),
         Command::Replay(args) => replay::replay(args),
+        Command::Tree(args) => tree::tree(args),
+        Command::Servers(args) => servers::servers(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {
             // Into memory: the generator panics where it cannot write.
@@ -219,7 +309,7 @@ fn sink(config: &Config) -> Result<Sink, Failure> {
         None => Target::Stdout,
     };
     let terminal = config.output.is_none() && std::io::stdout().is_terminal();
-    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = terminal && wants_colour();
     let format = match config.format {
         config::Format::Auto if terminal => Format::Pretty { colour },
         config::Format::Auto | config::Format::Json => Format::Json,

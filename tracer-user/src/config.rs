@@ -31,6 +31,9 @@ pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 
+/// Where the running agent is asked when neither a flag nor the file names a place.
+pub const CONTROL_SOCKET: &str = "/run/tracer/control.sock";
+
 /// Longest configuration file.
 const MAX_BYTES: usize = 1024 * 1024;
 /// Largest ring: beyond it a full ring is not a burst but an agent that does not keep up.
@@ -109,6 +112,8 @@ pub struct FileConfig {
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
     pub exclude_default_directories: Option<bool>,
+    /// How the running agent is asked.
+    pub control: Option<FileControl>,
 }
 
 /// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
@@ -150,6 +155,25 @@ pub struct FileDirectories {
     /// Tells what any process writes in these and the other directories that matter, not only what
     /// servers do: `false` by default.
     pub any_writer: Option<bool>,
+}
+
+/// `control`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileControl {
+    /// The socket by which `tracer tree` and `tracer servers` ask the agent, an absolute path:
+    /// [`CONTROL_SOCKET`] by default; `null` for none.
+    #[serde(deserialize_with = "said")]
+    pub socket: Option<Option<Spanned<PathBuf>>>,
+}
+
+/// Tells a key that is null from one that is not there.
+fn said<'de, D, T>(value: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(value).map(Some)
 }
 
 /// What flags say; each wins over the file.
@@ -200,6 +224,56 @@ pub struct Config {
     pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
+    /// How the running agent is asked.
+    pub control: Control,
+}
+
+/// The socket by which the running agent is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Its path; `None` for no socket.
+    pub path: Option<PathBuf>,
+    /// The user named one of their own: then the agent does not run without it.
+    pub required: bool,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            path: Some(PathBuf::from(CONTROL_SOCKET)),
+            required: false,
+        }
+    }
+}
+
+impl Control {
+    /// The socket that the user named.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self {
+            path: Some(path),
+            required: true,
+        }
+    }
+
+    /// No socket.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self {
+            path: None,
+            required: false,
+        }
+    }
+
+    fn of(file: Option<FileControl>) -> Self {
+        match file.and_then(|control| control.socket) {
+            // The default, written down, is the default: the example file has it.
+            Some(Some(path)) if path.value == Path::new(CONTROL_SOCKET) => Self::default(),
+            Some(Some(path)) => Self::at(path.value),
+            Some(None) => Self::off(),
+            None => Self::default(),
+        }
+    }
 }
 
 /// A directory that the configuration names.
@@ -231,6 +305,7 @@ impl Default for Config {
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
+            control: Control::default(),
         }
     }
 }
@@ -278,6 +353,7 @@ impl Config {
             kubernetes,
             directories,
             exclude_default_directories,
+            control,
         } = file;
         let FileRings {
             life_bytes,
@@ -315,6 +391,7 @@ impl Config {
                 .unwrap_or_default(),
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
+            control: Control::of(control),
         }
     }
 
@@ -455,6 +532,14 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
             let message = format!("{key}: an empty path; name a file, or leave the key out");
             return Err((line(path), message));
         }
+    }
+    let control = config.control.clone().unwrap_or_default().socket.flatten();
+    if let Some(path) = control.filter(|path| !path.value.is_absolute()) {
+        let message = format!(
+            "control.socket: {:?} is not an absolute path; begin it with /, or write null for no socket",
+            path.value
+        );
+        return Err((line(&path), message));
     }
     let rings = config.rings.clone().unwrap_or_default();
     ring("rings.life_bytes", rings.life_bytes.as_ref())?;

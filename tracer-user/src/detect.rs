@@ -114,6 +114,11 @@ impl Detector {
         self.aliases.forgotten()
     }
 
+    /// What server lineages wrote, as far as it is remembered, the latest first: who, and the path.
+    pub fn written(&self) -> impl Iterator<Item = (Writer, Vec<u8>)> {
+        self.written.all().map(|(by, path)| (by.writer, path))
+    }
+
     /// Served and component directories.
     #[must_use]
     pub const fn directories(&self) -> &Directories {

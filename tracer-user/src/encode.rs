@@ -7,14 +7,17 @@
 //! filled in with a placeholder. Bytes of the traced processes are hostile: in every format they stay
 //! within their line and cannot steer a terminal.
 
+pub mod control;
 pub mod ecs;
 mod facts;
 pub mod fields;
+mod json;
 pub mod loss;
 pub mod pretty;
 pub mod report;
 mod scope;
 mod summary;
 mod text;
+pub mod tree;
 mod value;
 mod words;

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod alert;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod detect;
 pub mod encode;
 pub mod enrich;

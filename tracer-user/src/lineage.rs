@@ -6,17 +6,21 @@
 pub mod heal;
 mod link;
 pub mod process;
+pub mod servers;
+mod serving;
+pub mod tree;
 mod weight;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use tracer_common::event::{EventKind, Ids};
+use tracer_common::event::Ids;
 use tracer_common::tag::{Serves, Tag};
 
 use self::process::{Ended, Image, Origin, Process};
+use self::serving::Developing;
 use crate::detect::roles;
-use crate::event::{Event, Exec, Fork, Meta, Payload, ProcessKey, is_inet};
+use crate::event::{Event, Exec, Fork, Meta, Payload, ProcessKey};
 
 /// How long an ended process without living descendants is kept: long enough for file and network
 /// records of its last moments, whose ring is another.
@@ -78,6 +82,8 @@ pub struct Store {
     /// Processes that were refused, and the same in the order in which they first were.
     refused: HashSet<ProcessKey>,
     refusals: VecDeque<ProcessKey>,
+    /// Who serves within a session that lasts.
+    developing: Developing,
     /// Some were refused since there was room.
     owes: bool,
     /// Processes in the order they were taken in; some of them are gone.
@@ -104,6 +110,7 @@ impl Store {
             kept: VecDeque::new(),
             refused: HashSet::new(),
             refusals: VecDeque::new(),
+            developing: Developing::new(),
             owes: false,
             newest: Vec::new(),
             programs: HashMap::new(),
@@ -137,6 +144,17 @@ impl Store {
             Some(process)
         })
         .take(CHAIN)
+    }
+
+    /// Every process, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values().map(|process| &**process)
+    }
+
+    /// The processes that live, in no order.
+    pub fn living(&self) -> impl Iterator<Item = &Process> {
+        let processes = self.processes.values().map(|process| &**process);
+        processes.filter(|process| process.ended.is_none())
     }
 
     /// How many processes are held.
@@ -190,13 +208,11 @@ impl Store {
                     });
                     self.ended.push_back((meta.boot_ns, meta.subject));
                 }
+                self.leaves(meta.subject, retag);
             }
             Payload::Socket(socket) => {
                 self.used(meta, socket.ids);
-                // A unix socket has no port and serves nobody from afar.
-                if socket.kind == EventKind::Listen && is_inet(&socket.socket) {
-                    self.listen(meta, socket.socket.local_port, retag);
-                }
+                self.socket(meta, socket, retag);
             }
             Payload::File(file) => {
                 self.used(meta, payload.ids());
@@ -383,29 +399,6 @@ impl Store {
             parent,
             ..Process::running(meta, Origin::Observed, tag, exec, image)
         });
-    }
-
-    fn listen(&mut self, meta: &Meta, port: u16, retag: &mut Vec<Retag>) {
-        let Some(process) = self.get_mut(meta.subject) else {
-            return;
-        };
-        // Zero is a port that the kernel has not chosen yet: another record tells it.
-        let is_new = port != 0 && !process.ports.contains(&port);
-        if is_new && process.ports.len() < PORTS {
-            process.ports.push(port);
-        }
-        let Some(image) = process.images.last_mut() else {
-            return;
-        };
-        if image.server.is_none()
-            && let Some(server) = roles::by_listening(&image.exec)
-        {
-            process.tag = process.tag.serving(server.role.bit(), meta.subject.tgid);
-            image.server = Some(server);
-            if process.tag.roles & !meta.tag.roles != 0 {
-                retag.push(Retag::Set(meta.subject, process.tag));
-            }
-        }
     }
 
     /// Makes sure the subject of an event is in the store.

@@ -7,8 +7,11 @@ mod containers;
 mod losses;
 mod pending;
 mod pods;
+pub mod query;
+mod raised;
 mod view;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,12 +25,13 @@ use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
 use self::pending::Pending;
+use self::raised::{Latest, alert_id, raised};
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
 use crate::event::{Event, Payload, ProcessKey, decode};
-use crate::lineage::process::{Image, Process, Server};
+use crate::lineage::process::{Image, Process, Server, Why};
 use crate::lineage::{Retag, Store};
 use crate::memory::{self, Budget};
 use crate::order::Order;
@@ -165,6 +169,7 @@ pub struct Pipeline {
     losses: Losses,
     reading: Option<Reading>,
     healed: Healing,
+    raised: Latest,
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
@@ -192,6 +197,7 @@ impl Pipeline {
             losses: Losses::default(),
             reading: None,
             healed: Healing::default(),
+            raised: Latest::default(),
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
@@ -558,6 +564,8 @@ impl Pipeline {
 
     fn raise(&mut self, event: &Event, found: Found) {
         self.totals.alerts += 1;
+        self.raised
+            .note(raised(event, self.event_id(event), &found));
         if self.emit != Emit::Events {
             // What it is about may be known by now, or has to be asked for again.
             self.see_container(event.meta.subject);
@@ -615,7 +623,10 @@ impl Pipeline {
         let may_be_new = match &event.payload {
             Payload::Exec(_) | Payload::Observed(_) => true,
             // Every other use of a socket is a server's daily work.
-            Payload::Socket(socket) => socket.kind == EventKind::Listen,
+            Payload::Socket(socket) => {
+                let is_first = !event.meta.tag.is_server_lineage();
+                socket.kind == EventKind::Listen || (socket.kind == EventKind::Accept && is_first)
+            }
             Payload::Fork(_)
             | Payload::Exit(_)
             | Payload::File(_)
@@ -639,7 +650,16 @@ impl Pipeline {
         if below {
             return;
         }
-        if let Some(Server { name, .. }) = image.server {
+        // Of those that the table does not know by name nothing is known to read.
+        let by_accepting =
+            matches!(&event.payload, Payload::Socket(socket) if socket.kind == EventKind::Accept);
+        if let Some(Server {
+            name: Cow::Borrowed(name),
+            why,
+            ..
+        }) = image.server
+            && (!by_accepting || why == Why::Accepts)
+        {
             let seen = ServerSeen {
                 key,
                 server: name,
@@ -660,9 +680,8 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         directory,
         writer: _,
     } = found;
-    let text = format!("alert|{}|{}", event.id, rule.id);
     Alert {
-        id: Uuid::new_v5(&NAMESPACE, text.as_bytes()),
+        id: alert_id(event.id, rule),
         rule,
         severity,
         reason,

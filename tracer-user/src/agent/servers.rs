@@ -21,6 +21,7 @@ use tracer_common::limits;
 use super::apart::{Apart, Limits, Word};
 use super::owner::{Owner, Quota, host_mounts};
 use super::places::{Claims, View};
+use crate::alert::{Directory, ProcessView};
 use crate::enrich::docroot::{DiscoverRequest, Discovery, Entry, Located, discover, identify};
 use crate::event::FileId;
 use crate::pipeline::ServerSeen;
@@ -206,6 +207,28 @@ impl Servers {
         } else {
             self.insert(kind, request);
         }
+    }
+
+    /// Directories that the configuration of a server named when it was read last.
+    pub(super) fn named(&self, process: &ProcessView) -> Vec<Directory> {
+        let (Some(image), Some(server)) = (&process.image, &process.server) else {
+            return Vec::new();
+        };
+        let exec = &image.exec;
+        let is_it = |kind: &Kind| {
+            kind.server == server.name
+                && kind.mnt_ns == exec.ns.mnt
+                && (&kind.exe, &kind.args, &kind.cwd) == (&exec.exe, &exec.args, &exec.cwd)
+        };
+        let known = self.known.iter().find(|(kind, _)| is_it(kind));
+        let entries = known.into_iter().flat_map(|(_, known)| known.named.iter());
+        entries
+            .map(|entry| Directory {
+                path: entry.pattern.clone(),
+                kind: entry.kind.name(),
+                source: entry.source.clone(),
+            })
+            .collect()
     }
 
     /// Reads what is due and gives what was found until all is read, or until `patience` is over:

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -24,26 +24,12 @@ pub(super) struct ReplayArgs {
 pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file: path, output } = args;
     let config = output.load(SensorArgs::default())?;
-    let broken = |error: CaptureError| Failure::usage(format!("{}: {error}", path.display()));
-    let file = File::open(&path).map_err(|error| broken(CaptureError::Io(error)))?;
-    let reader = Reader::new(BufReader::new(file)).map_err(broken)?;
+    let reader = open(&path)?;
     let mut sink = super::sink(&config)?;
     let mut pipeline = Pipeline::new(config.emit, config.budget);
-    let mut wrong = None;
-    for input in reader {
-        match input {
-            Ok(input) => {
-                pipeline.input(input);
-                // The kernel is not there to be told.
-                pipeline.take_commands();
-                deliver(&mut pipeline, &mut sink)?;
-            }
-            Err(error) => wrong = Some(error),
-        }
-    }
-    // A capture that was cut off has no last watermark.
-    pipeline.input(Input::Watermark(u64::MAX));
-    deliver(&mut pipeline, &mut sink)?;
+    let played = play(reader, &mut pipeline, |pipeline| {
+        deliver(pipeline, &mut sink)
+    })?;
     let totals = pipeline.totals();
     if let Some(failure) = sink.finish() {
         return Err(Failure::runtime(failure));
@@ -52,10 +38,43 @@ pub(super) fn replay(args: ReplayArgs) -> Result<ExitCode, Failure> {
         "tracer: {} events replayed, {} alerts",
         totals.events, totals.alerts
     );
-    match wrong {
-        Some(error) => Err(broken(error)),
-        None => Ok(ExitCode::SUCCESS),
+    played.map_err(|error| broken(&path, &error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a recording.
+pub(super) fn open(path: &Path) -> Result<Reader<BufReader<File>>, Failure> {
+    let file = File::open(path).map_err(|error| broken(path, &CaptureError::Io(error)))?;
+    Reader::new(BufReader::new(file)).map_err(|error| broken(path, &error))
+}
+
+pub(super) fn broken(path: &Path, error: &CaptureError) -> Failure {
+    Failure::usage(format!("{}: {error}", path.display()))
+}
+
+/// Runs a recording through a pipeline, up to its end or to where it is broken, which is the value
+/// then. `deliver` is called whenever there may be documents.
+pub(super) fn play(
+    reader: Reader<BufReader<File>>,
+    pipeline: &mut Pipeline,
+    mut deliver: impl FnMut(&mut Pipeline) -> Result<(), Failure>,
+) -> Result<Result<(), CaptureError>, Failure> {
+    let mut played = Ok(());
+    for input in reader {
+        match input {
+            Ok(input) => {
+                pipeline.input(input);
+                // The kernel is not there to be told.
+                pipeline.take_commands();
+                deliver(pipeline)?;
+            }
+            Err(error) => played = Err(error),
+        }
     }
+    // A capture that was cut off has no last watermark.
+    pipeline.input(Input::Watermark(u64::MAX));
+    deliver(pipeline)?;
+    Ok(played)
 }
 
 fn deliver(pipeline: &mut Pipeline, sink: &mut Sink) -> Result<(), Failure> {

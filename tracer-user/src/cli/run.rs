@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, OutputArgs, SensorArgs};
 use crate::agent::{self, AgentOptions, Summary, kubernetes};
-use crate::config::{Config, Flags};
+use crate::config::{Config, Control, Flags};
 use crate::sensor::machine::Sizes;
 use crate::sensor::{Sensor, SensorOptions};
 use crate::sink::Sink;
@@ -22,6 +22,10 @@ pub(super) struct RunArgs {
     output: OutputArgs,
     #[command(flatten)]
     sensor: SensorArgs,
+    /// Socket by which `tracer tree` and `tracer servers` ask this agent
+    /// [default: /run/tracer/control.sock, where it can be made]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -39,21 +43,28 @@ pub(super) struct RecordArgs {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
-    let config = args.output.load(args.sensor)?;
+    let mut config = args.output.load(args.sensor)?;
+    if let Some(path) = args.control {
+        config.control = Control::at(path);
+    }
     let sink = super::sink(&config)?;
     watch(options(config, None)?, Some(sink), None)
 }
 
 pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
     let file = Config::load(args.config.as_deref())?;
-    let config = Config::merge(
-        file,
-        Flags {
-            btf: args.sensor.btf,
-            tier: args.sensor.tier,
-            ..Flags::default()
-        },
-    );
+    let config = Config {
+        // It is the running agent that is asked, if any.
+        control: Control::off(),
+        ..Config::merge(
+            file,
+            Flags {
+                btf: args.sensor.btf,
+                tier: args.sensor.tier,
+                ..Flags::default()
+            },
+        )
+    };
     let file = create(&args.file).map_err(|error| {
         Failure::usage(format!(
             "cannot create {}: {error}; give a file that does not exist yet, in a directory that \
@@ -102,6 +113,7 @@ fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure
         enrichment_wait: config.enrichment_wait,
         kubernetes,
         cluster,
+        control: config.control,
         record,
     })
 }

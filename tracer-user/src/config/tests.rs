@@ -41,7 +41,7 @@ fn every_key_arrives() {
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\n\
         kubernetes: {enabled: never, node_name: n, cluster_name: c, kubeconfig: /k, annotations: [a/b]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\n";
+        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -74,6 +74,7 @@ fn every_key_arrives() {
         ],
         any_writer: true,
         exclude_default_directories: true,
+        control: Control::at("/run/t/c".into()),
     };
     assert_eq!(parsed(text), Ok(expected.clone()));
     let mut set = Directories::default();
@@ -137,7 +138,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
         ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, directories, exclude_default_directories".to_owned()),
+             order_window_ms, enrichment, directories, exclude_default_directories, control".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",
@@ -157,6 +158,9 @@ fn mistakes_name_line_key_and_remedy() {
         ("order_window_ms: 5001\n", "t.yaml:1: order_window_ms: 5001 is not from 0 to 5000".to_owned()),
         ("exclude_default_directories: maybe\n",
             "t.yaml:1: exclude_default_directories: expected true or false".to_owned()),
+        ("control:\n  socket: tracer.sock\n",
+            "t.yaml:2: control.socket: \"tracer.sock\" is not an absolute path; begin it with /, or write null for no \
+             socket".to_owned()),
         ("emit: all\nemit: alerts\n", "t.yaml:2: key \"emit\" is given twice; keep one".to_owned()),
         (
             "rings:\n  life_bytes: 100000\n",
@@ -264,4 +268,21 @@ fn files_that_cannot_be_read() {
     std::fs::write(&good, "emit: events\n").unwrap();
     let file = Config::load(Some(&good)).unwrap();
     assert_eq!((file.emit, file.path), (Some(Emit::Events), Some(good)));
+}
+
+#[test]
+fn a_control_socket_is_named_or_turned_off() {
+    let control = |text: &str| parsed(text).map(|config| config.control);
+    let default = Control::default();
+    assert!(!default.required);
+    assert_eq!(control("control:\n"), Ok(default.clone()));
+    assert_eq!(control("control: {socket: null}\n"), Ok(Control::off()));
+    assert_eq!(
+        control(&format!("control:\n  socket: {CONTROL_SOCKET}\n")),
+        Ok(default)
+    );
+    assert_eq!(
+        control("control:\n  socket: /x/y\n"),
+        Ok(Control::at("/x/y".into()))
+    );
 }

@@ -215,7 +215,7 @@ impl Aliases {
     fn victim(&self, matters: &dyn Fn(&[u8], Option<FileId>) -> bool) -> usize {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         for link in &self.links {
-            *counts.entry(link.by.server.name).or_default() += 1;
+            *counts.entry(&*link.by.server.name).or_default() += 1;
         }
         // By name where two have the same number: a replay has to choose as the run did.
         let most = counts

@@ -3,7 +3,7 @@
 use tracer_common::event::{access, flag};
 use tracer_common::tag::{Role, via};
 
-use super::expected::{self, Dropped, absolute, is_own_program, is_sendmail};
+use super::expected::{self, Dropped, absolute, is_conversation, is_own_program, is_sendmail};
 use super::nearest::{Nearest, Place, nearest, server_of};
 use super::roles::{self, Program};
 use super::written::By;
@@ -20,6 +20,26 @@ const SET_ID: u16 = 0o6000;
 /// Mail servers run commands to deliver, by design; but not every server may call one.
 fn counts(role: Role) -> bool {
     role != Role::Mail
+}
+
+/// How bad it is by what the server is for. What runs commands for those who manage a host does so all day,
+/// and of a program that is known by serving only nobody knows what it is for: an order of words is less of
+/// such a one than a shell that waits for words.
+const fn ordinary(role: Role, is_dropped: bool, is_given_work: bool) -> Severity {
+    match role {
+        Role::Agent if is_given_work => Severity::Low,
+        Role::Agent if is_dropped => Severity::Medium,
+        Role::Service if is_given_work => Severity::Medium,
+        Role::Agent
+        | Role::Service
+        | Role::Web
+        | Role::App
+        | Role::Database
+        | Role::Cache
+        | Role::Mail
+        | Role::Ftp
+        | Role::Ci => Severity::High,
+    }
 }
 
 impl Detector {
@@ -63,7 +83,8 @@ impl Detector {
         } else if outsider && may_be_its_own {
             Severity::Medium
         } else {
-            Severity::High
+            let is_given_work = !is_dropped && !program.is_some_and(|it| is_conversation(it, exec));
+            ordinary(nearest.server.role, is_dropped, is_given_work)
         };
         let what = match (program, &dropped) {
             (_, Some(_)) => "a program that it wrote",

@@ -2,7 +2,9 @@
 //!
 //! Exact words only: whatever an attacker could add to such a call makes it another.
 
-use super::roles;
+use tracer_common::event::fd_kind;
+
+use super::roles::{self, Program};
 use super::written::{By, Written};
 use crate::enrich::docroot::path;
 use crate::event::Exec;
@@ -34,6 +36,27 @@ pub(super) fn is_sendmail(exec: &Exec) -> bool {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"@._-+=".contains(byte)))
     };
     known.contains(&program) && words.all(plain)
+}
+
+/// Whether a shell or interpreter has nothing to run but what it will be told: it was given neither a command
+/// nor a script, or it is at a terminal.
+pub(super) fn is_conversation(program: Program, exec: &Exec) -> bool {
+    let codes: &[u8] = match program {
+        Program::Shell => b"c",
+        Program::Interpreter => b"cempr",
+    };
+    let first = exec
+        .args
+        .first()
+        .is_some_and(|name| roles::is_multi_call(roles::base(name)));
+    let mut words = exec.args.iter().skip(1 + usize::from(first));
+    let is_bare = |word: &Vec<u8>| {
+        let letters = word.strip_prefix(b"-").or_else(|| word.strip_prefix(b"+"));
+        letters.is_some_and(|letters| {
+            letters.starts_with(b"-") || !letters.iter().any(|letter| codes.contains(letter))
+        })
+    };
+    exec.stdio.iter().any(|fd| fd.kind == fd_kind::TTY) || words.all(is_bare)
 }
 
 /// A server that is an interpreter and runs its own program once more: a cluster's workers, a

@@ -6,7 +6,7 @@ use tracer_common::tag::{Role, Tag};
 use super::{CHILD_EXEC_NS, START_UP_NS};
 use crate::event::{Event, ProcessKey, is_listening};
 use crate::lineage::Store;
-use crate::lineage::process::{Image, Process, Server, Via};
+use crate::lineage::process::{Image, Process, Server, Via, Why};
 
 /// The nearest server of a lineage.
 pub(super) struct Nearest<'a> {
@@ -130,8 +130,9 @@ fn of_tag(tag: Tag, counts: &impl Fn(Role) -> bool) -> Option<Server> {
         .iter()
         .find(|role| tag.roles & role.bit() != 0 && counts(**role))?;
     Some(Server {
-        name: "server",
+        name: "server".into(),
         role: *role,
+        why: Why::Named,
     })
 }
 
@@ -191,6 +192,8 @@ impl Nearest<'_> {
         own && made_for_it
             && !self.inside
             && !image.observed
+            // What is a server by serving serves.
+            && self.server.why == Why::Named
             && process.ports.is_empty()
             // A FastCGI server is given the socket to serve on as its standard input.
             && !is_listening(&image.exec.stdio[0])

@@ -3,10 +3,17 @@
 //! Matched on the executable that the kernel resolved, never on `comm`, which any process sets as
 //! it likes. A name's `#` stands for a version (`php-fpm#` is `php-fpm`, `php-fpm8.2`, `php-fpm83`).
 
+pub mod entry;
+
+use std::borrow::Cow;
+
 use tracer_common::tag::Role;
 
 use crate::event::Exec;
-use crate::lineage::process::Server;
+use crate::lineage::process::{Server, Why};
+
+/// Bytes of an executable's name that a server is called by.
+const NAME_BYTES: usize = 64;
 
 /// A server that its own executable names.
 struct Native {
@@ -47,6 +54,17 @@ const NATIVE: &[Native] = &[
     Native { name: "exim", role: Role::Mail, exe: &["exim", "exim4"] },
     Native { name: "dovecot", role: Role::Mail, exe: &["dovecot", "lmtp", "imap", "pop3"] },
     Native { name: "ftp", role: Role::Ftp, exe: &["vsftpd", "proftpd", "pure-ftpd"] },
+    Native { name: "zabbix", role: Role::Agent, exe: &["zabbix_agentd", "zabbix_agent2", "zabbix_server", "zabbix_proxy"] },
+    Native { name: "nagios", role: Role::Agent, exe: &["nrpe", "nagios#", "naemon", "nsca"] },
+    Native { name: "icinga", role: Role::Agent, exe: &["icinga2", "icinga"] },
+    Native { name: "checkmk", role: Role::Agent, exe: &["cmk-agent-ctl"] },
+    Native { name: "snmpd", role: Role::Agent, exe: &["snmpd"] },
+    Native { name: "telegraf", role: Role::Agent, exe: &["telegraf"] },
+    Native { name: "collectd", role: Role::Agent, exe: &["collectd"] },
+    Native { name: "monit", role: Role::Agent, exe: &["monit"] },
+    Native { name: "netdata", role: Role::Agent, exe: &["netdata"] },
+    Native { name: "consul", role: Role::Agent, exe: &["consul"] },
+    Native { name: "datadog", role: Role::Agent, exe: &["datadog-agent"] },
 ];
 
 /// A server that runs in an interpreter or virtual machine: its arguments name it.
@@ -70,6 +88,8 @@ const HOSTED: &[Hosted] = &[
     Hosted { name: "uvicorn", role: Role::App, exe: PYTHON, program: &["uvicorn", "hypercorn", "daphne", "granian"] },
     Hosted { name: "waitress", role: Role::App, exe: PYTHON, program: &["waitress-serve", "waitress"] },
     Hosted { name: "puma", role: Role::App, exe: RUBY, program: &["puma", "unicorn", "unicorn_rails", "thin", "rackup", "falcon", "mongrel_rails", "passenger"] },
+    Hosted { name: "munin", role: Role::Agent, exe: PERL, program: &["munin-node"] },
+    Hosted { name: "salt", role: Role::Agent, exe: PYTHON, program: &["salt-master", "salt-api", "salt-minion"] },
     Hosted { name: "plack", role: Role::App, exe: PERL, program: &["starman", "plackup", "hypnotoad", "twiggy"] },
     Hosted { name: "tomcat", role: Role::App, exe: JAVA, program: &["org.apache.catalina.startup.Bootstrap", "org.apache.catalina.startup.Tomcat"] },
     Hosted { name: "jetty", role: Role::App, exe: JAVA, program: &["org.eclipse.jetty.start.Main", "org.eclipse.jetty.xml.XmlConfiguration"] },
@@ -78,7 +98,7 @@ const HOSTED: &[Hosted] = &[
     Hosted { name: "websphere", role: Role::App, exe: JAVA, program: &["com.ibm.ws.runtime.WsServer", "com.ibm.wsspi.bootstrap.WSPreLauncher", "ws-server.jar"] },
     Hosted { name: "glassfish", role: Role::App, exe: JAVA, program: &["com.sun.enterprise.glassfish.bootstrap.ASMain", "glassfish.jar", "payara-micro.jar"] },
     Hosted { name: "spring", role: Role::App, exe: JAVA, program: &["org.springframework.boot.loader.JarLauncher", "org.springframework.boot.loader.launch.JarLauncher", "org.springframework.boot.loader.WarLauncher"] },
-    Hosted { name: "jenkins", role: Role::App, exe: JAVA, program: &["jenkins.war", "executable.Main", "hudson.WebAppMain"] },
+    Hosted { name: "jenkins", role: Role::Ci, exe: JAVA, program: &["jenkins.war", "executable.Main", "hudson.WebAppMain"] },
     Hosted { name: "elasticsearch", role: Role::Database, exe: JAVA, program: &["org.elasticsearch.bootstrap.Elasticsearch", "org.elasticsearch.server.cli.ServerCli", "org.opensearch.bootstrap.OpenSearch"] },
     Hosted { name: "confluence", role: Role::App, exe: JAVA, program: &["com.atlassian.jira.startup.Launcher", "com.atlassian.bitbucket.internal.launcher.BitbucketServerLauncher"] },
     Hosted { name: "solr", role: Role::App, exe: JAVA, program: &["solr.jar", "start.jar"] },
@@ -151,23 +171,30 @@ pub fn by_file_alone(exec: &Exec) -> bool {
     exec.file.inode != 0 && exec.nlink != 0 && by_name(base(&exec.exe)).is_some()
 }
 
-/// The server that a runtime is once it listens.
+/// The server that a runtime is once it serves.
 #[must_use]
-pub fn by_listening(exec: &Exec) -> Option<Server> {
+pub fn runtime(exec: &Exec, why: Why) -> Option<Server> {
     let exe = effective_name(exec);
-    RUNTIMES
-        .iter()
-        .find(|(_, names)| any(names, exe))
-        .map(|(name, _)| Server {
-            name,
-            role: Role::App,
-        })
+    let (name, _) = RUNTIMES.iter().find(|(_, names)| any(names, exe))?;
+    Some(Server {
+        name: Cow::Borrowed(name),
+        role: Role::App,
+        why,
+    })
 }
 
-/// Whether an executable is one of the runtimes.
+/// The server that any program is once it serves: a runtime, else one named by its executable.
 #[must_use]
-pub fn is_runtime(exe: &[u8]) -> bool {
-    RUNTIMES.iter().any(|(_, names)| any(names, base(exe)))
+pub fn by_serving(exec: &Exec, why: Why) -> Server {
+    runtime(exec, why).unwrap_or_else(|| {
+        let name = effective_name(exec);
+        let name = name.get(..NAME_BYTES).unwrap_or(name);
+        Server {
+            name: String::from_utf8_lossy(name).into_owned().into(),
+            role: Role::Service,
+            why,
+        }
+    })
 }
 
 /// What kind of program an exec runs, if one of interest.
@@ -255,10 +282,15 @@ fn by_name(name: &[u8]) -> Option<Server> {
     NATIVE
         .iter()
         .find(|server| any(server.exe, name))
-        .map(|server| Server {
-            name: server.name,
-            role: server.role,
-        })
+        .map(|server| named(server.name, server.role))
+}
+
+const fn named(name: &'static str, role: Role) -> Server {
+    Server {
+        name: Cow::Borrowed(name),
+        role,
+        why: Why::Named,
+    }
 }
 
 /// The server that a process calls itself, where it was found running: gunicorn and puma write
@@ -284,10 +316,7 @@ fn hosted(exe: &[u8], is: impl Fn(&Hosted) -> bool) -> Option<Server> {
     HOSTED
         .iter()
         .find(|server| any(server.exe, exe) && is(server))
-        .map(|server| Server {
-            name: server.name,
-            role: server.role,
-        })
+        .map(|server| named(server.name, server.role))
 }
 
 fn names(server: &Hosted, word: &[u8]) -> bool {
@@ -420,7 +449,7 @@ mod tests {
     use super::*;
     use crate::event::tests::exec;
 
-    fn server(exe: &str, args: &[&str]) -> Option<(&'static str, Role)> {
+    fn server(exe: &str, args: &[&str]) -> Option<(Cow<'static, str>, Role)> {
         by_exec(&exec(exe, args)).map(|server| (server.name, server.role))
     }
 
@@ -437,7 +466,7 @@ mod tests {
             ("/usr/sbin/httpd-prefork", "apache"),
         ] {
             assert_eq!(
-                server(exe, &[name]).map(|found| found.0),
+                server(exe, &[name]).map(|found| found.0).as_deref(),
                 Some(name),
                 "{exe}"
             );
@@ -465,7 +494,7 @@ mod tests {
         ];
         assert_eq!(
             server("/usr/lib/jvm/bin/java", &tomcat),
-            Some(("tomcat", Role::App))
+            Some(("tomcat".into(), Role::App))
         );
         assert_eq!(
             server("/usr/bin/java", &["java", "-jar", "/opt/jenkins.war"])
@@ -508,11 +537,18 @@ mod tests {
     }
 
     #[test]
-    fn runtimes_need_to_listen() {
+    fn others_need_to_serve() {
         let node = exec("/usr/bin/node", &["node", "/app/server.js"]);
         assert_eq!(by_exec(&node), None);
-        assert_eq!(by_listening(&node).unwrap().name, "node");
-        assert_eq!(by_listening(&exec("/usr/sbin/sshd", &["sshd"])), None);
+        let served = by_serving(&node, Why::Listens);
+        assert_eq!((&*served.name, served.role), ("node", Role::App));
+        let api = exec("/srv/api/api-server", &["api"]);
+        assert_eq!(by_exec(&api), None);
+        assert_eq!(runtime(&api, Why::Listens), None);
+        let served = by_serving(&api, Why::Accepts);
+        assert_eq!((&*served.name, served.role), ("api-server", Role::Service));
+        let long = exec(&format!("/srv/{}", "x".repeat(300)), &[]);
+        assert_eq!(by_serving(&long, Why::Listens).name.len(), NAME_BYTES);
     }
 
     #[test]

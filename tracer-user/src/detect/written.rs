@@ -176,6 +176,14 @@ impl Written {
         self.forgotten
     }
 
+    /// Every file with a name, the one that was written last first: who wrote it, and its first name.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&By, Vec<u8>)> {
+        self.order.values().rev().filter_map(|file| {
+            let file = self.files.get(file)?;
+            Some((&file.by, self.names.path(*file.names.first()?)))
+        })
+    }
+
     /// Whether a file is known by this identity.
     pub(super) fn knows(&self, file: FileId) -> bool {
         self.files.contains_key(&file)

@@ -3,7 +3,7 @@
 use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 
-use super::words::{base_name, is_memfd};
+use super::words::program;
 use crate::alert::{Author, Document, ProcessView};
 use crate::event::{Exec, Payload};
 use crate::lineage::process::{Image, Server};
@@ -200,18 +200,7 @@ impl<'a> Scope<'a> {
 
     /// Name of the program: of the executable, or where that is unknown of the file execve named.
     pub(super) fn name(self) -> &'a [u8] {
-        let Some(exec) = self.exec() else {
-            return b"";
-        };
-        if is_memfd(exec.nlink, &exec.exe) {
-            // The name of a memfd may hold a slash.
-            return exec.exe.strip_prefix(b"/").unwrap_or_default();
-        }
-        if exec.exe.is_empty() {
-            base_name(&exec.filename)
-        } else {
-            base_name(&exec.exe)
-        }
+        self.exec().map_or(b"", program)
     }
 
     /// The thread that did it.
@@ -245,7 +234,7 @@ impl<'a> Scope<'a> {
     pub(super) fn server(self) -> Option<(Self, &'a Server)> {
         if let Some(alert) = &self.document.alert {
             let Some(depth) = alert.server_depth else {
-                let scope = self.server_beside(alert.server.name);
+                let scope = self.server_beside(&alert.server.name);
                 let scope = scope.or_else(|| self.writer()).or_else(|| self.link());
                 return scope.map(|scope| (scope, &alert.server));
             };

@@ -384,6 +384,19 @@ pub(super) fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
+/// Name of a program: of the executable, or where that is unknown of the file execve named.
+pub(super) fn program(exec: &Exec) -> &[u8] {
+    if is_memfd(exec.nlink, &exec.exe) {
+        // The name of a memfd may hold a slash.
+        return exec.exe.strip_prefix(b"/").unwrap_or_default();
+    }
+    if exec.exe.is_empty() {
+        base_name(&exec.filename)
+    } else {
+        base_name(&exec.exe)
+    }
+}
+
 /// A path without its last component; empty where the path has no `/`.
 pub(super) fn directory(path: &[u8]) -> &[u8] {
     match path.iter().rposition(|&byte| byte == b'/') {

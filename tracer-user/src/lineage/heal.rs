@@ -44,10 +44,10 @@ impl Store {
                     healed.news.push(place);
                 }
             } else if let Payload::Socket(socket) = payload {
-                self.listen(meta, socket.socket.local_port, retag);
+                self.socket(meta, socket, retag);
             }
         }
-        healed.ended = self.end_all_but(&alive, begin_boot_ns);
+        healed.ended = self.end_all_but(&alive, begin_boot_ns, retag);
         // When all are there: a lineage may go through several that were not known.
         for Event { meta, payload } in events {
             if matches!(payload, Payload::Observed(_)) {
@@ -135,7 +135,12 @@ impl Store {
     }
 
     /// Ends the processes that began before the reading and were not found. How many.
-    fn end_all_but(&mut self, alive: &HashSet<ProcessKey>, begin_boot_ns: u64) -> u64 {
+    fn end_all_but(
+        &mut self,
+        alive: &HashSet<ProcessKey>,
+        begin_boot_ns: u64,
+        retag: &mut Vec<Retag>,
+    ) -> u64 {
         let mut gone: Vec<ProcessKey> = self
             .processes
             .values()
@@ -153,6 +158,7 @@ impl Store {
                 });
                 self.ended.push_back((begin_boot_ns, *key));
             }
+            self.leaves(*key, retag);
         }
         gone.len() as u64
     }

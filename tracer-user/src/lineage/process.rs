@@ -1,5 +1,6 @@
 //! One process: who it is, who made it, what it ran.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer_common::event::Ids;
@@ -35,13 +36,38 @@ impl Origin {
     }
 }
 
-/// A server found in the roles table.
+/// A server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// The table's name of it: `nginx`, `php-fpm`, `tomcat`.
-    pub name: &'static str,
+    /// The table's name of it (`nginx`, `php-fpm`, `tomcat`), else its executable's.
+    pub name: Cow<'static, str>,
     /// What it does.
     pub role: Role,
+    /// What made it known as one.
+    pub why: Why,
+}
+
+/// What a process is known as a server by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its executable, or the arguments of its runtime, are in the roles table.
+    Named,
+    /// It listens on an internet socket.
+    Listens,
+    /// It takes connections from a socket that it was handed.
+    Accepts,
+}
+
+impl Why {
+    /// The word in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Listens => "listens",
+            Self::Accepts => "accepts",
+        }
+    }
 }
 
 /// A program that a process ran.
@@ -131,8 +157,11 @@ pub struct Process {
     /// Whether it is kept beyond its end, as one of the latest that wrote files: who executes one of
     /// these hours later leads back to it.
     pub kept: bool,
-    /// Ports it listens on, in the order they were opened.
+    /// Ports it listens on or takes connections at, in the order they were first told.
     pub ports: Vec<u16>,
+    /// It serves for the one who is logged in there: the process of the session that it is no server for as
+    /// long as that lives.
+    pub session: Option<ProcessKey>,
     /// How it ended; `None` while it lives.
     pub ended: Option<Ended>,
     /// Rules that were raised for what it and its descendants ran, with the worst severity of each.
@@ -161,6 +190,7 @@ impl Process {
             link: None,
             kept: false,
             ports: Vec::new(),
+            session: None,
             ended: None,
             alerted: Vec::new(),
             counted: false,

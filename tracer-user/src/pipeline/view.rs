@@ -113,7 +113,7 @@ impl Pipeline {
         }
     }
 
-    fn view(&self, process: &Process) -> ProcessView {
+    pub(super) fn view(&self, process: &Process) -> ProcessView {
         let image = process.image().cloned();
         let ids = process.ids;
         let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
@@ -175,7 +175,7 @@ impl Pipeline {
         })
     }
 
-    fn entity_id(&self, key: ProcessKey) -> Uuid {
+    pub(super) fn entity_id(&self, key: ProcessKey) -> Uuid {
         let text = format!(
             "process|{}|{}|{}",
             self.host.boot_id, key.tgid, key.start_ticks
@@ -183,7 +183,7 @@ impl Pipeline {
         Uuid::new_v5(&NAMESPACE, text.as_bytes())
     }
 
-    fn event_id(&self, event: &Event) -> Uuid {
+    pub(super) fn event_id(&self, event: &Event) -> Uuid {
         let kind = event.payload.kind().name();
         let meta = &event.meta;
         let mut text = format!(

@@ -23,7 +23,6 @@ use tracer_common::probe::Tier;
 use tracer_common::tag::Tag;
 use tracer_common::wire::as_bytes;
 
-use crate::detect::roles;
 use crate::event::{TICK_NS, components};
 
 /// `TCP_LISTEN` (include/net/tcp_states.h) and `SOCK_STREAM` (include/linux/net.h).
@@ -142,7 +141,7 @@ const fn user(body: &ExecBody) -> u32 {
 impl Reading<'_> {
     /// Reads every process.
     ///
-    /// `give` takes each record; listening sockets of runtimes come after all processes.
+    /// `give` takes each record; listening sockets come after all processes.
     ///
     /// # Errors
     ///
@@ -182,13 +181,14 @@ impl Reading<'_> {
         let mut tables: HashMap<u32, HashMap<u64, SocketBody>> = HashMap::new();
         for pid in &pids {
             let Some(seen) = found.get(pid) else { continue };
-            if !roles::is_runtime(&seen.exe) {
-                continue;
-            }
             let dir = self.proc.join(pid.to_string());
             let table = tables
                 .entry(seen.body.ns.net)
                 .or_insert_with(|| listeners(&dir));
+            // A kernel thread has no descriptors; and where nobody listens nobody's are looked through.
+            if seen.exe.is_empty() || table.is_empty() {
+                continue;
+            }
             for body in listening(&dir, table) {
                 let header = seen.header(EventKind::Listen, *pid, self.boot_ns, 0);
                 let mut record = as_bytes(&header).to_vec();

@@ -12,7 +12,7 @@ use tracer::event::{
     Change, Comm, Credentials, ExecFailed, Exit, FileAccess, Fork, NamespaceChange, Payload,
     ProcessKey, Trace,
 };
-use tracer::lineage::process::{Ended, Origin, Server, Via};
+use tracer::lineage::process::{Ended, Origin, Server, Via, Why};
 use tracer_common::event::{EventKind, FdInfo, Ids, fd_kind, flag};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag, via};
@@ -246,8 +246,9 @@ fn listen() -> Sample {
         )),
     );
     node.server = Some(Server {
-        name: "node",
+        name: "node".into(),
         role: Role::App,
+        why: Why::Listens,
     });
     node.ports = vec![3000, 8080];
     let document = document(
@@ -278,8 +279,9 @@ fn observed() -> Sample {
     process.origin = Origin::Observed;
     process.ports = vec![80, 443];
     process.server = Some(Server {
-        name: "nginx",
+        name: "nginx".into(),
         role: Role::Web,
+        why: Why::Named,
     });
     if let Some(image) = &mut process.image {
         image.observed = true;

@@ -8,6 +8,7 @@ mod hosts;
 mod names;
 mod programs;
 mod reach;
+mod roles;
 mod silent;
 mod writes;
 
@@ -37,6 +38,7 @@ fn rows_that_must_alert() {
     check(writes::MUST);
     check(reach::MUST);
     check(names::MUST);
+    check(roles::MUST);
 }
 
 #[test]
@@ -44,6 +46,7 @@ fn rows_that_must_not_alert() {
     check(silent::MUST_NOT);
     check(reach::MUST_NOT);
     check(names::MUST_NOT);
+    check(roles::MUST_NOT);
 }
 
 /// Where a directory leads is asked for only where the rules hang on it, through processes that live.

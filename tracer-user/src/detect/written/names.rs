@@ -119,6 +119,25 @@ impl Names {
         self.leaf(id, Vec::new()).map(|(_, file)| file)
     }
 
+    /// The path of a node; its beginning is missing where it is longer than any path.
+    pub(super) fn path(&self, mut id: Id) -> Vec<u8> {
+        let (mut names, mut length) = (Vec::new(), 0);
+        while id != TOP
+            && length <= MAX_BYTES
+            && let Some(node) = self.nodes.get(&id)
+        {
+            length += node.name.len() + 1;
+            names.push(&*node.name);
+            id = node.parent;
+        }
+        names.reverse();
+        // Of `/` itself the only component is empty.
+        if names == [b"".as_slice()] {
+            return b"/".to_vec();
+        }
+        names.join(&b'/')
+    }
+
     /// All files at and below a node.
     pub(super) fn all(&self, id: Id) -> Vec<(Id, FileId)> {
         let mut found = Vec::new();
@@ -315,6 +334,10 @@ mod tests {
         assert_eq!(names.file_of(b"/"), Some(file(4)));
         assert_eq!(names.file_of(b"relative"), Some(file(3)));
         assert_eq!(names.file_of(b"/relative"), None);
+        for path in ["/a/b/x.php", "/a/b", "relative", "/"] {
+            let id = names.find(path.as_bytes()).unwrap();
+            assert_eq!(names.path(id), path.as_bytes());
+        }
         let b = names.find(b"/a/b").unwrap();
         names.set(b, None);
         assert_eq!(names.file_of(b"/a/b/x.php"), Some(file(1)));

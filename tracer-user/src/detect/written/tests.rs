@@ -20,7 +20,8 @@ fn by(tgid: u32) -> By {
             tag: Tag::ZERO,
         },
         server: Server {
-            name: "nginx",
+            name: "nginx".into(),
+            why: crate::lineage::process::Why::Named,
             role: Role::Web,
         },
         uid: Some(33),

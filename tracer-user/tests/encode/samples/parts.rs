@@ -1,5 +1,6 @@
 //! What documents are made of: a host, its processes and programs, files and sockets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer::alert::{
@@ -8,7 +9,7 @@ use tracer::alert::{
 };
 use tracer::enrich::facts::Fact;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
-use tracer::lineage::process::{Image, Origin, Server};
+use tracer::lineage::process::{Image, Origin, Server, Why};
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
@@ -163,7 +164,8 @@ pub(super) fn systemd() -> ProcessView {
 
 pub(super) const fn php() -> Server {
     Server {
-        name: "php-fpm",
+        name: Cow::Borrowed("php-fpm"),
+        why: Why::Named,
         role: Role::App,
     }
 }

@@ -50,7 +50,7 @@ impl Teller {
             ..FdInfo::ZERO
         };
         let here = matches!(kind, EventKind::Listen | EventKind::Bind);
-        if kind == EventKind::Listen {
+        if kind == EventKind::Listen && !word.starts_with('/') {
             body.socket.local_port = u16::try_from(line.number(2)).unwrap();
         } else if word.starts_with('/') {
             body.socket.family = 1;
