@@ -7,41 +7,48 @@
 //! the programs are detached.
 
 mod apart;
+pub mod containers;
 mod control;
 mod healing;
 mod health;
 mod host;
 pub mod kubernetes;
+mod maps;
 mod names;
 mod owner;
 mod places;
 mod pods;
 mod servers;
+mod state;
 mod tags;
+mod users;
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tracer_common::tag::Tag;
 
-use self::apart::{Apart, Limits, Word};
+use self::apart::{Apart, Limits};
+use self::containers::{Answer, Containers};
 use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
 use self::kubernetes::{Access, Kubernetes};
 use self::names::Names;
-use self::owner::Owner;
 use self::servers::{Found, Servers};
+pub use self::state::StateOptions;
+use self::state::{Keeper, Taken};
+use self::users::NameSpaces;
+use crate::alert::HostFacts;
 use crate::config::{self, Emit};
 use crate::control::Ask;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::kubernetes::{Cluster, complete};
-use crate::enrich::user::load::UserFiles;
 use crate::event::ProcessKey;
 use crate::memory::Budget;
 use crate::pipeline::query::StatusView;
@@ -50,6 +57,7 @@ use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
+use crate::source::remembered::{Blind, Remembered};
 use crate::source::ring::Ring;
 use crate::source::{Enrichment, Input, snapshot};
 
@@ -59,6 +67,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long start-up and shutdown wait for what is slow: configurations on a hung file system, rings
 /// that fill as fast as they are drained.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long start-up waits for container runtimes to say what runs.
+const RUNTIMES: Duration = Duration::from_secs(2);
 
 /// How often the rings are looked at without being woken: records of server lineages wake the agent,
 /// the others wait for this. It bounds how long a new server is unknown to the kernel side.
@@ -100,8 +111,12 @@ pub struct AgentOptions {
     pub kubernetes: Option<Access>,
     /// What the user says of the cluster.
     pub cluster: Cluster,
+    /// Where container runtimes listen.
+    pub container_sockets: Vec<PathBuf>,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// Where lineage is kept for the next agent, if at all.
+    pub state: Option<StateOptions>,
     /// The socket by which the agent is asked.
     pub control: config::Control,
     /// Where the pipeline's inputs are recorded, if at all.
@@ -168,6 +183,17 @@ impl std::fmt::Display for Summary {
     }
 }
 
+/// How a run began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Processes that run.
+    pub processes: usize,
+    /// How many of them, with their lineage, were known from an earlier agent of this boot.
+    pub restored: usize,
+    /// How long no agent ran before this one; `None` where none is known to have run.
+    pub blind: Option<Duration>,
+}
+
 /// Runs until `stop` is done.
 ///
 /// `ready` is called once, when the hooks are attached and the running processes are known.
@@ -178,11 +204,17 @@ impl std::fmt::Display for Summary {
 pub async fn run(
     options: AgentOptions,
     mut sink: Option<Sink>,
-    ready: impl FnOnce(&Sensor, usize),
+    ready: impl FnOnce(&Sensor, Begun),
     stop: impl Future<Output = ()>,
 ) -> Result<Summary, AgentError> {
+    let facts = host::facts();
     let attached_boot_ns = host::boot_ns();
     let mut sensor = Sensor::load(&options.sensor)?;
+    let Taken {
+        left,
+        blind,
+        keeper,
+    } = state::open(options.state.as_ref(), &facts.boot_id, host::boot_ns());
     let (life, files) = sensor.take_rings()?;
     let control = listen(&options.control).await?;
     let record = options
@@ -200,13 +232,15 @@ pub async fn run(
         servers: Servers::new(options.directories.clone()),
         unwatched: false,
         names: Names::new(),
-        users: UserFiles::new(Path::new("/")),
-        nameless: false,
+        users: NameSpaces::new(),
         record,
+        keeper,
+        is_begun: false,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
             // Until it is known that nobody does.
             pods: options.kubernetes.is_some(),
+            containers: !options.container_sockets.is_empty(),
             ..Enrichment::default()
         },
         kubernetes: options
@@ -216,6 +250,7 @@ pub async fn run(
             .map_err(|error| AgentError::Io("cannot begin to watch pods", error))?,
         pods_listed: false,
         cluster: options.cluster,
+        containers: Containers::new(options.container_sockets),
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
         healing: Healing::new(),
@@ -232,15 +267,23 @@ pub async fn run(
     };
     tokio::pin!(stop);
     let begun = tokio::select! {
-        begun = agent.begin(attached_boot_ns, options.directories) => begun.map(|()| true),
+        begun = agent.begin(attached_boot_ns, facts, left, blind, options.directories) => {
+            begun.map(|()| true)
+        }
         // A start may take long where `/proc` or a configuration does not answer.
         () = &mut stop => Ok(false),
     };
     let outcome = match begun {
         Ok(true) => {
             agent.deliver(sink.as_mut()).await;
-            let processes = agent.pipeline.processes();
-            ready(&agent.sensor, processes);
+            let begun = Begun {
+                processes: agent.pipeline.living(),
+                restored: agent.pipeline.restored(),
+                blind: blind
+                    .map(|blind| Duration::from_nanos(blind.until_boot_ns - blind.since_boot_ns)),
+            };
+            agent.is_begun = true;
+            ready(&agent.sensor, begun);
             agent.serve(&mut sink, stop).await
         }
         Ok(false) => Ok(()),
@@ -253,6 +296,10 @@ pub async fn run(
         .map_err(|error| AgentError::Io("cannot write the capture", error));
     agent.deliver(sink.as_mut()).await;
     let summary = agent.summary();
+    // Not where it never came to know who runs: what the agent before left is worth more then.
+    if let Some(keeper) = agent.keeper.take().filter(|_| agent.is_begun) {
+        keeper.finish(agent.pipeline.remember()).await;
+    }
     let Agent { record, sensor, .. } = agent;
     let recorded = record.map_or(Ok(()), |record| record.finish().map(std::mem::drop));
     let failure = sink.and_then(Sink::finish);
@@ -320,15 +367,17 @@ struct Agent {
     /// Said that a directory cannot be watched by identity.
     unwatched: bool,
     names: Names,
-    users: UserFiles,
-    /// Said that the user database cannot be read.
-    nameless: bool,
+    users: NameSpaces,
     record: Option<Writer<BufWriter<File>>>,
+    keeper: Option<Keeper>,
+    /// Who runs is known.
+    is_begun: bool,
     enrichment: Enrichment,
     kubernetes: Option<Kubernetes>,
     /// It was said that pods are told.
     pods_listed: bool,
     cluster: Cluster,
+    containers: Containers,
     window_ns: u64,
     counts: Counts,
     healing: Healing,
@@ -354,11 +403,22 @@ impl Agent {
     async fn begin(
         &mut self,
         attached_boot_ns: u64,
+        facts: HostFacts,
+        left: Vec<Remembered>,
+        blind: Option<Blind>,
         directories: Vec<Entry>,
     ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
-        self.give(Input::Host(host::facts())).map_err(record)?;
+        self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
+        for remembered in left {
+            self.give(Input::Remembered(remembered)).map_err(record)?;
+        }
+        if let Some(blind) = blind {
+            self.give(Input::Blind(blind)).map_err(record)?;
+        }
+        // Who lives has its tag back in the kernel before `/proc` is read, which takes longer.
+        self.obey();
         self.give(Input::Enrichment(self.enrichment))
             .map_err(record)?;
         self.give_names().map_err(record)?;
@@ -373,6 +433,9 @@ impl Agent {
         }
         self.give(Input::SnapshotEnd).map_err(record)?;
         self.obey();
+        for found in self.containers.settle(RUNTIMES).await {
+            self.contain(found).map_err(record)?;
+        }
         // Directories of the servers found are known before the first event is judged.
         for found in self.servers.settle(PATIENCE).await {
             self.learn(found).map_err(record)?;
@@ -412,10 +475,13 @@ impl Agent {
                 ready = self.life.ready() => ready.map_err(ring)?,
                 ready = self.files.ready() => ready.map_err(ring)?,
                 found = self.servers.found() => self.learn(found).map_err(record)?,
+                found = self.containers.found() => self.contain(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 heard = pods::heard(&mut self.kubernetes) => self.hear(heard).map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
+                () = Keeper::kept(&mut self.keeper) => {}
                 question = Control::asked(&mut self.control) => self.answer(question),
                 _ = housekeeping.tick() => self.keep_house().map_err(record)?,
                 () = tokio::time::sleep(pause) => {}
@@ -483,25 +549,10 @@ impl Agent {
         self.give(Input::Watermark(u64::MAX))
     }
 
-    /// Tells the pipeline the names of users and groups, where they are new or have changed.
+    /// Tells the pipeline the host's names of users and groups, where they are new or have changed.
     fn give_names(&mut self) -> io::Result<()> {
-        match self.users.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                for (group, id, name) in self.users.users().names() {
-                    self.give(Input::Name {
-                        group,
-                        id,
-                        name: name.to_string(),
-                    })?;
-                }
-            }
-            // Said once: names are then absent, numbers are not.
-            Err(error) if !self.nameless => {
-                self.nameless = true;
-                eprintln!("tracer: {error}");
-            }
-            Err(_) => {}
+        for names in self.users.refresh() {
+            self.give(Input::Names(names))?;
         }
         Ok(())
     }
@@ -528,6 +579,12 @@ impl Agent {
                 self.give(Input::DirectoryLeft(file))
             }
         }
+    }
+
+    /// Takes what a runtime said of a container.
+    fn contain(&mut self, found: Answer) -> io::Result<()> {
+        let Answer { id, facts, .. } = found;
+        self.give(Input::Container { id, facts })
     }
 
     fn give(&mut self, mut input: Input) -> io::Result<()> {
@@ -580,8 +637,8 @@ impl Agent {
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),
-                // Not asked for where `Enrichment` names nobody who answers.
-                Command::Container(_) => {}
+                Command::Container(asked) => self.containers.ask(asked),
+                Command::Names(asked) => self.users.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();
@@ -623,6 +680,10 @@ impl Agent {
         }
         self.sensor.diagnose();
         self.servers.refresh();
+        if let Some(keeper) = &mut self.keeper {
+            let pipeline = &self.pipeline;
+            keeper.step(pipeline.lineage_changes(), || pipeline.remember());
+        }
         self.give_names()
     }
 
@@ -659,42 +720,6 @@ impl Agent {
             self.give(Input::Loss(loss))?;
         }
         Ok(())
-    }
-
-    /// Has it counted how full the maps are.
-    fn count_maps(&mut self) {
-        if !self.is_counting {
-            self.is_counting = true;
-            let counters = self.sensor.share_counters();
-            self.counting
-                .ask(0, Owner::Host, move |_| counters.occupancy());
-        }
-    }
-
-    /// Says once of each map that hardly any room is left in it.
-    fn counted(&mut self, counted: Word<Vec<Occupancy>>) {
-        let Word::Done(maps) = counted else {
-            return; // it is still counted, or is not from now on
-        };
-        self.is_counting = false;
-        for &map in &maps {
-            if map.name == TAGS {
-                // Nearly full, what ended unseen is swept out; with room again, those that found none are set.
-                let was_full = std::mem::replace(&mut self.tags_full, map.is_nearly_full());
-                if was_full != self.tags_full {
-                    self.healing.want();
-                }
-            }
-            if map.is_nearly_full() && !self.warned.contains(&map.name) {
-                let Occupancy { name, used, size } = map;
-                eprintln!(
-                    "tracer: {name}: {used} of {size} in use; what does not fit will be counted and \
-                     told as a loss"
-                );
-                self.warned.push(name);
-            }
-        }
-        self.maps = maps;
     }
 
     fn health(&self) -> Health {

@@ -7,6 +7,7 @@ use tracer_common::tag::Tag;
 use uuid::Uuid;
 
 use crate::enrich::facts::{ContainerFacts, Fact, PodFacts};
+use crate::enrich::user::Users;
 use crate::event::{Event, ProcessKey};
 use crate::lineage::process::{Ended, Image, Origin, Server, Via};
 
@@ -53,10 +54,8 @@ pub struct ProcessView {
     pub inherited: bool,
     /// Users and groups at the time of the event, as far as told; `None` where they never were.
     pub ids: Option<Ids>,
-    /// Name of the real user, from the host's user database.
-    pub user_name: Option<Arc<str>>,
-    /// Name of the real group.
-    pub group_name: Option<Arc<str>>,
+    /// Names of users and groups where it is.
+    pub names: Fact<Users>,
     /// The server it is, by its program or by listening.
     pub server: Option<Server>,
     /// Ports it listens on.
@@ -90,6 +89,14 @@ impl ContainerView {
     }
 }
 
+impl ProcessView {
+    /// Name of a user where the process is.
+    #[must_use]
+    pub fn user_name(&self, uid: u32) -> Option<&str> {
+        self.names.found()?.user(uid)
+    }
+}
+
 /// What was lost in the time that a lineage rests on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integrity {
@@ -97,6 +104,8 @@ pub struct Integrity {
     pub lost: Vec<(String, u64)>,
     /// The chain does not reach PID 1 of the host.
     pub lineage_broken: bool,
+    /// How long no agent ran since the oldest process that the server made began, nanoseconds.
+    pub blind_ns: u64,
 }
 
 /// An event with all that was known when it happened.
@@ -169,7 +178,8 @@ impl EnrichedEvent {
             container |= view.facts.is_pending();
             pod |= view.pod.is_pending();
         }
-        let words = [(container, "container"), (pod, "pod")];
+        let names = self.processes().any(|process| process.names.is_pending());
+        let words = [(container, "container"), (pod, "pod"), (names, "names")];
         let pending = words.into_iter().filter(|(is_pending, _)| *is_pending);
         pending.map(|(_, word)| word).collect()
     }
@@ -302,6 +312,8 @@ pub struct LossReport {
     pub boot_wall_ns: i128,
     /// How many, by reason, in the order they were first noticed.
     pub lost: Vec<(String, u64)>,
+    /// No agent ran in that time: what was lost is not known.
+    pub is_blind: bool,
     /// The host.
     pub host: Arc<HostFacts>,
 }

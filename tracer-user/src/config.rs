@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
+use crate::agent::containers::SOCKETS;
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
@@ -31,6 +32,8 @@ pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
 
+/// Where lineage is kept for the next agent of this boot, unless the configuration says otherwise.
+pub const STATE_PATH: &str = "/run/tracer/state";
 /// Where the running agent is asked when neither a flag nor the file names a place.
 pub const CONTROL_SOCKET: &str = "/run/tracer/control.sock";
 
@@ -46,8 +49,12 @@ const MIN_BUDGET: u64 = 16 << 20;
 const MAX_BUDGET: u64 = 64 << 30;
 /// Longest wait of an event: an alert that is later than this helps nobody.
 const MAX_ORDER_WINDOW_MS: u32 = 5000;
+/// Longest time between two states that are written, seconds: what is older is of little use.
+const MAX_STATE_SECONDS: u32 = 3600;
 /// Longest wait of an alert for facts.
 const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
+/// Sockets of container runtimes at most.
+const MAX_SOCKETS: usize = 16;
 /// Directories at most in each list.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -112,8 +119,21 @@ pub struct FileConfig {
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
     pub exclude_default_directories: Option<bool>,
+    /// What is left to the next agent of this boot.
+    pub state: Option<FileState>,
     /// How the running agent is asked.
     pub control: Option<FileControl>,
+}
+
+/// `state`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileState {
+    /// The file: `/run/tracer/state` by default, `null` for none.
+    #[serde(deserialize_with = "said")]
+    pub file: Option<Option<Spanned<PathBuf>>>,
+    /// How often it is written where something has changed, seconds: 5 by default, 1 to 3600.
+    pub seconds: Option<Spanned<u32>>,
 }
 
 /// `rings`: powers of two, at least one page, at most 1 GiB. By default as large as the machine asks for.
@@ -140,6 +160,8 @@ pub struct FileMemory {
 pub struct FileEnrichment {
     /// How long an alert waits for an answer, milliseconds: 250 by default, at most 10000; 0 for not at all.
     pub wait_ms: Option<Spanned<u32>>,
+    /// Sockets of container runtimes: those of containerd, CRI-O, Docker and podman by default.
+    pub container_sockets: Option<Vec<Spanned<PathBuf>>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -218,12 +240,18 @@ pub struct Config {
     pub enrichment_wait: Duration,
     /// How this node's pods are asked for.
     pub kubernetes: Kubernetes,
+    /// Where container runtimes listen.
+    pub container_sockets: Vec<PathBuf>,
     /// Directories of the user, in all mount namespaces.
     pub directories: Vec<ConfiguredDirectory>,
     /// Tell what any process writes in directories that matter.
     pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
+    /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
+    pub state_file: Option<PathBuf>,
+    /// How often that is written, where something has changed.
+    pub state_every: Duration,
     /// How the running agent is asked.
     pub control: Control,
 }
@@ -302,9 +330,12 @@ impl Default for Config {
             order_window: Duration::from_millis(5),
             enrichment_wait: Duration::from_millis(250),
             kubernetes: Kubernetes::default(),
+            container_sockets: SOCKETS.iter().map(PathBuf::from).collect(),
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
+            state_file: Some(STATE_PATH.into()),
+            state_every: Duration::from_secs(5),
             control: Control::default(),
         }
     }
@@ -353,14 +384,19 @@ impl Config {
             kubernetes,
             directories,
             exclude_default_directories,
+            state,
             control,
         } = file;
+        let FileState { file, seconds } = state.unwrap_or_default();
         let FileRings {
             life_bytes,
             file_bytes,
         } = rings.unwrap_or_default();
         let FileMemory { budget_bytes } = memory.unwrap_or_default();
-        let FileEnrichment { wait_ms } = enrichment.unwrap_or_default();
+        let FileEnrichment {
+            wait_ms,
+            container_sockets,
+        } = enrichment.unwrap_or_default();
         let default = Self::default();
         let number = |value: Option<Spanned<u32>>, default| value.map_or(default, |v| v.value);
         Self {
@@ -382,6 +418,9 @@ impl Config {
                 Duration::from_millis(wait.value.into())
             }),
             kubernetes: kubernetes.unwrap_or_default().settings(),
+            container_sockets: container_sockets.map_or(default.container_sockets, |sockets| {
+                sockets.into_iter().map(|socket| socket.value).collect()
+            }),
             any_writer: directories
                 .as_ref()
                 .and_then(|directories| directories.any_writer)
@@ -391,6 +430,10 @@ impl Config {
                 .unwrap_or_default(),
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
+            state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
+            state_every: seconds.map_or(default.state_every, |seconds| {
+                Duration::from_secs(seconds.value.into())
+            }),
             control: Control::of(control),
         }
     }
@@ -553,9 +596,24 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         MIN_BUDGET,
         MAX_BUDGET,
     )?;
+    let state = config.state.clone().unwrap_or_default();
+    range(
+        "state.seconds",
+        state.seconds.as_ref(),
+        1,
+        MAX_STATE_SECONDS,
+    )?;
+    if let Some(file) = state.file.flatten()
+        && (!file.value.is_absolute() || file.value.file_name().is_none())
+    {
+        let message = "state.file: not an absolute path of a file; name one, or null for none";
+        return Err((line(&file), message.to_owned()));
+    }
     let window = config.order_window_ms.as_ref();
     range("order_window_ms", window, 0, MAX_ORDER_WINDOW_MS)?;
-    let wait = config.enrichment.clone().unwrap_or_default().wait_ms;
+    let enrichment = config.enrichment.clone().unwrap_or_default();
+    sockets(&enrichment.container_sockets.unwrap_or_default())?;
+    let wait = enrichment.wait_ms;
     range(
         "enrichment.wait_ms",
         wait.as_ref(),
@@ -603,6 +661,24 @@ fn ring(key: &str, value: Option<&Spanned<u32>>) -> Result<(), Fault> {
              {nearest} is"
         ),
     ))
+}
+
+fn sockets(sockets: &[Spanned<PathBuf>]) -> Result<(), Fault> {
+    for (index, socket) in sockets.iter().enumerate() {
+        let key = "enrichment.container_sockets";
+        let path = &socket.value;
+        if !path.is_absolute() {
+            let message = format!("{key}: {path:?} is not an absolute path; begin it with /");
+            return Err((line(socket), message));
+        }
+        if index >= MAX_SOCKETS {
+            return Err((
+                line(socket),
+                format!("{key}: more than {MAX_SOCKETS} of them"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn range<T: Copy + PartialOrd + fmt::Display>(

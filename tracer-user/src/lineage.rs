@@ -6,6 +6,7 @@
 pub mod heal;
 mod link;
 pub mod process;
+pub mod recall;
 pub mod servers;
 mod serving;
 pub mod tree;
@@ -82,6 +83,8 @@ pub struct Store {
     /// Processes that were refused, and the same in the order in which they first were.
     refused: HashSet<ProcessKey>,
     refusals: VecDeque<ProcessKey>,
+    /// Processes that an earlier agent knew living, until the snapshot shows them.
+    awaited: HashSet<ProcessKey>,
     /// Who serves within a session that lasts.
     developing: Developing,
     /// Some were refused since there was room.
@@ -110,6 +113,7 @@ impl Store {
             kept: VecDeque::new(),
             refused: HashSet::new(),
             refusals: VecDeque::new(),
+            awaited: HashSet::new(),
             developing: Developing::new(),
             owes: false,
             newest: Vec::new(),
@@ -256,6 +260,7 @@ impl Store {
                 && tag.is_server_lineage()
                 && process.ended.is_none()
             {
+                let tag = recall::tag(process, tag);
                 // Also where the store knew: the kernel was never told of an observed process.
                 process.tag = tag;
                 retag.push(Retag::Set(key, tag));
@@ -383,6 +388,9 @@ impl Store {
             server,
         };
         let parent = (exec.parent.tgid != 0).then_some(exec.parent);
+        if self.awaited.remove(&meta.subject) {
+            return self.seen_again(meta, exec, image);
+        }
         if let Some(process) = self.get_mut(meta.subject) {
             // Known from another's record only: now it is known itself.
             if process.origin == Origin::Inferred {

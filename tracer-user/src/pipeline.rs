@@ -5,14 +5,15 @@
 
 mod containers;
 mod losses;
+mod names;
 mod pending;
 mod pods;
 pub mod query;
 mod raised;
+mod restart;
 mod view;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
@@ -24,12 +25,16 @@ use tracer_common::probe::Tier;
 use self::containers::Containers;
 use self::losses::Losses;
 pub use self::losses::SHED;
+pub use self::names::NamesAsked;
+use self::names::complete_names;
 use self::pending::Pending;
 use self::raised::{Latest, alert_id, raised};
+use self::restart::Restart;
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
+use crate::enrich::user::known::Known;
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Process, Server, Why};
 use crate::lineage::{Retag, Store};
@@ -53,6 +58,9 @@ pub enum Command {
     /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
     /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
+    /// Read the names of users and groups of a mount namespace. There must be an answer to each
+    /// ([`Input::Names`]).
+    Names(NamesAsked),
     /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
     /// containers are answered, there must be an answer to each ([`Input::Container`]).
     Container(ContainerAsked),
@@ -160,13 +168,13 @@ pub struct Pipeline {
     detector: Detector,
     host: Arc<HostFacts>,
     boot_wall_ns: i128,
-    users: HashMap<u32, Arc<str>>,
-    groups: HashMap<u32, Arc<str>>,
+    names: Known,
     containers: Containers,
     pending: Pending,
     /// The latest watermark.
     now_boot_ns: u64,
     losses: Losses,
+    restart: Restart,
     reading: Option<Reading>,
     healed: Healing,
     raised: Latest,
@@ -189,12 +197,12 @@ impl Pipeline {
             detector: Detector::new(budget.written),
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            names: Known::default(),
             containers: Containers::default(),
             pending: Pending::default(),
             now_boot_ns: 0,
             losses: Losses::default(),
+            restart: Restart::default(),
             reading: None,
             healed: Healing::default(),
             raised: Latest::default(),
@@ -210,13 +218,9 @@ impl Pipeline {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
             Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
-            Input::Name { group, id, name } => {
-                let names = if group {
-                    &mut self.groups
-                } else {
-                    &mut self.users
-                };
-                names.insert(id, name.into());
+            Input::Names(names) => {
+                self.name(&names);
+                self.complete();
             }
             Input::Directory(entry) => {
                 for (event, found) in self.detector.add_directory(&self.store, entry) {
@@ -245,6 +249,7 @@ impl Pipeline {
                     self.event(&event);
                 }
                 let mut retag = Vec::new();
+                self.recalled();
                 self.store.tag_descendants(&mut retag);
                 self.retag(retag);
             }
@@ -274,6 +279,8 @@ impl Pipeline {
                 });
             }
             Input::HealEnd => self.heal(),
+            Input::Remembered(remembered) => self.recall(remembered),
+            Input::Blind(blind) => self.was_blind(blind),
             Input::Enrichment(enrichment) => {
                 self.containers.set(enrichment);
                 self.pending.set_wait(enrichment.wait_ms);
@@ -293,8 +300,11 @@ impl Pipeline {
 
     /// Lets alerts go that waited for what has been answered.
     fn complete(&mut self) {
-        let containers = &self.containers;
-        let whole = self.pending.answered(|event| containers.complete(event));
+        let (containers, names) = (&self.containers, &self.names);
+        let whole = self.pending.answered(|event| {
+            containers.complete(event);
+            complete_names(names, event);
+        });
         self.documents.extend(whole);
     }
 
@@ -363,6 +373,8 @@ impl Pipeline {
             ("processes", self.store.len() as u64),
             ("processes_evicted", store.evicted),
             ("processes_refused", store.refused),
+            ("processes_restored", self.restored() as u64),
+            ("blind_ms", self.restart.blind_ms()),
             ("processes_healed", self.healed.found),
             ("processes_ended_unseen", self.healed.ended),
             ("processes_unread", self.healed.unread),
@@ -441,6 +453,7 @@ impl Pipeline {
             until_boot_ns: until,
             boot_wall_ns: self.boot_wall_ns,
             lost: sum.lost,
+            is_blind: false,
             host: Arc::clone(&self.host),
         });
     }
@@ -465,6 +478,7 @@ impl Pipeline {
         let healed = self.store.heal(begin_boot_ns, &events, &others, &mut retag);
         self.refuse(REFUSED, self.store.stats().refused - refused, begin_boot_ns);
         self.retag(retag);
+        self.restart.changed();
         self.healed.found += healed.news.len() as u64;
         self.healed.unread += others.len() as u64;
         self.healed.ended += healed.ended;
@@ -472,6 +486,7 @@ impl Pipeline {
             self.totals.events += 1;
             self.see_container(event.meta.subject);
             self.discover(event);
+            self.ask_names(event);
             let found = self.detector.found(&mut self.store, event);
             self.tell(event, found);
         }
@@ -496,12 +511,14 @@ impl Pipeline {
         if self.store.has_room_again() {
             self.want_healing();
         }
+        self.note_change(event);
         self.retag(retag);
         if let Payload::Exec(_) | Payload::Observed(_) = event.payload {
             self.see_container(event.meta.subject);
         }
         self.discover(event);
         self.identify(event);
+        self.ask_names(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
         self.ask();

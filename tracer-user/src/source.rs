@@ -4,6 +4,7 @@
 //! the order the pipeline took them. So replay is the same path, to the same bytes.
 
 pub mod capture;
+pub mod remembered;
 pub mod ring;
 pub mod snapshot;
 
@@ -12,7 +13,10 @@ use bytes::Bytes;
 use crate::alert::HostFacts;
 use crate::enrich::docroot::Entry;
 use crate::enrich::facts::{ContainerFacts, PodFacts};
+use crate::enrich::user::Whose;
 use crate::event::FileId;
+
+use self::remembered::{Blind, Remembered};
 
 /// One thing that the pipeline learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +25,8 @@ pub enum Input {
     Host(HostFacts),
     /// Wall time of boot, nanoseconds since the Unix epoch.
     Clock(i128),
-    /// A name of the host's user database.
-    Name {
-        /// A group rather than a user.
-        group: bool,
-        /// Its number.
-        id: u32,
-        /// Its name.
-        name: String,
-    },
+    /// Names of users and groups.
+    Names(Names),
     /// A directory that a server serves or loads from, found in its configuration.
     Directory(Entry),
     /// No server names this directory any more.
@@ -58,6 +55,10 @@ pub enum Input {
     HealBegin(u64),
     /// Every process that runs has been given.
     HealEnd,
+    /// What an earlier agent of this boot knew. Told before the processes that run at start-up are.
+    Remembered(Remembered),
+    /// A time in which no agent ran. Told once the hooks are attached.
+    Blind(Blind),
     /// Who answers questions, and how long an alert waits for it. Where this is not given, nobody does.
     Enrichment(Enrichment),
     /// What a runtime says of a container, asked or not; `None` where no runtime knows it.
@@ -87,6 +88,30 @@ pub struct Enrichment {
     pub pods: bool,
     /// Hashes and owners of files.
     pub files: bool,
+}
+
+/// Names of users and groups, or some of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Where they hold.
+    pub whose: Whose,
+    /// What comes of it.
+    pub step: NamesStep,
+    /// Whether others follow that belong to these.
+    pub more: bool,
+    /// Whether it is a group's, its number in the initial user namespace, the name.
+    pub names: Vec<(bool, u32, String)>,
+}
+
+/// What names do to those that were known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamesStep {
+    /// They come to them.
+    Add,
+    /// They take their place.
+    Replace,
+    /// There are none: no process could be looked at.
+    Fail,
 }
 
 /// A directory that was named by a string, and where that led when it was looked at.

@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, OutputArgs, SensorArgs};
-use crate::agent::{self, AgentOptions, Summary, kubernetes};
+use crate::agent::{self, AgentOptions, Begun, StateOptions, Summary, kubernetes};
 use crate::config::{Config, Control, Flags};
 use crate::sensor::machine::Sizes;
 use crate::sensor::{Sensor, SensorOptions};
@@ -22,6 +22,10 @@ pub(super) struct RunArgs {
     output: OutputArgs,
     #[command(flatten)]
     sensor: SensorArgs,
+    /// Keep lineage for the next agent of this boot in this file; `none` keeps none [default:
+    /// /run/tracer/state]
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Socket by which `tracer tree` and `tracer servers` ask this agent
     /// [default: /run/tracer/control.sock, where it can be made]
     #[arg(long, value_name = "PATH")]
@@ -44,6 +48,9 @@ pub(super) struct RecordArgs {
 
 pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     let mut config = args.output.load(args.sensor)?;
+    if let Some(state) = args.state {
+        config.state_file = Some(state).filter(|state| state.as_os_str() != "none");
+    }
     if let Some(path) = args.control {
         config.control = Control::at(path);
     }
@@ -98,6 +105,11 @@ fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure
             .map_err(Failure::usage)?;
     let sizes = Sizes::of_this_machine();
     Ok(AgentOptions {
+        state: config.state_file.clone().map(|file| StateOptions {
+            file,
+            every: config.state_every,
+            is_written: record.is_none(),
+        }),
         directories: config.directories(),
         sensor: SensorOptions {
             btf: config.btf,
@@ -113,6 +125,7 @@ fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure
         enrichment_wait: config.enrichment_wait,
         kubernetes,
         cluster,
+        container_sockets: config.container_sockets,
         control: config.control,
         record,
     })
@@ -140,7 +153,7 @@ fn watch(
     Ok(ExitCode::SUCCESS)
 }
 
-fn announce(sensor: &Sensor, processes: usize) {
+fn announce(sensor: &Sensor, begun: Begun) {
     let attached = sensor
         .reports()
         .iter()
@@ -154,10 +167,22 @@ fn announce(sensor: &Sensor, processes: usize) {
             );
         }
     }
+    let Begun {
+        processes,
+        restored,
+        blind,
+    } = begun;
+    let before = blind.map(|blind| {
+        format!(
+            ", {restored} of them known before, no agent ran for {:.3} s",
+            blind.as_secs_f64()
+        )
+    });
     eprintln!(
-        "tracer ready: {attached} of {} probes, tier {}, {processes} processes",
+        "tracer ready: {attached} of {} probes, tier {}, {processes} processes{}",
         sensor.reports().len(),
         sensor.tier().name(),
+        before.unwrap_or_default(),
     );
 }
 

@@ -22,6 +22,7 @@ fn the_example_has_every_key_and_its_default() {
         "enrichment:\n  ",
         "kubernetes:\n  ",
         "directories:\n  ",
+        "state:\n  ",
     ] {
         let error = parsed(&format!("{section}qqqqqqqqqqqq: 1\n")).unwrap_err();
         let (_, known) = error.split_once("known keys: ").unwrap();
@@ -38,10 +39,10 @@ fn the_example_has_every_key_and_its_default() {
 #[test]
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
-        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9}\n\
+        life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9, container_sockets: [/r.sock]}\n\
         kubernetes: {enabled: never, node_name: n, cluster_name: c, kubeconfig: /k, annotations: [a/b]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\ncontrol: {socket: /run/t/c}\n";
+        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -66,6 +67,7 @@ fn every_key_arrives() {
             kubeconfig: Some("/k".into()),
             annotations: vec!["a/b".into()],
         },
+        container_sockets: vec!["/r.sock".into()],
         directories: vec![
             directory("/srv/app", Kind::Served, 16),
             directory("/home/*/www", Kind::Served, 17),
@@ -74,6 +76,8 @@ fn every_key_arrives() {
         ],
         any_writer: true,
         exclude_default_directories: true,
+        state_file: Some("/run/x/s".into()),
+        state_every: Duration::from_secs(9),
         control: Control::at("/run/t/c".into()),
     };
     assert_eq!(parsed(text), Ok(expected.clone()));
@@ -108,6 +112,27 @@ fn every_key_arrives() {
 }
 
 #[test]
+fn a_state_is_kept_unless_it_is_said_not_to_be() {
+    let file = |text| parsed(text).map(|config| config.state_file);
+    assert_eq!(file("state: {file: null}"), Ok(None));
+    assert_eq!(file("state:\n  file:\n"), Ok(None));
+    assert_eq!(file("state: {seconds: 7}"), Ok(Some(STATE_PATH.into())));
+    for wrong in ["here", "/", "''"] {
+        let text = format!("state:\n  file: {wrong}\n");
+        let error = parsed(&text).unwrap_err();
+        assert!(
+            error.contains("t.yaml:2: state.file: not an absolute"),
+            "{error}"
+        );
+    }
+    assert!(
+        file("state: {seconds: 0}")
+            .unwrap_err()
+            .contains("state.seconds")
+    );
+}
+
+#[test]
 fn nothing_said_is_every_default() {
     for text in [
         "",
@@ -137,8 +162,8 @@ fn mistakes_name_line_key_and_remedy() {
             "memory:\n  # bound\n  wibble: 3\n",
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
-        ("path: /x\n", "t.yaml:1: unknown key \"path\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, kubernetes, directories, exclude_default_directories, control".to_owned()),
+        ("qqqq: /x\n", "t.yaml:1: unknown key \"qqqq\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
+             order_window_ms, enrichment, kubernetes, directories, exclude_default_directories, state, control".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",
@@ -154,6 +179,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:1: order_window_ms: expected a whole number that is not negative and below 4294967296"
                 .to_owned(),
         ),
+        ("enrichment:\n  container_sockets:\n    - /a\n    - b\n", "t.yaml:4: enrichment.container_sockets: \"b\" is not an absolute path; begin it with /".to_owned()),
         ("enrichment: {wait_ms: 10001}\n", "t.yaml:1: enrichment.wait_ms: 10001 is not from 0 to 10000".to_owned()),
         ("order_window_ms: 5001\n", "t.yaml:1: order_window_ms: 5001 is not from 0 to 5000".to_owned()),
         ("exclude_default_directories: maybe\n",

@@ -637,7 +637,7 @@ pub(super) fn ended_by(scope: Scope<'_>) -> Option<u32> {
 
 pub(super) fn integrity(scope: Scope<'_>) -> &'static str {
     let integrity = &scope.document.event.integrity;
-    if integrity.lost.is_empty() && !integrity.lineage_broken {
+    if integrity.lost.is_empty() && !integrity.lineage_broken && integrity.blind_ns == 0 {
         "complete"
     } else {
         "incomplete"

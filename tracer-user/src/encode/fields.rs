@@ -461,7 +461,9 @@ pub(super) static FIELDS: &[Field] = &[
     one("file.device", Keyword, FILE, "Device, `major:minor`.", |s| owned(device(file_id(s)?))),
     one("file.mode", Keyword, FILE, "Permission bits, octal; before a change of them.", |s| owned(mode(file_owner(s)?.0))),
     one("file.uid", Keyword, FILE, "Owner; before a change of it.", |s| decimal(file_owner(s)?.1)),
+    one("file.owner", Keyword, FILE, "Name of the owner, where the process is.", |s| text(s.user_name(file_owner(s)?.1)?)),
     one("file.gid", Keyword, FILE, "Group; before a change of it.", |s| decimal(file_owner(s)?.2)),
+    one("file.group", Keyword, FILE, "Name of the group, the same way.", |s| text(s.group_name(file_owner(s)?.2)?)),
     one("file.size", Long, OPEN, "Bytes when it was opened.", |s| number(opened(s)?.size)),
     one("file.Ext.original.path", Keyword, Docs::TWO_NAMES, "The path before the rename; of a link the name that the file has already.", |s| bytes(original(s)?)),
 
@@ -548,9 +550,9 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.directory.kind", Keyword, ALERT, "`served`, or `component` for one that a server loads code from.", |s| text(alert(s)?.directory.as_ref()?.kind)),
     one("tracer.directory.source", Keyword, ALERT, "Where that is known from: `default`, or a configuration file.", |s| text(&alert(s)?.directory.as_ref()?.source)),
     one("tracer.container.exec_session", Boolean, ALL, "The process came into its container after that had begun, as `kubectl exec`, `docker exec` and probes of health do, or descends from one that did.", |s| only(s.document.event.exec_session)),
-    list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`.", |s| words(s.document.event.pending())),
+    list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`, `names` (of users and groups).", |s| words(s.document.event.pending())),
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
-    one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record) or `healed` (found in /proc after a loss).", |s| text(s.process.origin.name())),
+    one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record), `healed` (found in /proc after a loss) or `restored` (known from the agent before this one).", |s| text(s.process.origin.name())),
     one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
     list("tracer.tag.roles", Keyword, ALL, "Roles of all servers in the lineage, as the kernel side keeps them.", |s| words(roles(s))),
     one("tracer.tag.distance", Long, ALL, "Forks since the nearest of them, as the kernel side keeps it.", |s| s.tag().is_server_lineage().then(|| number(s.tag().distance))?),
@@ -619,6 +621,7 @@ pub(super) static FIELDS: &[Field] = &[
     list("tracer.missing", Keyword, ALL, "Facts that are missing or cut short: `path_truncated`, `working_directory_truncated`, `args_truncated`, `args_unreadable`, `name_truncated`.", |s| words(missing(s.document.event.event.meta.flags))),
     one("tracer.integrity.state", Keyword, ALL, "`complete`, or `incomplete` where something was lost in the time that the lineage rests on.", |s| text(integrity(s))),
     one("tracer.integrity.lineage_broken", Boolean, ALL, "The chain does not reach PID 1 of the host.", |s| only(s.document.event.integrity.lineage_broken)),
+    one("tracer.integrity.blind_ms", Long, ALL, "Milliseconds in which no agent ran, since the oldest process that the server made began. Absent where one always did.", |s| Some(s.document.event.integrity.blind_ns).filter(|ns| *ns > 0).and_then(|ns| number(ns.div_ceil(1_000_000)))),
     one("tracer.integrity.lost", Flattened, ALL, "Losses by reason since the oldest ancestor that started while the agent ran.", |s| Some(&*s.document.event.integrity.lost).filter(|lost| !lost.is_empty()).map(Value::Counts)),
     raw("tracer.raw", "Exact bytes, in hexadecimal, of each text above that is not UTF-8, by its dotted path; places in lists count from 0."),
 ];
@@ -726,7 +729,7 @@ static LINEAGE: &[Field] = &[
     one("server", Keyword, ALL, "The server it is.", |s| text(&s.process.server.as_ref()?.name)),
     one("role", Keyword, ALL, "What that server does.", |s| text(s.process.server.as_ref()?.role.name())),
     list("ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.process.ports)),
-    one("origin", Keyword, ALL, "How it is known: `witnessed`, `observed`, `inferred` or `healed`.", |s| text(s.process.origin.name())),
+    one("origin", Keyword, ALL, "How it is known: `witnessed`, `observed`, `inferred`, `healed` or `restored`.", |s| text(s.process.origin.name())),
     one("inherited", Boolean, ALL, "Whether its program came with the fork.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
     rows("previous", ALL, PREVIOUS, |s| s.previous().collect()),
 ];

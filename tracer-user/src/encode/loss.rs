@@ -45,7 +45,7 @@ pub(super) static FIELDS: &[Field<LossReport>] = &[
     one("event.id", Keyword, "Id of the report; the same when a recording is replayed.", |r| owned(r.id.to_string())),
     one("event.kind", Keyword, "`pipeline_error`.", |_| text("pipeline_error")),
     Field { list: true, ..one("event.type", Keyword, "`error`.", |_| words(vec!["error"])) },
-    one("event.action", Keyword, "`loss`.", |_| text("loss")),
+    one("event.action", Keyword, "`loss`, or `blind` where no agent ran in that time and nobody knows what was lost.", |r| text(if r.is_blind { "blind" } else { "loss" })),
     one("event.start", Date, "The first of it was lost after this.", |r| time(r, r.since_boot_ns)),
     one("event.end", Date, "The last of it was noticed at this time.", |r| time(r, r.until_boot_ns)),
     one("event.module", Keyword, "`tracer`.", |_| text("tracer")),
@@ -108,6 +108,10 @@ pub(super) fn timestamp(report: &LossReport, boot_ns: u64) -> Option<Timestamp> 
 /// `lost 12: life_ring_full 10, file_quota 2`
 #[must_use]
 pub fn sentence(report: &LossReport) -> String {
+    if report.is_blind {
+        let ns = report.until_boot_ns.saturating_sub(report.since_boot_ns);
+        return format!("no agent ran for {}", seconds(ns));
+    }
     let reasons = report.lost.iter();
     let reasons: Vec<String> = reasons
         .map(|(why, count)| format!("{why} {count}"))
@@ -115,4 +119,9 @@ pub fn sentence(report: &LossReport) -> String {
     let mut text = format!("lost {}: ", report.total());
     visible_prose(&reasons.join(", "), &mut text);
     text
+}
+
+/// `3.210 s`
+pub(super) fn seconds(ns: u64) -> String {
+    format!("{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1000)
 }

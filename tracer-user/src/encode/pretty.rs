@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::facts::{peer, socket};
-use super::loss::{sentence as sentence_of_loss, timestamp};
+use super::loss::{seconds, sentence as sentence_of_loss, timestamp};
 use super::scope::Scope;
 use super::summary::{change_phrase, command, file_verb, label, path, sentence};
 use super::text::{put, visible_prose};
@@ -269,6 +269,9 @@ impl Page<'_> {
             .collect();
         if integrity.lineage_broken {
             words.push("lineage does not reach PID 1".to_owned());
+        }
+        if integrity.blind_ns > 0 {
+            words.push(format!("no agent ran for {}", seconds(integrity.blind_ns)));
         }
         words.join(", ")
     }

@@ -186,16 +186,14 @@ impl<'a> Scope<'a> {
         self.process.ids.as_ref()
     }
 
-    /// Name of a user, where it is the one whose name was looked up: the real user.
+    /// Name of a user, where the process is.
     pub(super) fn user_name(self, uid: u32) -> Option<&'a str> {
-        let name = self.process.user_name.as_deref()?;
-        (self.ids()?.uid == uid).then_some(name)
+        self.process.user_name(uid)
     }
 
     /// Name of a group, the same way.
     pub(super) fn group_name(self, gid: u32) -> Option<&'a str> {
-        let name = self.process.group_name.as_deref()?;
-        (self.ids()?.gid == gid).then_some(name)
+        self.process.names.found()?.group(gid)
     }
 
     /// Name of the program: of the executable, or where that is unknown of the file execve named.

@@ -167,7 +167,7 @@ fn ran(image: &Image) -> String {
 fn user(process: &ProcessView) -> Option<String> {
     let ids = process.ids?;
     let mut text = String::new();
-    match &process.user_name {
+    match process.user_name(ids.uid) {
         Some(name) => visible_prose(name, &mut text),
         None => text.push_str(&format!("uid {}", ids.uid)),
     }

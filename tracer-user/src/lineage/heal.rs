@@ -197,6 +197,6 @@ const fn is_settled(key: ProcessKey, begin_boot_ns: u64) -> bool {
 /// Whether a process runs another program than it is known to. A file has another device number for
 /// `/proc` than for the kernel side on some file systems (overlayfs, btrfs), and may have another path
 /// in its mount namespace: another program differs in both.
-fn is_other(known: &Exec, found: &Exec) -> bool {
+pub(super) fn is_other(known: &Exec, found: &Exec) -> bool {
     !found.exe.is_empty() && known.exe != found.exe && known.file != found.file
 }

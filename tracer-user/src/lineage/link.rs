@@ -171,7 +171,7 @@ impl Store {
     }
 
     /// Keeps a process beyond its end.
-    fn keep(&mut self, key: ProcessKey) {
+    pub(super) fn keep(&mut self, key: ProcessKey) {
         let Some(process) = self.get_mut(key) else {
             return;
         };

@@ -21,6 +21,8 @@ pub enum Origin {
     /// Its creation was lost; it was read from `/proc` afterwards: the parent is the one of that moment, or
     /// where that is a reaper the server that it descends from.
     Healed,
+    /// An earlier agent of this boot knew it, and left its lineage to this one.
+    Restored,
 }
 
 impl Origin {
@@ -32,6 +34,7 @@ impl Origin {
             Self::Observed => "observed",
             Self::Inferred => "inferred",
             Self::Healed => "healed",
+            Self::Restored => "restored",
         }
     }
 }

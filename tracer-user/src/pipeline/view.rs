@@ -1,12 +1,12 @@
 //! What a document shows of an event: the process and its ancestors as they are known at that moment, and
 //! what was lost. Refuses to change anything.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::Pipeline;
+use super::names::names_of;
 use crate::alert::{Author, EnrichedEvent, Integrity, ProcessView};
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer};
 use crate::lineage::process::{Image, Origin, Process, Via};
@@ -110,15 +110,12 @@ impl Pipeline {
         Integrity {
             lost: self.losses.between(since, until_boot_ns),
             lineage_broken,
+            blind_ns: self.blind_ns(process, until_boot_ns),
         }
     }
 
     pub(super) fn view(&self, process: &Process) -> ProcessView {
         let image = process.image().cloned();
-        let ids = process.ids;
-        let name = |names: &HashMap<u32, Arc<str>>, id: Option<u32>| {
-            id.and_then(|id| names.get(&id)).cloned()
-        };
         ProcessView {
             key: process.key,
             entity_id: self.entity_id(process.key),
@@ -131,9 +128,8 @@ impl Pipeline {
                 .map(|(_, before)| before.to_vec())
                 .unwrap_or_default(),
             inherited: process.inherited == process.images.len() && !process.images.is_empty(),
-            ids,
-            user_name: name(&self.users, ids.map(|ids| ids.uid)),
-            group_name: name(&self.groups, ids.map(|ids| ids.gid)),
+            ids: process.ids,
+            names: names_of(&self.names, image.as_ref()),
             server: image.as_ref().and_then(|image| image.server.clone()),
             container: self.place(process).map(|place| self.containers.view(place)),
             image,

@@ -12,8 +12,9 @@ use tracer_common::limits::SCRATCH_BYTES;
 
 use crate::alert::HostFacts;
 use crate::enrich::docroot::{Entry, Kind, Origin};
+use crate::enrich::user::Whose;
 use crate::event::FileId;
-use crate::source::{Enrichment, Input, Loss, Resolved, Stream};
+use crate::source::{Enrichment, Input, Loss, Names, NamesStep, Resolved, Stream, remembered};
 
 mod facts;
 
@@ -25,6 +26,7 @@ const FRAME_BYTES: usize = 2 * SCRATCH_BYTES;
 
 const HOST: u8 = 1;
 const CLOCK: u8 = 2;
+/// One name that holds everywhere: read only, [`NAMES`] is written.
 const NAME: u8 = 3;
 const DIRECTORY: u8 = 4;
 const RECORD: u8 = 5;
@@ -37,9 +39,12 @@ const HEAL_BEGIN: u8 = 11;
 const HEAL_END: u8 = 12;
 const RESOLVED: u8 = 13;
 const DIRECTORY_UNNAMED: u8 = 14;
+const NAMES: u8 = 20;
 const ENRICHMENT: u8 = 15;
 const CONTAINER: u8 = 16;
 const POD: u8 = 17;
+const REMEMBERED: u8 = 40;
+const BLIND: u8 = 41;
 
 /// Why a file is not a capture.
 #[derive(Debug)]
@@ -148,11 +153,26 @@ impl<W: Write> Writer<W> {
                 payload.extend_from_slice(&wall.to_le_bytes());
                 CLOCK
             }
-            Input::Name { group, id, name } => {
-                payload.push(u8::from(*group));
-                payload.extend_from_slice(&id.to_le_bytes());
-                put_text(&mut payload, name.as_bytes());
-                NAME
+            Input::Names(Names {
+                whose,
+                step,
+                more,
+                names,
+            }) => {
+                payload.extend_from_slice(&whose.mnt_ns.to_le_bytes());
+                payload.extend_from_slice(&whose.user_ns.to_le_bytes());
+                payload.push(match step {
+                    NamesStep::Add => 0,
+                    NamesStep::Replace => 1,
+                    NamesStep::Fail => 2,
+                });
+                payload.push(u8::from(*more));
+                for (group, id, name) in names {
+                    payload.push(u8::from(*group));
+                    payload.extend_from_slice(&id.to_le_bytes());
+                    put_text(&mut payload, name.as_bytes());
+                }
+                NAMES
             }
             Input::Directory(entry) => {
                 put_entry(&mut payload, entry);
@@ -210,6 +230,14 @@ impl<W: Write> Writer<W> {
                 HEAL_BEGIN
             }
             Input::HealEnd => HEAL_END,
+            Input::Remembered(remembered) => {
+                remembered::put(&mut payload, remembered);
+                REMEMBERED
+            }
+            Input::Blind(blind) => {
+                remembered::put_blind(&mut payload, *blind);
+                BLIND
+            }
             Input::Enrichment(Enrichment {
                 wait_ms,
                 containers,
@@ -242,6 +270,11 @@ impl<W: Write> Writer<W> {
         self.out.write_all(payload)
     }
 
+    /// What is written to.
+    pub const fn out(&self) -> &W {
+        &self.out
+    }
+
     /// Flushes and gives the writer back.
     ///
     /// # Errors
@@ -253,7 +286,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn put_text(payload: &mut Vec<u8>, text: &[u8]) {
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     payload.extend_from_slice(&len.to_le_bytes());
     payload.extend(text.iter().take(len.into()));
@@ -389,11 +422,13 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             os_version: rest.string()?,
         }),
         CLOCK => Input::Clock(i128::from_le_bytes(rest.array()?)),
-        NAME => Input::Name {
-            group: rest.flag()?,
-            id: u32::from_le_bytes(rest.array()?),
-            name: rest.string()?,
-        },
+        NAME => Input::Names(Names {
+            whose: Whose::default(),
+            step: NamesStep::Add,
+            more: false,
+            names: vec![rest.name()?],
+        }),
+        NAMES => Input::Names(rest.names()?),
         DIRECTORY => Input::Directory(rest.entry()?),
         DIRECTORY_UNNAMED => Input::DirectoryUnnamed(rest.text()?.to_vec()),
         DIRECTORY_AT => Input::DirectoryAt {
@@ -417,6 +452,8 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
+        REMEMBERED => Input::Remembered(remembered::take(&mut rest)?),
+        BLIND => Input::Blind(remembered::blind(&mut rest)?),
         ENRICHMENT => Input::Enrichment(Enrichment {
             wait_ms: u32::from_le_bytes(rest.array()?),
             containers: rest.flag()?,
@@ -434,24 +471,56 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
     }
 }
 
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
         let (head, rest) = self.0.split_first_chunk().ok_or("too short")?;
         self.0 = rest;
         Ok(*head)
     }
 
-    fn text(&mut self) -> Result<&'a [u8], &'static str> {
+    pub(super) fn text(&mut self) -> Result<&'a [u8], &'static str> {
         let len = u16::from_le_bytes(self.array()?);
         let (head, rest) = self.0.split_at_checked(len.into()).ok_or("too short")?;
         self.0 = rest;
         Ok(head)
     }
 
-    fn string(&mut self) -> Result<String, &'static str> {
+    pub(super) fn string(&mut self) -> Result<String, &'static str> {
         String::from_utf8(self.text()?.to_vec()).map_err(|_| "text is not UTF-8")
+    }
+
+    fn name(&mut self) -> Result<(bool, u32, String), &'static str> {
+        Ok((
+            self.flag()?,
+            u32::from_le_bytes(self.array()?),
+            self.string()?,
+        ))
+    }
+
+    fn names(&mut self) -> Result<Names, &'static str> {
+        let whose = Whose {
+            mnt_ns: u32::from_le_bytes(self.array()?),
+            user_ns: u32::from_le_bytes(self.array()?),
+        };
+        let step = match self.array()? {
+            [0] => NamesStep::Add,
+            [1] => NamesStep::Replace,
+            [2] => NamesStep::Fail,
+            _ => return Err("unknown step of names"),
+        };
+        let more = self.flag()?;
+        let mut names = Vec::new();
+        while !self.0.is_empty() {
+            names.push(self.name()?);
+        }
+        Ok(Names {
+            whose,
+            step,
+            more,
+            names,
+        })
     }
 
     fn flag(&mut self) -> Result<bool, &'static str> {
@@ -505,18 +574,32 @@ mod tests {
     use super::*;
 
     fn inputs() -> Vec<Input> {
-        vec![
+        let mut inputs: Vec<Input> = remembered::tests::samples()
+            .into_iter()
+            .map(Input::Remembered)
+            .collect();
+        inputs.extend([
             Input::Host(HostFacts {
                 hostname: "h".into(),
                 kernel: "6.1".into(),
                 ..HostFacts::default()
             }),
             Input::Clock(1_700_000_000_123_456_789),
-            Input::Name {
-                group: true,
-                id: 33,
-                name: "www-data".into(),
-            },
+            Input::Names(Names {
+                whose: Whose {
+                    mnt_ns: 4_026_531_841,
+                    user_ns: 4_026_532_000,
+                },
+                step: NamesStep::Replace,
+                more: true,
+                names: vec![(true, 33, "www-data".into()), (false, 0, "root".into())],
+            }),
+            Input::Names(Names {
+                whose: Whose::default(),
+                step: NamesStep::Fail,
+                more: false,
+                names: Vec::new(),
+            }),
             Input::Directory(Entry {
                 mnt_ns: Some(4_026_531_841),
                 kind: Kind::Component,
@@ -563,6 +646,10 @@ mod tests {
             }),
             Input::HealBegin(10),
             Input::HealEnd,
+            Input::Blind(remembered::Blind {
+                since_boot_ns: 11,
+                until_boot_ns: 12,
+            }),
             Input::Enrichment(Enrichment {
                 wait_ms: 250,
                 containers: true,
@@ -585,7 +672,8 @@ mod tests {
                 id: "cd".into(),
                 facts: Some(Box::new(facts::sample())),
             },
-        ]
+        ]);
+        inputs
     }
 
     fn written() -> Vec<u8> {
@@ -622,6 +710,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn names_of_old_captures_hold_everywhere() {
+        let mut capture = [&MAGIC[..], &[VERSION]].concat();
+        capture.extend_from_slice(&[NAME, 9, 0, 0, 0, 1, 33, 0, 0, 0, 2, 0, b'w', b'w']);
+        let read: Vec<_> = Reader::new(capture.as_slice())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let names = Names {
+            whose: Whose::default(),
+            step: NamesStep::Add,
+            more: false,
+            names: vec![(true, 33, "ww".into())],
+        };
+        assert_eq!(read, [Input::Names(names)]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod agent;
 mod alert;
 mod attacks;
 mod benign;
+mod containers;
 mod fuse;
 mod healing;
 mod host;
@@ -94,6 +95,21 @@ fn users_cannot_harm_the_agent() {
     ] {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED hostile: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn containers_are_known() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, run) in [
+        ("podman", containers::podman as fn() -> Outcome),
+        ("pod", containers::pod),
+        ("short containers", containers::short),
+    ] {
+        match run() {
+            Ok(()) => host::say(&format!("ok containers, {name}")),
+            Err(Skip(reason)) => host::say(&format!("SKIPPED containers, {name}: {reason}")),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tracer::alert::{
     Alert, Author, Directory, Document, Integrity, LossReport, Rule, Severity, Technique,
 };
+use tracer::enrich::facts::Fact;
 use tracer::event::{
     Change, Comm, Credentials, ExecFailed, Exit, FileAccess, Fork, NamespaceChange, Payload,
     ProcessKey, Trace,
@@ -101,6 +102,7 @@ pub(crate) fn loss() -> LossReport {
         until_boot_ns: 62 * SECOND + 20_000_000,
         boot_wall_ns: BOOT_WALL_NS,
         lost: vec![("life_ring_full".into(), 12), ("file_quota".into(), 3400)],
+        is_blind: false,
         host: host(),
     }
 }
@@ -439,8 +441,7 @@ fn login() -> Sample {
     let mut process = view(2001, 100 * SECOND, Some(image(&su, 100 * SECOND)));
     let mut parent = view(2000, 90 * SECOND, Some(image(&bash, 90 * SECOND)));
     for view in [&mut process, &mut parent] {
-        view.user_name = Some("ada".into());
-        view.group_name = Some("staff".into());
+        view.names = names(1000, "ada", "staff");
     }
     sample(
         "login",
@@ -469,6 +470,7 @@ fn modification() -> Sample {
             ("tag_map_full".to_owned(), 1),
         ],
         lineage_broken: false,
+        blind_ns: 3_210_000_000,
     };
     sample("modification", document)
 }
@@ -493,8 +495,7 @@ fn bare() -> Sample {
         view(907, 66 * SECOND, None),
         Vec::new(),
     );
-    document.event.process.user_name = None;
-    document.event.process.group_name = None;
+    document.event.process.names = Fact::Absent;
     document.event.host = Arc::default();
     document.event.integrity.lineage_broken = true;
     sample("bare", document)
@@ -719,7 +720,7 @@ fn of_processes() -> Vec<Sample> {
             user_ns: 4_026_531_837,
         }),
     );
-    root.document.event.process.user_name = Some("root".into());
+    root.document.event.process.names = names(0, "root", "root");
     vec![
         root,
         told("exec_failed", failed(2)),

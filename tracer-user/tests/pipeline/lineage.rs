@@ -17,7 +17,7 @@ use crate::story::{
 };
 
 /// `20 dash witnessed < 11 php-fpm8.2 witnessed < 1 init observed`
-fn lineage(document: &Document) -> String {
+pub(crate) fn lineage(document: &Document) -> String {
     let event = &document.event;
     std::iter::once(&event.process)
         .chain(&event.lineage)

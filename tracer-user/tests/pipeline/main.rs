@@ -19,6 +19,8 @@ mod kubernetes;
 mod lineage;
 mod linked;
 mod loss;
+mod names;
 mod random;
 mod replay;
+mod restart;
 mod story;

@@ -46,10 +46,11 @@ use tracer::config::Emit;
 use tracer::encode::ecs;
 use tracer::enrich::docroot::{Entry, Kind, Origin};
 use tracer::enrich::facts::{ContainerFacts, ImageFacts, PodFacts};
+use tracer::enrich::user::Whose;
 use tracer::event::{FileId, components};
 use tracer::memory::Budget;
 use tracer::pipeline::{Command, Pipeline};
-use tracer::source::{Enrichment, Input, Loss, Resolved, Stream};
+use tracer::source::{Enrichment, Input, Loss, Names, NamesStep, Resolved, Stream};
 use tracer_common::event::{
     EventHeader, EventKind, ExecBody, ExitBody, ForkBody, Ids, VERSION, fd_kind, flag,
 };
@@ -79,11 +80,11 @@ pub(crate) fn inputs(story: &str) -> Vec<Input> {
 
 /// Host, clock and names.
 pub(crate) fn preamble() -> Vec<Input> {
-    let name = |group, id, name: &str| Input::Name {
-        group,
-        id,
-        name: name.into(),
-    };
+    let names = [
+        (false, 0, "root"),
+        (false, 33, "www-data"),
+        (true, 33, "www-data"),
+    ];
     vec![
         Input::Host(HostFacts {
             hostname: "web-1".into(),
@@ -96,9 +97,14 @@ pub(crate) fn preamble() -> Vec<Input> {
             os_version: "12".into(),
         }),
         Input::Clock(1_767_323_045_006_007_008),
-        name(false, 0, "root"),
-        name(false, 33, "www-data"),
-        name(true, 33, "www-data"),
+        Input::Names(Names {
+            whose: Whose::default(),
+            step: NamesStep::Add,
+            more: false,
+            names: names
+                .map(|(group, id, name)| (group, id, name.into()))
+                .to_vec(),
+        }),
     ]
 }
 
@@ -115,7 +121,7 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             Input::Record(bytes) => Some(bytes),
             Input::Host(_)
             | Input::Clock(_)
-            | Input::Name { .. }
+            | Input::Names(_)
             | Input::Directory(_)
             | Input::DirectoryUnnamed(_)
             | Input::DirectoryAt { .. }
@@ -126,6 +132,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::HealBegin(_)
             | Input::HealEnd
             | Input::Resolved(_)
+            | Input::Remembered(_)
+            | Input::Blind(_)
             | Input::Enrichment(_)
             | Input::Container { .. }
             | Input::Pod { .. } => None,
@@ -168,6 +176,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
             | Command::Identify
             | Command::Heal
             | Command::Resolve(_)
+            | Command::Names(_)
             | Command::Container(_) => None,
         })
         .collect()
@@ -535,6 +544,7 @@ impl Teller {
         body.ns.mnt = line
             .option("mnt")
             .map_or(4_026_531_841, |ns| ns.parse().unwrap());
+        body.ns.user = line.option("userns").map_or(0, |ns| ns.parse().unwrap());
         for fd in &mut body.stdio {
             fd.kind = fd_kind::NULL;
         }

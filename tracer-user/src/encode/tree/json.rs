@@ -96,7 +96,7 @@ pub(super) fn process(view: &ProcessView, clock: Clock) -> Value {
         "start": clock.at(view.start_boot_ns),
         "known": view.origin.name(),
         "user": view.ids.map(|ids| known(json!({
-            "id": ids.uid, "name": view.user_name.as_deref(),
+            "id": ids.uid, "name": view.user_name(ids.uid),
             "effective_id": (ids.euid != ids.uid).then_some(ids.euid),
         }))),
         "container": view.container.as_ref().map(container),

@@ -165,17 +165,74 @@ pub fn canonical_on_host(pattern: &[u8]) -> Option<Vec<u8>> {
 /// that a user's program answers for, so it is for a thread that can be left behind.
 #[must_use]
 pub fn resolve(processes: &[ProcessKey], mnt_ns: u32, directory: &[u8]) -> Option<Vec<u8>> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |key: &ProcessKey| {
-        let process =
-            rustix::fs::openat(CWD, format!("/proc/{}", key.tgid), flags, Mode::empty()).ok()?;
-        let root = rustix::fs::openat(&process, "root", flags, Mode::empty()).ok()?;
-        let jail = Jail::new(root).ok()?;
-        is(&process, key.start_ticks, mnt_ns).ok()?;
-        Some(jail)
-    };
-    let jail = processes.iter().find_map(open)?;
+    let open = |key: &ProcessKey| Entered::new(*key, mnt_ns).ok();
+    let entered = processes.iter().find_map(open)?;
+    let jail = entered.jail();
     jail.canonical(jail.inside(directory))
+}
+
+/// A process whose root directory was entered.
+#[derive(Debug)]
+pub struct Entered {
+    key: ProcessKey,
+    mnt_ns: u32,
+    process: OwnedFd,
+    jail: Jail,
+}
+
+impl Entered {
+    /// Enters a process that still runs and is in this mount namespace.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not or is not.
+    pub fn new(key: ProcessKey, mnt_ns: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let process = open_process(key.tgid)?;
+        let root = rustix::fs::openat(&process, "root", flags, Mode::empty())?;
+        let entered = Self {
+            key,
+            mnt_ns,
+            process,
+            jail: Jail::new(root)?,
+        };
+        is(&entered.process, key.start_ticks, mnt_ns).map_err(io::Error::other)?;
+        Ok(entered)
+    }
+
+    /// Its root directory.
+    #[must_use]
+    pub const fn jail(&self) -> &Jail {
+        &self.jail
+    }
+
+    /// Whether it runs still, and where it was.
+    #[must_use]
+    pub fn is_still(&self) -> bool {
+        is(&self.process, self.key.start_ticks, self.mnt_ns).is_ok()
+    }
+
+    /// Whether it is in the namespace of this kind and number.
+    #[must_use]
+    pub fn is_in(&self, kind: &str, number: u32) -> bool {
+        let link = rustix::fs::readlinkat(&self.process, format!("ns/{kind}"), Vec::new());
+        link.is_ok_and(|link| link.as_bytes() == format!("{kind}:[{number}]").as_bytes())
+    }
+
+    /// A file of `/proc/PID`, of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read or is longer.
+    pub fn read(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+        read_proc(&self.process, name, limit)
+    }
+
+    /// The directory of the process in `/proc`.
+    #[must_use]
+    pub const fn process(&self) -> &OwnedFd {
+        &self.process
+    }
 }
 
 fn discover_in(request: &DiscoverRequest, discovery: &mut Discovery) -> Result<(), String> {

@@ -8,6 +8,7 @@ use tracer::alert::{
     Severity,
 };
 use tracer::enrich::facts::Fact;
+use tracer::enrich::user::Users;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
 use tracer::lineage::process::{Image, Origin, Server, Why};
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind};
@@ -109,13 +110,20 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         image,
         previous: Vec::new(),
         inherited: false,
-        user_name: Some("www-data".into()),
-        group_name: Some("www-data".into()),
+        names: names(33, "www-data", "www-data"),
         server: None,
         ports: Vec::new(),
         container: None,
         ended: None,
     }
+}
+
+/// The names of a user and of a group with one number.
+pub(super) fn names(id: u32, user: &str, group: &str) -> Fact<Users> {
+    let mut names = Users::default();
+    names.insert(false, id, user);
+    names.insert(true, id, group);
+    Fact::Found(names)
 }
 
 pub(super) fn worker() -> ProcessView {
@@ -157,8 +165,7 @@ pub(super) fn systemd() -> ProcessView {
     init.cap_permitted = (1 << 41) - 1;
     let mut systemd = view(1, SECOND, Some(image(&init, SECOND)));
     systemd.origin = Origin::Observed;
-    systemd.user_name = Some("root".into());
-    systemd.group_name = Some("root".into());
+    systemd.names = names(0, "root", "root");
     systemd
 }
 

@@ -65,16 +65,23 @@ impl Jail {
     ///
     /// Where there is no such file, or it is none that is read here.
     pub fn read(&self, inside: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+        read_limited(self.file(inside)?, limit)
+    }
+
+    /// A regular file, open for reading.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn file(&self, inside: &[u8]) -> io::Result<File> {
         // O_PATH first: to open a FIFO or a device is already to do something to it.
-        let place = self.open(inside, OFlags::PATH)?;
-        let stat = rustix::fs::fstat(&place)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(io::Error::other("not a regular file"));
-        }
-        answers_by_itself(&place)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = rustix::fs::open(own_link(&place), flags, Mode::empty())?;
-        read_limited(File::from(file), limit)
+        readable(&self.open(inside, OFlags::PATH)?)
+    }
+
+    /// Whether the root is that of its mount namespace.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.prefix.is_empty()
     }
 
     /// Whether only root can change a file, or what it is the name of: it and the directories of its name
@@ -168,6 +175,23 @@ fn named(place: &OwnedFd) -> Option<Vec<u8>> {
     let path = path_of(place).ok()?;
     // The kernel marks what was removed meanwhile; such a path names nothing.
     path::normalise(&path).filter(|path| !path.ends_with(b" (deleted)"))
+}
+
+/// Opens for reading what is known by an `O_PATH` descriptor, if it is a regular file on a file system
+/// that answers by itself.
+///
+/// # Errors
+///
+/// Where it is none that is read here.
+pub fn readable(place: &OwnedFd) -> io::Result<File> {
+    let stat = rustix::fs::fstat(place)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("not a regular file"));
+    }
+    answers_by_itself(place)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::open(own_link(place), flags, Mode::empty())?;
+    Ok(File::from(file))
 }
 
 /// The content of a file of at most `limit` bytes.
