@@ -154,19 +154,17 @@ impl Access {
 
 /// What an error of the client means to who reads it.
 pub(super) fn why(server: &str, error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => {
-            let said = format!("{} {}", status.code, words(&status.message));
-            match status.code {
-                401 => format!("{server} does not take the agent's credentials: {said}"),
-                403 => format!(
-                    "{server} refuses: {said}; give the agent's account the verbs list and watch on pods \
-                     (docs/kubernetes.md)"
-                ),
-                _ => format!("{server} answers {said}"),
-            }
-        }
-        error => format!("cannot ask {server}: {}", chain(error)),
+    let kube::Error::Api(status) = error else {
+        return format!("cannot ask {server}: {}", chain(error));
+    };
+    let said = format!("{} {}", status.code, words(&status.message));
+    match status.code {
+        401 => format!("{server} does not take the agent's credentials: {said}"),
+        403 => format!(
+            "{server} refuses: {said}; give the agent's account the verbs list and watch on pods \
+             (docs/kubernetes.md)"
+        ),
+        _ => format!("{server} answers {said}"),
     }
 }
 
