@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tracer_common::event::Ids;
+use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 use uuid::Uuid;
 
 use crate::enrich::facts::{ContainerFacts, Fact, PodFacts};
 use crate::enrich::user::Users;
 use crate::event::{Event, ProcessKey};
-use crate::lineage::process::{Ended, Image, Origin, Server, Via};
+use crate::lineage::process::{Ended, Image, Origin, RanAs, Server, Via};
 
 /// Facts about the host that every document carries. They do not change while the agent runs,
 /// except the clock.
@@ -64,6 +64,36 @@ pub struct ProcessView {
     pub container: Option<ContainerView>,
     /// How it ended, where that was before the event.
     pub ended: Option<Ended>,
+    /// What it ran as in time order; empty where that did not change.
+    pub ran_as: Vec<RanAs>,
+    /// Programs it ran that were not kept.
+    pub images_forgotten: u32,
+}
+
+/// Processes that the one of a document belongs to, beside its creators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// Its parent now: who takes its exit status.
+    pub parent: Option<ProcessView>,
+    /// That parent was not told: it follows from the end of the one before.
+    pub parent_inferred: bool,
+    /// Who began its process group.
+    pub group_leader: Option<ProcessView>,
+    /// Who began its session.
+    pub session_leader: Option<ProcessView>,
+    /// How its lineage came onto the host.
+    pub entry: Option<Entry>,
+}
+
+/// How a lineage came onto the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The first process of it.
+    pub leader: ProcessView,
+    /// `sshd`, `container`, `console` or `init`.
+    pub kind: &'static str,
+    /// The connection that it came by.
+    pub socket: Option<FdInfo>,
 }
 
 /// The container of a process as a document shows it.
@@ -104,6 +134,8 @@ pub struct Integrity {
     pub lost: Vec<(String, u64)>,
     /// The chain does not reach PID 1 of the host.
     pub lineage_broken: bool,
+    /// And that because it is too long, or because an ancestor that was known is so no more.
+    pub ancestry_truncated: bool,
     /// How long no agent ran since the oldest process that the server made began, nanoseconds.
     pub blind_ns: u64,
 }
@@ -129,6 +161,8 @@ pub struct EnrichedEvent {
     pub writer: Option<Author>,
     /// Who the process came to its tag by, where that is not who created it.
     pub link: Option<(Via, Author)>,
+    /// Whom the process, for a fork the child, belongs to beside its creators.
+    pub kin: Kin,
     /// The process came into its container after that had begun, as `kubectl exec` and `docker exec` do, or
     /// descends from one that did.
     pub exec_session: bool,

@@ -4,6 +4,7 @@
 //! them take is bounded; what the bound pushed out or refused is counted.
 
 pub mod heal;
+mod kin;
 mod link;
 pub mod process;
 pub mod recall;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use tracer_common::event::Ids;
 use tracer_common::tag::{Serves, Tag};
 
-use self::process::{Ended, Image, Origin, Process};
+use self::process::{Ended, Image, Origin, Process, RanAs};
 use self::serving::Developing;
 use crate::detect::roles;
 use crate::event::{Event, Exec, Fork, Meta, Payload, ProcessKey};
@@ -227,8 +228,14 @@ impl Store {
                 self.trace(meta, trace, retag);
             }
             Payload::Credentials(credentials) => {
-                self.used(meta, payload.ids());
+                self.subject(meta);
                 if let Some(process) = self.get_mut(meta.subject) {
+                    process.runs_as(RanAs {
+                        boot_ns: meta.boot_ns,
+                        ids: credentials.ids,
+                        capabilities: Some((credentials.cap_effective, credentials.cap_permitted)),
+                    });
+                    process.ids = Some(credentials.ids);
                     process.credentials = Some(*credentials);
                 }
             }
@@ -245,6 +252,11 @@ impl Store {
     fn used(&mut self, meta: &Meta, ids: Option<Ids>) {
         self.subject(meta);
         if let (Some(process), Some(ids)) = (self.get_mut(meta.subject), ids) {
+            process.runs_as(RanAs {
+                boot_ns: meta.boot_ns,
+                ids,
+                capabilities: None,
+            });
             process.ids = Some(ids);
         }
     }
@@ -334,8 +346,13 @@ impl Store {
         let Some(process) = self.get_mut(meta.subject) else {
             return;
         };
+        process.runs_as(RanAs {
+            boot_ns: meta.boot_ns,
+            ids: exec.ids,
+            capabilities: Some((exec.cap_effective, exec.cap_permitted)),
+        });
         process.became(exec);
-        process.parent = Some(exec.parent);
+        let before = process.parent.replace(exec.parent);
         process.tag.roles |= meta.tag.roles;
         if meta.tag.is_server_lineage() {
             process.tag.server = meta.tag.server;
@@ -361,11 +378,13 @@ impl Store {
             server,
         };
         push_image(process, image);
-        if process.origin == Origin::Inferred && process.creator.is_none() {
+        let orphaned = process.origin == Origin::Inferred && process.creator.is_none();
+        if orphaned {
             // Its fork was lost: the parent it has now is the best that is known.
             let parent = (exec.parent.tgid != 0).then_some(exec.parent);
             self.set_creator(meta.subject, parent);
         }
+        self.adopted(before, exec.parent);
     }
 
     fn observed(&mut self, meta: &Meta, exec: &Exec, retag: &mut Vec<Retag>) {
@@ -574,6 +593,7 @@ fn push_image(process: &mut Process, image: Image) {
         };
         let at = middle.clone().find(plain).unwrap_or(middle.start);
         process.images.remove(at.min(IMAGES - 1));
+        process.images_forgotten = process.images_forgotten.saturating_add(1);
     }
     process.images.push(image);
 }

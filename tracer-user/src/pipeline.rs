@@ -4,6 +4,7 @@
 //! documents, byte for byte, which is what replay rests on.
 
 mod containers;
+mod kin;
 mod losses;
 mod names;
 mod pending;

@@ -286,6 +286,30 @@ impl Runtime {
     }
 }
 
+/// Who listens at a socket, in words, or why nobody who can be asked does; `None` where there is no socket.
+pub async fn probe(socket: &Path) -> Option<Result<String, String>> {
+    if !socket.exists() {
+        return None;
+    }
+    Some(match timeout(ANSWER, Runtime::begin(socket)).await {
+        Ok(Ok(runtime)) => {
+            let how = how(&runtime.watch().await);
+            Ok(format!("{}; {how}", runtime.about))
+        }
+        Ok(Err(why)) => Err(why),
+        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+    })
+}
+
+/// How it is known what is made.
+const fn how(events: &Result<Option<Events>, String>) -> &'static str {
+    match events {
+        Ok(Some(_)) => "containers are told when they are made",
+        Ok(None) => "containers are asked for when they are first seen",
+        Err(_) => "it does not tell of containers",
+    }
+}
+
 enum Events {
     Cri(cri::Events),
     Docker(docker::Events),
@@ -310,11 +334,7 @@ async fn follow(socket: PathBuf, state: watch::Sender<State>, answer: mpsc::Send
             Ok(Ok(runtime)) => {
                 pause = first;
                 let events = runtime.watch().await;
-                let how = match &events {
-                    Ok(Some(_)) => "containers are told when they are made",
-                    Ok(None) => "containers are asked for when they are first seen",
-                    Err(_) => "it does not tell of containers",
-                };
+                let how = how(&events);
                 let about = format!("{}: {}; {how}", socket.display(), runtime.about);
                 if about != said {
                     eprintln!("tracer: container runtime at {about}");

@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use tracer_common::probe::Tier;
 
 use super::{Failure, SensorArgs};
+use crate::agent::containers::{self, SOCKETS};
 use crate::agent::kubernetes;
 use crate::config::{Config, Flags};
 use crate::encode::report::{Check, ProbeFacts, State, json};
@@ -41,6 +42,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
         cgroup(),
         pods(config),
     ];
+    checks.extend(runtimes());
     let code = probes(args, &mut checks);
     let mut out = Vec::new();
     if args.json {
@@ -66,6 +68,39 @@ fn check(name: impl Into<String>, state: State, found: impl Into<String>) -> Che
         found: found.into(),
         ..Check::default()
     }
+}
+
+/// Container runtimes at the usual places.
+fn runtimes() -> Vec<Check> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return Vec::new();
+    };
+    let name = |socket: &str| format!("container runtime {socket}");
+    let found = SOCKETS.iter().filter_map(|socket| {
+        let found = runtime.block_on(containers::probe(Path::new(socket)))?;
+        Some(match found {
+            Ok(about) => check(name(socket), State::Good, about),
+            Err(why) => Check {
+                effect: "names, images and labels of its containers are unknown; their ids are not"
+                    .into(),
+                remedy: "start the runtime, or name its socket in enrichment.container_sockets"
+                    .into(),
+                ..check(name(socket), State::Note, why)
+            },
+        })
+    });
+    let mut checks: Vec<Check> = found.collect();
+    if checks.is_empty() {
+        checks.push(check(
+            "container runtimes",
+            State::Good,
+            "none at the usual places",
+        ));
+    }
+    checks
 }
 
 fn kernel() -> Check {

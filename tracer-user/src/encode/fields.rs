@@ -33,6 +33,10 @@ use super::words::{
 use crate::alert::Document;
 use crate::event::{fd_type, missing, text as ended_by_nul};
 
+use self::kin::{CREDENTIALS, IMAGES, LEADER};
+
+mod kin;
+
 /// The version of ECS that the names are from.
 pub const ECS_VERSION: &str = "9.4.0";
 
@@ -392,6 +396,12 @@ fn server_port(scope: Scope<'_>) -> Option<Value<'_>> {
     }
 }
 
+/// The peer of the connection that a login came by.
+fn entry_source(scope: Scope<'_>) -> Option<std::net::IpAddr> {
+    let socket = scope.entry()?.socket?;
+    address(socket.family, socket.remote_addr)
+}
+
 fn internet_state(scope: Scope<'_>) -> Option<Value<'_>> {
     let (fd, word) = socket(scope)?;
     if word == "unix" {
@@ -442,8 +452,14 @@ pub(super) static FIELDS: &[Field] = &[
     group("process", ALL, PROCESS, |s| Some(s)),
     rows("process.previous", ALL, PREVIOUS, |s| s.previous().collect()),
     group("process.parent", ALL, PROCESS, |s| s.ancestor(1)),
-    one("process.group_leader.pid", Long, IMAGE, "Id of the process group: the pid of the process that began it.", |s| nonzero(executed(s)?.pgid)),
-    one("process.session_leader.pid", Long, IMAGE, "Id of the session: the pid of the process that began it.", |s| nonzero(executed(s)?.sid)),
+    one("process.group_leader.pid", Long, ALL, "Id of the process group when its program was executed: the pid of the process that began it.", |s| nonzero(s.exec()?.pgid)),
+    group("process.group_leader", ALL, LEADER, |s| s.group_leader()),
+    one("process.session_leader.pid", Long, ALL, "Id of the session, the same way.", |s| nonzero(s.exec()?.sid)),
+    group("process.session_leader", ALL, LEADER, |s| s.session_leader()),
+    one("process.entry_leader.entry_meta.type", Keyword, ALL, "How its lineage came onto the host: by a login (`sshd`, `console`), with a `container`, or as what `init` started.", |s| text(s.entry()?.kind)),
+    one("process.entry_leader.entry_meta.source.ip", Ip, ALL, "Address that the login came from.", |s| owned(entry_source(s)?.to_string())),
+    one("process.entry_leader.pid", Long, ALL, "Pid of the first process of that login, container or service.", |s| number(s.entry_leader()?.process.key.tgid)),
+    group("process.entry_leader", ALL, LEADER, |s| s.entry_leader()),
     list("process.Ext.ancestry", Keyword, ALL, "Entity ids of all ancestors, nearest first.", |s| strings(s.ancestors().map(|a| a.process.entity_id.to_string()))),
 
     one("user.id", Keyword, ALL, "Effective user of the process.", |s| decimal(s.ids()?.euid)),
@@ -554,6 +570,12 @@ pub(super) static FIELDS: &[Field] = &[
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
     one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record), `healed` (found in /proc after a loss) or `restored` (known from the agent before this one).", |s| text(s.process.origin.name())),
     one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
+    rows("tracer.images", ALL, IMAGES, |s| s.programs().collect()),
+    one("tracer.images_forgotten", Long, ALL, "Programs that it ran besides these: of many, the first and the latest are kept.", |s| nonzero(s.process.images_forgotten)),
+    rows("tracer.credentials", ALL, CREDENTIALS, |s| s.history().collect()),
+    one("tracer.parent.pid", Long, ALL, "Pid of the parent now: the creator, and after its end the reaper that the kernel gave the process to. `process.parent` is always the creator.", |s| number(s.current_parent()?.process.key.tgid)),
+    one("tracer.parent.inferred", Boolean, ALL, "The kernel did not tell that parent: it follows from the end of the one before.", |s| only(s.document.event.kin.parent_inferred)),
+    group("tracer.parent", ALL, LEADER, |s| s.current_parent()),
     list("tracer.tag.roles", Keyword, ALL, "Roles of all servers in the lineage, as the kernel side keeps them.", |s| words(roles(s))),
     one("tracer.tag.distance", Long, ALL, "Forks since the nearest of them, as the kernel side keeps it.", |s| s.tag().is_server_lineage().then(|| number(s.tag().distance))?),
     list("tracer.via", Keyword, ALL, "How else than by birth the process came to its tag: `file` (it executed what a server's lineage wrote), `trace` (a server's lineage reached into it).", |s| words(ways(s.tag().via))),
@@ -574,8 +596,8 @@ pub(super) static FIELDS: &[Field] = &[
     group("tracer.stdout", IMAGE, STDIO, |s| s.stdio(1)),
     group("tracer.stderr", IMAGE, STDIO, |s| s.stdio(2)),
     group("tracer.socket", NETWORK, SOCKET, |s| s.event_socket()),
-    one("tracer.login.user.id", Keyword, IMAGE, "The user who logged in (audit); stays through sudo and su.", |s| decimal(executed(s)?.loginuid?)),
-    one("tracer.login.session", Keyword, IMAGE, "Audit session.", |s| decimal(executed(s)?.sessionid?)),
+    one("tracer.login.user.id", Keyword, ALL, "The user who logged in (audit); stays through sudo and su.", |s| decimal(s.exec()?.loginuid?)),
+    one("tracer.login.session", Keyword, ALL, "Audit session.", |s| decimal(s.exec()?.sessionid?)),
     one("tracer.cgroup.path", Keyword, IMAGE, "Cgroup of the process.", |s| bytes(&executed(s)?.cgroup)),
     one("tracer.cgroup.id", Keyword, IMAGE, "Its id.", |s| decimal(Some(executed(s)?.cgroup_id).filter(|id| *id != 0)?)),
     one("tracer.namespaces.mnt", Long, NAMESPACES.or(FILE), "Mount namespace, inode number.", |s| nonzero(mount_namespace(s)?)),
@@ -621,6 +643,8 @@ pub(super) static FIELDS: &[Field] = &[
     list("tracer.missing", Keyword, ALL, "Facts that are missing or cut short: `path_truncated`, `working_directory_truncated`, `args_truncated`, `args_unreadable`, `name_truncated`.", |s| words(missing(s.document.event.event.meta.flags))),
     one("tracer.integrity.state", Keyword, ALL, "`complete`, or `incomplete` where something was lost in the time that the lineage rests on.", |s| text(integrity(s))),
     one("tracer.integrity.lineage_broken", Boolean, ALL, "The chain does not reach PID 1 of the host.", |s| only(s.document.event.integrity.lineage_broken)),
+    one("tracer.integrity.ancestry_truncated", Boolean, ALL, "And that because it is too long to be followed, or because an ancestor left the store: somebody made the oldest one shown.", |s| only(s.document.event.integrity.ancestry_truncated)),
+    one("tracer.integrity.depth", Long, ALL, "Ancestors that are shown.", |s| number(s.ancestors().count() as u64)),
     one("tracer.integrity.blind_ms", Long, ALL, "Milliseconds in which no agent ran, since the oldest process that the server made began. Absent where one always did.", |s| Some(s.document.event.integrity.blind_ns).filter(|ns| *ns > 0).and_then(|ns| number(ns.div_ceil(1_000_000)))),
     one("tracer.integrity.lost", Flattened, ALL, "Losses by reason since the oldest ancestor that started while the agent ran.", |s| Some(&*s.document.event.integrity.lost).filter(|lost| !lost.is_empty()).map(Value::Counts)),
     raw("tracer.raw", "Exact bytes, in hexadecimal, of each text above that is not UTF-8, by its dotted path; places in lists count from 0."),
@@ -719,6 +743,7 @@ static LINEAGE: &[Field] = &[
     one("working_directory", Keyword, ALL, "Working directory when it was executed.", |s| bytes(&s.exec()?.cwd)),
     one("start", Date, ALL, "When the ancestor was created.", |s| time(s, s.process.start_boot_ns)),
     one("end", Date, ALL, "When it ended, where that was before this event.", |s| time(s, s.ended()?.0)),
+    one("exit_code", Long, ALL, "With which code, as `process.exit_code`.", |s| number(Status(s.ended()?.1?).code())),
     one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
     one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
     one("container.id", Keyword, ALL, "Its container.", |s| text(container_id(s)?)),

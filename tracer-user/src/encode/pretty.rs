@@ -270,6 +270,9 @@ impl Page<'_> {
         if integrity.lineage_broken {
             words.push("lineage does not reach PID 1".to_owned());
         }
+        if integrity.ancestry_truncated {
+            words.push("more ancestors are not known any more".to_owned());
+        }
         if integrity.blind_ns > 0 {
             words.push(format!("no agent ran for {}", seconds(integrity.blind_ns)));
         }

@@ -4,9 +4,9 @@ use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 
 use super::words::program;
-use crate::alert::{Author, Document, ProcessView};
+use crate::alert::{Author, Document, Entry, ProcessView};
 use crate::event::{Exec, Payload};
-use crate::lineage::process::{Image, Server};
+use crate::lineage::process::{Image, RanAs, Server};
 
 /// The depth of a process that is not in the lineage.
 pub(super) const BESIDE: usize = usize::MAX;
@@ -25,6 +25,8 @@ pub(super) struct Scope<'a> {
     image: Option<&'a Image>,
     /// A descriptor of the process.
     fd: Option<&'a FdInfo>,
+    /// What the process ran as for some time.
+    ran_as: Option<&'a RanAs>,
     /// What else is known of a process that is not in the lineage.
     author: Option<&'a Author>,
 }
@@ -38,6 +40,7 @@ impl<'a> Scope<'a> {
             depth: 0,
             image: None,
             fd: None,
+            ran_as: None,
             author: None,
         }
     }
@@ -76,6 +79,60 @@ impl<'a> Scope<'a> {
             image: Some(image),
             ..self
         })
+    }
+
+    /// All programs that this process ran, the current one last; none where it ran no other.
+    pub(super) fn programs(self) -> impl Iterator<Item = Self> {
+        let current = self.process.image.iter();
+        let current = current.filter(|_| !self.process.previous.is_empty());
+        let programs = self.process.previous.iter().chain(current);
+        programs.map(move |image| Self {
+            image: Some(image),
+            ..self
+        })
+    }
+
+    /// The program that this scope is about.
+    pub(super) const fn program(self) -> Option<&'a Image> {
+        self.image
+    }
+
+    /// What this process ran as, in time order.
+    pub(super) fn history(self) -> impl Iterator<Item = Self> {
+        self.process.ran_as.iter().map(move |ran_as| Self {
+            ran_as: Some(ran_as),
+            ..self
+        })
+    }
+
+    /// What it ran as when this scope is about.
+    pub(super) const fn ran_as(self) -> Option<&'a RanAs> {
+        self.ran_as
+    }
+
+    /// Its parent now.
+    pub(super) fn current_parent(self) -> Option<Self> {
+        Some(self.beside(self.document.event.kin.parent.as_ref()?))
+    }
+
+    /// Who began its process group.
+    pub(super) fn group_leader(self) -> Option<Self> {
+        Some(self.beside(self.document.event.kin.group_leader.as_ref()?))
+    }
+
+    /// Who began its session.
+    pub(super) fn session_leader(self) -> Option<Self> {
+        Some(self.beside(self.document.event.kin.session_leader.as_ref()?))
+    }
+
+    /// The first process of its lineage on the host.
+    pub(super) fn entry_leader(self) -> Option<Self> {
+        Some(self.beside(&self.entry()?.leader))
+    }
+
+    /// How its lineage came onto the host.
+    pub(super) fn entry(self) -> Option<&'a Entry> {
+        self.document.event.kin.entry.as_ref()
     }
 
     /// Who wrote the file that the event is about.

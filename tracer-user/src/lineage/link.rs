@@ -16,7 +16,7 @@ use crate::event::{Exec, FileAccess, Meta, ProcessKey, Trace, Writer};
 const KEPT: usize = 1024;
 
 /// Inode number of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INITIAL_PID_NS: u32 = 0xeffffffc;
+pub(super) const INITIAL_PID_NS: u32 = 0xeffffffc;
 
 impl Store {
     /// The nearest link of a process or its creators.

@@ -9,6 +9,9 @@ use tracer_common::tag::{Role, Tag};
 use crate::alert::Severity;
 use crate::event::{Credentials, Exec, Meta, ProcessKey};
 
+/// Changes of users, groups and capabilities that are kept of one process.
+const RAN_AS: usize = 8;
+
 /// How the agent knows of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -95,6 +98,17 @@ pub struct Ended {
     pub status: Option<u32>,
 }
 
+/// What a process ran as from some time on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RanAs {
+    /// When it was told, nanoseconds since boot; the first of a process from its start.
+    pub boot_ns: u64,
+    /// Users and groups.
+    pub ids: Ids,
+    /// Effective and permitted capabilities, where they were told too.
+    pub capabilities: Option<(u64, u64)>,
+}
+
 /// How a process that no server created came to a server's tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
@@ -153,6 +167,13 @@ pub struct Process {
     pub ids: Option<Ids>,
     /// Users, groups and capabilities as last told in full, which tells a change from a repetition.
     pub credentials: Option<Credentials>,
+    /// What it ran as in time order; empty where that never changed. The first and the latest
+    /// [`RAN_AS`].
+    pub ran_as: Vec<RanAs>,
+    /// Programs that it ran and that were left out, as there were too many.
+    pub images_forgotten: u32,
+    /// The kernel gave it the children of another that ended: it is a reaper (`PR_SET_CHILD_SUBREAPER`).
+    pub reaper: bool,
     /// Descent from a server.
     pub tag: Tag,
     /// What else than its birth the tag came by.
@@ -189,6 +210,9 @@ impl Process {
             inherited: 0,
             ids: None,
             credentials: None,
+            ran_as: Vec::new(),
+            images_forgotten: 0,
+            reaper: false,
             tag,
             link: None,
             kept: false,
@@ -207,6 +231,36 @@ impl Process {
         process.images.push(image);
         process.became(exec);
         process
+    }
+
+    /// Notes what it runs as, before [`Self::ids`] and [`Self::credentials`] are set to that.
+    pub(super) fn runs_as(&mut self, now: RanAs) {
+        let known = self.credentials.map(|credentials| {
+            let Credentials {
+                cap_effective,
+                cap_permitted,
+                ..
+            } = credentials;
+            (cap_effective, cap_permitted)
+        });
+        let Some(before) = self.ids else {
+            return;
+        };
+        let same = now.capabilities.is_none() || known.is_none() || now.capabilities == known;
+        if before == now.ids && same {
+            return;
+        }
+        if self.ran_as.is_empty() {
+            self.ran_as.push(RanAs {
+                boot_ns: self.start_boot_ns,
+                ids: before,
+                capabilities: known,
+            });
+        }
+        if self.ran_as.len() >= RAN_AS {
+            self.ran_as.remove(1);
+        }
+        self.ran_as.push(now);
     }
 
     /// Takes what an exec says of the process itself.

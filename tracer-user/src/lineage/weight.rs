@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::process::{Image, Process};
+use super::process::{Image, Process, RanAs};
 use super::{REFUSED, Store};
 use crate::alert::Severity;
 use crate::event::{Exec, ProcessKey};
@@ -33,6 +33,7 @@ fn own(process: &Process) -> usize {
     PLACES
         + block(size_of::<Process>())
         + block(process.images.capacity() * size_of::<Image>())
+        + block(process.ran_as.capacity() * size_of::<RanAs>())
         + block(process.ports.capacity() * size_of::<u16>())
         + block(process.alerted.capacity() * size_of::<(&str, Severity)>())
 }

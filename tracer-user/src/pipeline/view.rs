@@ -39,7 +39,9 @@ impl Pipeline {
             | Payload::Comm(_) => (None, None),
         };
         let known = |key: Option<ProcessKey>| self.store.get(key?).map(view);
+        let subject = child.unwrap_or(event.meta.subject);
         let (child, target) = (known(child), known(target));
+        let kin = self.kin(subject);
         EnrichedEvent {
             event: event.clone(),
             id: self.event_id(event),
@@ -50,6 +52,7 @@ impl Pipeline {
             target,
             writer: writer.map(|writer| self.author(writer)),
             link: self.link(event.meta.subject),
+            kin,
             exec_session: self.is_exec_session(event.meta.subject),
             integrity,
             host: Arc::clone(&self.host),
@@ -107,9 +110,13 @@ impl Pipeline {
         });
         // PID 1, or the parent of kernel threads (2), or what the kernel itself started (0).
         let lineage_broken = oldest.is_none_or(|oldest| oldest.key.tgid > 2);
+        // Who made the oldest is known, and not followed further or known no more.
+        let ancestry_truncated =
+            lineage_broken && oldest.is_some_and(|oldest| oldest.creator.is_some());
         Integrity {
             lost: self.losses.between(since, until_boot_ns),
             lineage_broken,
+            ancestry_truncated,
             blind_ns: self.blind_ns(process, until_boot_ns),
         }
     }
@@ -135,6 +142,8 @@ impl Pipeline {
             image,
             ports: process.ports.clone(),
             ended: process.ended,
+            ran_as: process.ran_as.clone(),
+            images_forgotten: process.images_forgotten,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod connections;
 mod containers;
+mod kin;
 
 use std::sync::Arc;
 
@@ -84,6 +85,7 @@ pub(crate) fn all() -> Vec<Sample> {
         modification(),
         truncated(),
         bare(),
+        kin::sample_of_all(),
     ]
     .into_iter()
     .chain(file_uses())
@@ -470,6 +472,7 @@ fn modification() -> Sample {
             ("tag_map_full".to_owned(), 1),
         ],
         lineage_broken: false,
+        ancestry_truncated: false,
         blind_ns: 3_210_000_000,
     };
     sample("modification", document)

@@ -15,6 +15,7 @@ mod containers;
 mod decode;
 mod detection;
 mod identity;
+mod kin;
 mod kubernetes;
 mod lineage;
 mod linked;

@@ -530,8 +530,9 @@ impl Teller {
             old_pid: header.tid,
             loginuid: u32::MAX,
             sessionid: u32::MAX,
-            pgid: pid,
-            sid: pid,
+            pgid: line.option("pgid").map_or(pid, |pid| pid.parse().unwrap()),
+            sid: line.option("sid").map_or(pid, |pid| pid.parse().unwrap()),
+            tty: line.option("tty").map_or(0, |tty| tty.parse().unwrap()),
             cgroup_id: 1,
             ..ExecBody::ZERO
         };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, ProcessView, Rule,
+    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, Kin, ProcessView, Rule,
     Severity,
 };
 use tracer::enrich::facts::Fact;
@@ -61,6 +61,7 @@ pub(super) fn document(
             target: None,
             writer: None,
             link: None,
+            kin: Kin::default(),
             exec_session: false,
             integrity: Integrity::default(),
             host: host(),
@@ -115,6 +116,8 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         ports: Vec::new(),
         container: None,
         ended: None,
+        ran_as: Vec::new(),
+        images_forgotten: 0,
     }
 }
 
