@@ -170,6 +170,8 @@ pub struct FileEnrichment {
 pub struct FileDirectories {
     /// Files are answers to requests.
     pub served: Option<Vec<Spanned<String>>>,
+    /// Files are the program that a server runs.
+    pub application: Option<Vec<Spanned<String>>>,
     /// Files become part of a server.
     pub component: Option<Vec<Spanned<String>>>,
     /// Files are run as programs for requests.
@@ -470,15 +472,17 @@ impl Config {
 }
 
 impl FileDirectories {
-    fn lists(self) -> [(Kind, Vec<Spanned<String>>); 3] {
+    fn lists(self) -> [(Kind, Vec<Spanned<String>>); 4] {
         let Self {
             served,
+            application,
             component,
             cgi,
             any_writer: _,
         } = self;
         [
             (Kind::Served, served),
+            (Kind::Application, application),
             (Kind::Component, component),
             (Kind::Cgi, cgi),
         ]

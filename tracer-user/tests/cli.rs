@@ -576,3 +576,110 @@ fn record_keeps_what_is_there() {
     );
     assert_eq!(fs::read(&file).unwrap(), b"precious");
 }
+
+/// `tree` of the story, with more arguments.
+fn tree(more: &[&str]) -> Output {
+    let story = story();
+    let mut args = vec!["tree", "--capture", story.to_str().unwrap()];
+    args.extend(more);
+    Command::new(TRACER)
+        .args(args)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_recording_is_drawn_as_the_pipeline_knows_it() {
+    for (format, name) in [
+        ("text", "txt"),
+        ("json", "json"),
+        ("dot", "dot"),
+        ("mermaid", "mmd"),
+    ] {
+        let output = tree(&["--format", format]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let end = if format == "json" { "\n" } else { "" };
+        let expected =
+            fs::read_to_string(testdata(&format!("expected/tree/story.{name}"))).unwrap();
+        assert_eq!(stdout(&output), expected + end);
+        assert_eq!(stderr(&output), "");
+    }
+    let one = stdout(&tree(&["--server", "20"]));
+    assert!(
+        one.contains("* dash(20)") && !one.contains("nginx"),
+        "{one}"
+    );
+    let plain = tracer(["tree", "--capture", story().to_str().unwrap()]);
+    assert!(plain.status.success());
+}
+
+#[test]
+fn a_tree_of_nobody_ends_with_1_and_a_wrong_word_with_2() {
+    for (args, word) in [
+        (&["99"][..], "no process 99 is known"),
+        (&["cc292daf-810f-59a9-99e2-2b510c1aad86"], "cc292daf"),
+        (&["--container", "4f0e"], "4f0e"),
+        (&["--server", "apache"], "nginx, php-fpm"),
+    ] {
+        assert!(failed(&tree(args), 1).contains(word), "{args:?}");
+    }
+    for (args, word) in [
+        (&["nginx"][..], "neither a process number nor an entity id"),
+        (&["-1"], "-1"),
+        (&["1", "--all"], "--all"),
+        (&["--container", ""], "--container"),
+        (&["--format", "svg"], "mermaid"),
+        (&["--control", "/x"], "--control"),
+    ] {
+        let output = tree(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+    let dir = TempDir::new().unwrap();
+    let cut = write(&dir, "cut.tracer", &fs::read(story()).unwrap()[..2000]);
+    let cut = tracer(["tree".as_ref(), "--capture".as_ref(), cut.as_os_str()]);
+    assert!(failed(&cut, 2).contains("cut.tracer"));
+    assert!(
+        stdout(&cut).contains("init(1)"),
+        "what came before is drawn"
+    );
+    let none = tracer(["tree", "--capture", "/nonexistent/x"]);
+    failed(&none, 2);
+}
+
+#[test]
+fn without_an_agent_there_is_a_remedy() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("control.sock");
+    let socket = socket.to_str().unwrap();
+    let ask = |command: &str| tracer([command, "--control", socket]);
+    for command in ["tree", "servers"] {
+        let error = failed(&ask(command), 5);
+        for word in [socket, "no agent answers", "tracer run", "--capture"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+    // A file that is no socket, and a dead agent's.
+    fs::write(socket, "").unwrap();
+    failed(&ask("servers"), 5);
+    fs::remove_file(socket).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
+    assert!(failed(&ask("servers"), 5).contains("refused"));
+    // Turned off.
+    let config = write(&dir, "off.yaml", "control: {socket: null}\n");
+    let off = tracer(["servers", "--config", config.to_str().unwrap()]);
+    assert!(failed(&off, 5).contains("control.socket: null"));
+    // One who answers something else.
+    fs::remove_file(socket).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let liar = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+    });
+    assert!(failed(&ask("servers"), 5).contains("not understood"));
+    liar.join().unwrap();
+}

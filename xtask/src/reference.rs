@@ -16,7 +16,7 @@ use crate::host;
 use crate::verifier::Figures;
 use crate::vm::kernels;
 
-/// Writes the generated parts of docs/fields.md, docs/probes.md, docs/rules.md and docs/verifier.md.
+/// Writes the generated parts of docs/fields.md, docs/probes.md, docs/directories.md, docs/rules.md and docs/verifier.md.
 ///
 /// Builds the agent first. Text outside the markers of a page is kept; a page that does not exist
 /// is created.
@@ -45,6 +45,11 @@ const PAGES: &[Page] = &[
         name: "probes",
         title: "Probes",
         introduction: "Every hook that `tracer` loads into the kernel, and what it is for.",
+    },
+    Page {
+        name: "directories",
+        title: "Directories of servers",
+        introduction: "What is read of each running server, and which directories and files it names.",
     },
     Page {
         name: "rules",

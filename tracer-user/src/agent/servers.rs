@@ -1,7 +1,8 @@
 //! Servers whose configuration is read for the directories they serve, and where those are.
 //!
-//! Read on threads [apart](super::apart), two at a time: once when a server is seen, and again every
-//! minute while it lives, as a reload gives it a new configuration without a new program. Servers that
+//! Read on threads [apart](super::apart), two at a time: once when a server is seen, and again while it
+//! lives, as a reload gives it a new configuration without a new program: where a file of it changed,
+//! which is looked for every few seconds, and every minute in any case. Servers that
 //! run the same program with the same arguments as the same user are one. Bounded, and shared out by
 //! [`Quota`]: a server beyond that keeps the default directories. A server where reading gets no answer
 //! keeps what was known of it, which is told.
@@ -22,7 +23,9 @@ use super::apart::{Apart, Limits, Word};
 use super::owner::{Owner, Quota, host_mounts};
 use super::places::{Claims, View};
 use crate::alert::{Directory, ProcessView};
-use crate::enrich::docroot::{DiscoverRequest, Discovery, Entry, Located, discover, identify};
+use crate::enrich::docroot::{
+    DiscoverRequest, Discovery, Entry, Located, Seen, discover, identify, is_changed,
+};
 use crate::event::FileId;
 use crate::pipeline::ServerSeen;
 use crate::source::snapshot;
@@ -32,6 +35,10 @@ const SERVERS: usize = 1024;
 
 /// How often a configuration is read again.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a configuration changed, where servers are few; with many, each is
+/// looked at more seldom.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Directories taken from one server: those of one host's sites, not room for a flood.
 const DIRECTORIES: usize = 1024;
@@ -77,11 +84,15 @@ pub(super) enum Found {
     Left(FileId),
 }
 
+/// What a configuration names, and what that hangs on.
+type Named = (Arc<[Entry]>, Arc<[Seen]>);
+
 /// What a reading tells.
 struct Told {
-    /// What the configuration names, where it was read.
-    named: Option<Arc<[Entry]>>,
-    places: Vec<(FileId, Located)>,
+    /// What the configuration names and what that hangs on, where it was read.
+    named: Option<Named>,
+    /// Nothing where nothing changed.
+    places: Option<Vec<(FileId, Located)>>,
 }
 
 /// What makes two processes the same server.
@@ -98,9 +109,12 @@ struct Kind {
 struct Known {
     request: DiscoverRequest,
     due: Instant,
+    /// When to look whether its configuration changed.
+    look: Instant,
     view: View,
-    /// What its configuration named when it was read last.
+    /// What its configuration named when it was read last, and what that hangs on.
     named: Arc<[Entry]>,
+    seen: Arc<[Seen]>,
     /// A reading is asked for and not done.
     running: bool,
     /// Another has to follow, of places at least.
@@ -164,8 +178,10 @@ impl Servers {
         let known = Known {
             request,
             due: Instant::now(),
+            look: Instant::now(),
             view: self.views,
             named: Arc::new([]),
+            seen: Arc::new([]),
             running: false,
             again: false,
         };
@@ -250,14 +266,19 @@ impl Servers {
         let now = Instant::now();
         self.forget_ended(now);
         let stale = std::mem::take(&mut self.stale);
+        // All of them within the time in which each is read anew.
+        let share = AGAIN / u32::try_from(SERVERS).unwrap_or(u32::MAX);
+        let pause = LOOK.max(share * u32::try_from(self.known.len()).unwrap_or(u32::MAX));
         for (kind, known) in &mut self.known {
-            if known.due > now && !stale {
+            let is_due = known.due <= now || stale;
+            if !is_due && (known.look > now || known.seen.is_empty()) {
                 continue;
             }
             if known.running {
-                known.again = true;
+                known.again |= is_due;
             } else {
-                let work = known.work(kind, &self.everywhere, now);
+                known.look = now + pause;
+                let work = known.work(kind, &self.everywhere, now, stale);
                 self.apart
                     .ask(known.view, kind.owner, move |_| work.perform());
             }
@@ -323,17 +344,20 @@ impl Servers {
         };
         known.running = false;
         let owner = kind.owner;
-        if let Some(named) = &named {
+        if let Some((named, seen)) = &named {
             known.named = Arc::clone(named);
+            known.seen = Arc::clone(seen);
         }
         if std::mem::take(&mut known.again) {
-            let work = known.work(kind, &self.everywhere, Instant::now());
+            let work = known.work(kind, &self.everywhere, Instant::now(), true);
             self.apart.ask(view, owner, move |_| work.perform());
         }
-        if let Some(named) = named {
+        if let Some((named, _)) = named {
             self.name(view, owner, &named);
         }
-        self.place(view, owner, places);
+        if let Some(places) = places {
+            self.place(view, owner, places);
+        }
     }
 
     fn name(&mut self, view: View, owner: Owner, named: &[Entry]) {
@@ -373,7 +397,7 @@ fn tell(what: &str, poor: Vec<Owner>) {
 
 impl Known {
     /// The reading that is next.
-    fn work(&mut self, kind: &Kind, everywhere: &Arc<[Entry]>, now: Instant) -> Work {
+    fn work(&mut self, kind: &Kind, everywhere: &Arc<[Entry]>, now: Instant, stale: bool) -> Work {
         let is_due = self.due <= now;
         if is_due {
             self.due = now + AGAIN;
@@ -383,7 +407,9 @@ impl Known {
             request: self.request.clone(),
             // The agent has no configuration of this kind.
             reads: is_due && !kind.server.is_empty(),
+            locates: is_due || stale,
             named: Arc::clone(&self.named),
+            seen: Arc::clone(&self.seen),
             everywhere: Arc::clone(everywhere),
         }
     }
@@ -406,23 +432,32 @@ impl Kind {
 /// One reading.
 struct Work {
     request: DiscoverRequest,
-    /// Whether the configuration is read, or taken as it was.
+    /// Whether the configuration is read, or taken as it was where nothing of it changed.
     reads: bool,
+    /// Whether directories are identified whatever changed.
+    locates: bool,
     named: Arc<[Entry]>,
+    seen: Arc<[Seen]>,
     everywhere: Arc<[Entry]>,
 }
 
 impl Work {
     fn perform(self) -> Told {
-        let named = self
-            .reads
-            .then(|| Arc::<[Entry]>::from(read(&self.request)));
-        let mut entries = named.as_ref().unwrap_or(&self.named).to_vec();
+        let reads = self.reads || is_changed(&self.request, &self.seen);
+        if !reads && !self.locates {
+            return Told {
+                named: None,
+                places: None,
+            };
+        }
+        let named = reads.then(|| read(&self.request));
+        let entries = named.as_ref().map_or(&self.named, |(named, _)| named);
+        let mut entries = entries.to_vec();
         // What the agent sees for itself it has asked for itself.
         if self.request.server.is_empty() || sees_otherwise(self.request.tgid) {
             entries.extend(self.everywhere.iter().cloned());
         }
-        let places = identify(&self.request, &entries);
+        let places = Some(identify(&self.request, &entries));
         Told { named, places }
     }
 }
@@ -442,10 +477,11 @@ fn sees_otherwise(tgid: u32) -> bool {
 
 /// Directories hold in every mount namespace: nginx and php-fpm of one site often run in two
 /// containers that share its files under one path.
-fn read(request: &DiscoverRequest) -> Vec<Entry> {
+fn read(request: &DiscoverRequest) -> Named {
     let Discovery {
         directories,
         problems,
+        seen,
         ..
     } = discover(request);
     // A process that has ended meanwhile is no problem.
@@ -454,14 +490,15 @@ fn read(request: &DiscoverRequest) -> Vec<Entry> {
             eprintln!("tracer: {problem}");
         }
     }
-    directories
+    let named = directories
         .into_iter()
         .take(DIRECTORIES)
         .map(|found| Entry {
             mnt_ns: None,
             ..found.into_entry(request.mnt_ns)
         })
-        .collect()
+        .collect();
+    (named, seen.into())
 }
 
 #[cfg(test)]
@@ -581,7 +618,10 @@ mod tests {
     }
 
     fn named(found: &[Found]) -> usize {
-        let named = |found: &&Found| matches!(found, Found::Directory(_));
+        let named = |found: &&Found| match found {
+            Found::Directory(entry) => entry.pattern.starts_with(b"/srv"),
+            Found::Unnamed(_) | Found::At(..) | Found::Left(_) => false,
+        };
         found.iter().filter(named).count()
     }
 
@@ -629,10 +669,46 @@ mod tests {
             known.due = Instant::now();
         }
         for found in servers.settle(SOON).await {
-            left += usize::from(matches!(found, Found::Unnamed(_)));
+            let is_root = |name: &[u8]| name.starts_with(b"/srv");
+            left += usize::from(matches!(found, Found::Unnamed(name) if is_root(&name)));
         }
         assert_eq!(left, ALL / 8 + 7 + 9);
         assert_eq!(servers.known.len(), 1, "the agent itself");
+    }
+
+    #[tokio::test]
+    async fn what_a_reload_brings_is_known_soon() {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("n.conf");
+        fs::write(&config, "root /srv/one;").unwrap();
+        let mut servers = Servers::new(Vec::new());
+        let (_child, seen) = server(0, &config);
+        servers.seen(seen);
+        let names = |found: Vec<Found>| -> Vec<(String, bool)> {
+            let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            let named = found.into_iter().filter_map(|found| match found {
+                Found::Directory(entry) => Some((text(&entry.pattern), true)),
+                Found::Unnamed(name) => Some((text(&name), false)),
+                Found::At(..) | Found::Left(_) => None,
+            });
+            let mut named: Vec<_> = named.filter(|(name, _)| name.starts_with("/srv")).collect();
+            named.sort();
+            named
+        };
+        let one = |known| ("/srv/one".to_owned(), known);
+        assert_eq!(names(servers.settle(SOON).await), [one(true)]);
+        // Not due for a minute; nothing changed.
+        let look = |servers: &mut Servers| {
+            for known in servers.known.values_mut() {
+                known.look = Instant::now();
+            }
+        };
+        look(&mut servers);
+        assert_eq!(names(servers.settle(SOON).await), []);
+        fs::write(&config, "root /srv/two;").unwrap();
+        look(&mut servers);
+        let two = ("/srv/two".to_owned(), true);
+        assert_eq!(names(servers.settle(SOON).await), [one(false), two]);
     }
 
     #[tokio::test]

@@ -6,10 +6,12 @@ use clap::ValueEnum;
 use tracer_common::probe::{Drop, PROBES};
 
 use super::Failure;
+use crate::enrich::docroot;
 use crate::{detect, encode};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Table {
+    Directories,
     Fields,
     Probes,
     Rules,
@@ -17,6 +19,7 @@ pub(super) enum Table {
 
 pub(super) fn reference(table: Table) -> Result<ExitCode, Failure> {
     let text = match table {
+        Table::Directories => docroot::sources::reference_markdown(),
         Table::Fields => encode::fields::reference_markdown(),
         Table::Probes => probes(),
         Table::Rules => detect::rules::reference_markdown(),

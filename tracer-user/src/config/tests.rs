@@ -42,7 +42,7 @@ fn every_key_arrives() {
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9, container_sockets: [/r.sock]}\n\
         kubernetes: {enabled: never, node_name: n, cluster_name: c, kubeconfig: /k, annotations: [a/b]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
+        cgi:\n  - /srv/cgi\n  application: [/srv/a]\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -71,6 +71,7 @@ fn every_key_arrives() {
         directories: vec![
             directory("/srv/app", Kind::Served, 16),
             directory("/home/*/www", Kind::Served, 17),
+            directory("/srv/a", Kind::Application, 21),
             directory("/opt/x/modules", Kind::Component, 18),
             directory("/srv/cgi", Kind::Cgi, 20),
         ],
@@ -85,7 +86,7 @@ fn every_key_arrives() {
     for entry in expected.directories() {
         set.add(entry);
     }
-    assert_eq!(set.len(), 4, "no defaults");
+    assert_eq!(set.len(), 5, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
     assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:17"));
 

@@ -24,6 +24,14 @@ const LAST: &[&str] = &[
     "sh", "bash", "so", "node", "mjs", "cjs", "shtml", "shtm", "stm", "inc",
 ];
 
+/// Extensions that are code in an application's own directory only: elsewhere they are sent to
+/// browsers as they are.
+#[rustfmt::skip]
+const APPLICATION: &[&str] = &[
+    "js", "jsx", "ts", "tsx", "mts", "cts", "vue", "svelte", "ejs", "pug", "hbs", "wasm", "psgi", "dll", "beam",
+    "rake", "haml", "slim", "j2", "jinja", "jinja2", "pyd", "pyw", "pyx", "pyz",
+];
+
 const CONTROL: &[&str] = &[
     ".htaccess",
     ".user.ini",
@@ -32,6 +40,11 @@ const CONTROL: &[&str] = &[
     "web.xml",
     "web.config",
     "sitecustomize.py",
+    "usercustomize.py",
+    "context.xml",
+    "jboss-web.xml",
+    "jetty-web.xml",
+    "jetty-env.xml",
 ];
 
 /// Judges a path by its last component, as servers do: without regard to case, and without the
@@ -59,6 +72,32 @@ pub fn code(path: &[u8]) -> Option<Code> {
     let last = words.pop()?;
     let code = is(LAST, last) || is(ANYWHERE, last) || words.iter().any(|word| is(ANYWHERE, word));
     code.then_some(Code::Program)
+}
+
+/// Judges a path in the directory of an application that a server runs.
+#[must_use]
+pub fn application(path: &[u8]) -> Option<Code> {
+    code(path).or_else(|| {
+        let name = super::roles::base(path).to_ascii_lowercase();
+        let extension = name.trim_ascii_end().rsplit(|&byte| byte == b'.').next()?;
+        let is_code = APPLICATION
+            .iter()
+            .any(|known| known.as_bytes() == extension && name.len() > extension.len());
+        is_code.then_some(Code::Program)
+    })
+}
+
+/// Whether a rename is how Python keeps a module that it compiled: beside its like, from the same name
+/// with a number (`_write_atomic`, Lib/importlib/_bootstrap_external.py).
+#[must_use]
+pub fn is_bytecode(old: &[u8], new: &[u8]) -> bool {
+    let number = old
+        .strip_prefix(new)
+        .and_then(|rest| rest.strip_prefix(b"."));
+    let mut parts = new.rsplit(|&byte| byte == b'/');
+    let is_cache = parts.next().is_some_and(|name| name.ends_with(b".pyc"))
+        && parts.next() == Some(b"__pycache__");
+    is_cache && number.is_some_and(|n| !n.is_empty() && n.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
@@ -107,6 +146,50 @@ mod tests {
             "index.html",
         ] {
             assert_eq!(code(format!("/srv/{name}").as_bytes()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn code_of_an_application() {
+        for name in ["server.js", "x.TS", "a.php", "views/a.ejs", "app.psgi"] {
+            let path = format!("/srv/{name}");
+            assert_eq!(application(path.as_bytes()), Some(Code::Program), "{name}");
+        }
+        assert_eq!(application(b"/srv/web.config"), Some(Code::Control));
+        for name in ["js", "a.json", "data.db", "x.js.map", "log", "a.js/b"] {
+            assert_eq!(
+                application(format!("/srv/{name}").as_bytes()),
+                None,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_python_compiled() {
+        let new = "/srv/__pycache__/app.cpython-311.pyc";
+        for (old, new, expected) in [
+            (format!("{new}.139872013"), new, true),
+            (format!("{new}."), new, false),
+            (format!("{new}.tmp"), new, false),
+            (new.to_owned(), new, false),
+            (
+                "/tmp/__pycache__/app.cpython-311.pyc.1".to_owned(),
+                new,
+                false,
+            ),
+            ("/srv/app.pyc.1".to_owned(), "/srv/app.pyc", false),
+            (
+                "/srv/__pycache__/a.py.1".to_owned(),
+                "/srv/__pycache__/a.py",
+                false,
+            ),
+        ] {
+            assert_eq!(
+                is_bytecode(old.as_bytes(), new.as_bytes()),
+                expected,
+                "{old}"
+            );
         }
     }
 }

@@ -102,7 +102,7 @@ pub static CODE_WRITE: Rule = Rule {
         mapped for writing, renamed, linked or mounted. Or another process renamed or linked a \
         file into it that such a process wrote.",
     action: "server-wrote-served-code",
-    version: "2",
+    version: "3",
     techniques: &[WEB_SHELL],
     false_positives: &[
         "An administrator who installs or updates plugins through the application's own pages.",
@@ -119,7 +119,7 @@ pub static COMPONENT_WRITE: Rule = Rule {
         writing, renamed, linked or mounted. Or another process renamed or linked a file into it \
         that such a process wrote.",
     action: "server-wrote-component",
-    version: "2",
+    version: "3",
     techniques: &[SERVER_COMPONENT],
     false_positives: &["A management panel that runs inside the server it configures."],
 };

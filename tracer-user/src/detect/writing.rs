@@ -3,7 +3,7 @@
 
 use tracer_common::event::{EventKind, flag};
 
-use super::code::{Code, code};
+use super::code::{Code, application, code, is_bytecode};
 use super::nearest::{Nearest, nearest};
 use super::written::By;
 use super::{Detector, Found, is_exchange, rules};
@@ -61,6 +61,8 @@ struct Who<'a> {
     server_depth: Option<usize>,
     severity: Severity,
     starting: bool,
+    /// It is the server itself, and no other program that it ran.
+    own: bool,
     /// `nginx (web server)`, or another process and what it has to do with one.
     name: String,
     /// `, which nginx (web server) wrote,`
@@ -201,6 +203,10 @@ impl Detector {
     }
 
     fn renamed(&mut self, who: &Who<'_>, event: &Event, old: &[u8], at: Name<'_>) -> Option<Found> {
+        // Python keeps what it compiled so, in a worker too.
+        if who.own && is_bytecode(old, at.path) {
+            return None;
+        }
         let show = String::from_utf8_lossy;
         let verb = format!("renamed {}{} to", show(old), who.wrote);
         // A directory brings what was written in it. Where that was only tried, not all of it has the new
@@ -275,7 +281,7 @@ impl Detector {
         let found = found.or_else(|| self.directories.below(at.mnt_ns, at.path))?;
         let rule = match found.kind {
             Kind::Component => &rules::COMPONENT_WRITE,
-            Kind::Served | Kind::Cgi => &rules::CODE_WRITE,
+            Kind::Served | Kind::Application | Kind::Cgi => &rules::CODE_WRITE,
         };
         let matched = Matched {
             rule,
@@ -316,9 +322,14 @@ impl Detector {
         let unnamed = cut && event.meta.flags & flag::STRING_TRUNCATED != 0;
         // One that was not seen when the call began may have been any other.
         let doubtful = event.meta.flags & flag::UNVERIFIED != 0;
-        let of_name = code(path);
-        let kind = of_name.or((unnamed || doubtful || at.is_code).then_some(Code::Program));
         let found = self.place(at);
+        let of_application = found.is_some_and(|found| found.kind == Kind::Application);
+        let of_name = if of_application {
+            application(path)
+        } else {
+            code(path)
+        };
+        let kind = of_name.or((unnamed || doubtful || at.is_code).then_some(Code::Program));
         let (rule, what) = match (&found, kind) {
             (Some(found), _) if found.kind == Kind::Component => (
                 &rules::COMPONENT_WRITE,
@@ -332,6 +343,10 @@ impl Detector {
             (Some(_), Some(_)) if of_name.is_none() && !at.is_code => (
                 &rules::CODE_WRITE,
                 "a name where code is served that another thread may have rewritten unseen",
+            ),
+            (Some(_), Some(Code::Program)) if of_application => (
+                &rules::CODE_WRITE,
+                "code of the application that the server runs",
             ),
             (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
             (Some(_), Some(Code::Control)) => (
@@ -404,6 +419,7 @@ impl<'a> Who<'a> {
             server_depth: nearest.server_depth(),
             severity: Severity::High,
             starting: nearest.depth == 0 && nearest.is_starting(event),
+            own: nearest.depth == 0,
             name: named(server),
             wrote: String::new(),
         }
@@ -421,6 +437,7 @@ impl<'a> Who<'a> {
             server_depth: None,
             severity: Severity::Medium,
             starting: false,
+            own: false,
             name: format!(
                 "{} (user {uid})",
                 name.unwrap_or_else(|| "a process".to_owned())

@@ -13,17 +13,20 @@ pub mod discover;
 pub mod parse;
 pub mod path;
 pub mod scope;
+pub mod sources;
 
 pub use defaults::{DefaultDirectory, defaults};
 pub use directories::{Added, Directories, Entry, Match, Origin};
 pub use discover::identity::{Located, identify};
-pub use discover::{DiscoverRequest, Discovery, Found, discover};
+pub use discover::{DiscoverRequest, Discovery, Found, Seen, discover, is_changed};
 
 /// What a directory is to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Its files are answers to requests, or are run to make them.
     Served,
+    /// Its files are the program that the server runs: a directory of an application.
+    Application,
     /// Its files become part of the server: modules, extensions, configuration.
     Component,
     /// Its files are run as programs for requests: interpreters start there by design.
@@ -36,6 +39,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Served => "served",
+            Self::Application => "application",
             Self::Component => "component",
             Self::Cgi => "cgi",
         }

@@ -106,7 +106,12 @@ fn view(store: &Store, process: &Process, image: &Image) -> Option<ServerView> {
         name: server.name.to_string(),
         role: server.role,
         why: server.why,
-        since_boot_ns: image.boot_ns,
+        since_boot_ns: if image.observed {
+            // It was read then; it has run it for longer.
+            process.start_boot_ns
+        } else {
+            image.boot_ns
+        },
         executable: image.exec.exe.clone(),
         uid: process.ids.map(|ids| ids.euid),
         ports: process.ports.clone(),

@@ -2,7 +2,8 @@
 //!
 //! Bounded by the number of processes, by the bytes of what they ran, and by depth. What is left out is
 //! counted at the process that it is below. What counts is left out last: who was asked for with its
-//! ancestors, then who wrote files or raised alerts, then the rest from the top.
+//! ancestors, then who wrote files or raised alerts, then workers of who was asked for, then the rest from the
+//! top.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -180,13 +181,18 @@ pub fn grow(
     }
     let mut asked: Vec<&Process> = chosen.iter().filter_map(|key| store.get(*key)).collect();
     asked.sort_unstable_by_key(|process| age(process));
+    let below = below(&asked, &children);
     let mut room = Room::default();
-    for process in &asked {
+    // First those that are no workers of another that was asked for.
+    let is_top = |process: &&&Process| process.creator.is_none_or(|key| !chosen.contains(&key));
+    for process in asked.iter().filter(is_top) {
         room.take_with_ancestors(store, process.key);
     }
-    let below = below(&asked, &children);
     let is_marked = |process: &&&Process| marked.contains(&process.key);
-    for process in below.iter().filter(is_marked) {
+    for process in asked.iter().chain(&below).filter(is_marked) {
+        room.take_with_ancestors(store, process.key);
+    }
+    for process in &asked {
         room.take_with_ancestors(store, process.key);
     }
     for process in &below {
@@ -195,8 +201,8 @@ pub fn grow(
             room.take(process);
         }
     }
-    let whole: HashSet<ProcessKey> = below.iter().map(|process| process.key).collect();
-    let is_whole = |key: ProcessKey| whole.contains(&key) || chosen.contains(&key);
+    let below: HashSet<ProcessKey> = below.iter().map(|process| process.key).collect();
+    let is_whole = |key: ProcessKey| below.contains(&key) || chosen.contains(&key);
     draw(store, &children, &room.taken)
         .into_iter()
         .map(|(key, depth)| {

@@ -309,6 +309,7 @@ fn put_entry(payload: &mut Vec<u8>, entry: &Entry) {
         Kind::Served => 0,
         Kind::Component => 1,
         Kind::Cgi => 2,
+        Kind::Application => 3,
     });
     payload.push(match origin {
         Origin::Default => 0,
@@ -553,6 +554,7 @@ impl<'a> Fields<'a> {
                 0 => Kind::Served,
                 1 => Kind::Component,
                 2 => Kind::Cgi,
+                3 => Kind::Application,
                 _ => return Err("unknown directory kind"),
             },
             origin: match origin {

@@ -16,6 +16,7 @@
 
 mod agent;
 mod alert;
+mod asked;
 mod attacks;
 mod benign;
 mod containers;
@@ -95,6 +96,16 @@ fn users_cannot_harm_the_agent() {
     ] {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED hostile: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn a_running_agent_is_asked() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    for run in [asked::an_attack_is_drawn, asked::clients_cannot_harm] {
+        if let Err(Skip(reason)) = run() {
+            host::say(&format!("SKIPPED asked: {reason}"));
         }
     }
 }

@@ -164,7 +164,6 @@ fn a_pod_that_is_known_is_in_the_first_alert() {
         let found = document.pointer(path).and_then(|value| value.as_str());
         assert_eq!(found, Some(value), "{path}");
     }
-    assert_eq!(document.pointer("/kubernetes/statefulset"), None);
 }
 
 #[test]

@@ -25,3 +25,4 @@ mod random;
 mod replay;
 mod restart;
 mod story;
+mod tree;

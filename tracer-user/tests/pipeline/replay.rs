@@ -111,7 +111,7 @@ fn a_cut_capture_replays_up_to_the_cut() {
     }
 }
 
-fn golden(path: &str, now: &[u8]) {
+pub(crate) fn golden(path: &str, now: &[u8]) {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("testdata")
         .join(path);

@@ -234,3 +234,6 @@ fn status(headers: &HeaderMap) -> Result<Option<()>, CallError> {
         Err(_) => Err(CallError::Broken("a status that is no number".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,8 +127,8 @@ impl Match<'_> {
             && other.origin != Origin::Discovered
             && match other.kind {
                 Kind::Component => self.kind != Kind::Component,
-                Kind::Cgi => self.kind == Kind::Served,
-                Kind::Served => false,
+                Kind::Cgi => matches!(self.kind, Kind::Served | Kind::Application),
+                Kind::Served | Kind::Application => false,
             }
     }
 }

@@ -6,16 +6,19 @@
 //! (`<IfModule>`, `$HTTP["host"]`) are taken for true: a directory too many is better than one
 //! too few.
 
-use super::Kind;
 use super::scope::Shape;
+use super::{Kind, path};
 
 pub mod apache;
 pub mod caddy;
 pub mod command;
+pub mod database;
+pub mod gunicorn;
+pub mod java;
 pub mod lighttpd;
 pub mod nginx;
 pub mod php;
-pub mod tomcat;
+pub mod uwsgi;
 
 /// Statements at most that one file gives.
 pub const MAX_STATEMENTS: usize = 16_384;
@@ -76,10 +79,26 @@ pub enum Dialect {
     Lighttpd,
     /// Tomcat's XML.
     Tomcat,
-    /// Caddyfile.
+    /// WildFly's XML.
+    Wildfly,
+    /// Java's properties, of Tomcat and Jetty.
+    Properties,
+    /// Caddyfile, or Caddy's JSON.
     Caddy,
     /// php-fpm's INI.
     PhpFpm,
+    /// `php.ini`.
+    PhpIni,
+    /// uwsgi's INI, YAML, XML or JSON.
+    Uwsgi,
+    /// gunicorn's Python.
+    Gunicorn,
+    /// MySQL's and MariaDB's INI.
+    Mysql,
+    /// `postgresql.conf`.
+    Postgres,
+    /// `redis.conf`.
+    Redis,
 }
 
 impl Dialect {
@@ -89,8 +108,16 @@ impl Dialect {
         Self::Apache,
         Self::Lighttpd,
         Self::Tomcat,
+        Self::Wildfly,
+        Self::Properties,
         Self::Caddy,
         Self::PhpFpm,
+        Self::PhpIni,
+        Self::Uwsgi,
+        Self::Gunicorn,
+        Self::Mysql,
+        Self::Postgres,
+        Self::Redis,
     ];
 
     /// Reads a text.
@@ -101,9 +128,17 @@ impl Dialect {
             Self::Nginx => nginx::parse(text, &mut out),
             Self::Apache => apache::parse(text, &mut out),
             Self::Lighttpd => lighttpd::parse(text, &mut out),
-            Self::Tomcat => tomcat::parse(text, &mut out),
+            Self::Tomcat => java::tomcat(text, &mut out),
+            Self::Wildfly => java::wildfly(text, &mut out),
+            Self::Properties => java::properties(text, &mut out),
             Self::Caddy => caddy::parse(text, &mut out),
             Self::PhpFpm => php::parse(text, &mut out),
+            Self::PhpIni => php::parse_ini(text, &mut out),
+            Self::Uwsgi => uwsgi::parse(text, &mut out),
+            Self::Gunicorn => gunicorn::parse(text, &mut out),
+            Self::Mysql => database::mysql(text, &mut out),
+            Self::Postgres => database::postgres(text, &mut out),
+            Self::Redis => database::redis(text, &mut out),
         }
         out.0
     }
@@ -125,6 +160,21 @@ impl Statements {
             let path = path.to_vec();
             self.push(line, What::Directory { kind, path, shape });
         }
+    }
+
+    fn component(&mut self, line: u32, shape: Shape, path: &[u8]) {
+        self.directory(line, Kind::Component, shape, path);
+    }
+
+    /// A file that is loaded into the server. Where modules are kept others can be put; elsewhere only the
+    /// file itself is known to be one.
+    fn module(&mut self, line: u32, file: &[u8]) {
+        let directory = path::parent(file);
+        let keeps_modules = [b"modules".as_slice(), b"plugins"]
+            .iter()
+            .any(|word| path::name(directory).ends_with(word));
+        let place = if keeps_modules { directory } else { file };
+        self.component(line, Shape::Directory, place);
     }
 
     fn include(&mut self, line: u32, pattern: &[u8], required: bool) {
@@ -293,6 +343,11 @@ mod tests {
             b"<Server><!-- x --><Host appBase='w&amp;'><Context docBase=\"/a\"/></Host></Server>",
             b":80 {\n root * {$R:/srv}\n import a/*.caddy\n handle `x` {\n root /y\n}}\n",
             b"[www]\nchdir = /srv\nenv[DOCUMENT_ROOT] = \"/x\"\ninclude=/etc/*.conf\nchroot=/j\n",
+            b"[uwsgi]\nbase = /srv\nchdir = %(base)/x\nstatic-map = /s=/srv/s\n<chdir>/y</chdir>\n",
+            b"chdir = '/srv/a'  # x\nwsgi_app = \"a:b\"\npythonpath = '/x,/y'\n",
+            b"[mysqld]\nplugin-dir=/srv/p\n!includedir /etc/x.d/\ndynamic_library_path = '/a:/b'\n",
+            b"loadmodule /srv/m.so x\ninclude /etc/r.conf\nshared.loader=\"${catalina.base}/x\",/y\n",
+            b"{\"apps\": {\"http\": {\"root\": \"/srv/a\", \"x\": [1, {\"root\": \"b\"}]}}}\n",
             b"content_by_lua_block { local a = \"}\" -- it's\n } root /z;\n",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15;

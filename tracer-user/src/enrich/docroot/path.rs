@@ -65,6 +65,13 @@ pub fn parent(path: &[u8]) -> &[u8] {
     }
 }
 
+/// Whether a path is a directory or lies in it.
+#[must_use]
+pub fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    let rest = path.strip_prefix(directory);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || directory == b"/")
+}
+
 /// The last segment of a path.
 #[must_use]
 pub fn name(path: &[u8]) -> &[u8] {

@@ -57,6 +57,12 @@ impl Scope {
         }
     }
 
+    /// The value of a variable.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.variables.get(name).map(Vec::as_slice)
+    }
+
     /// Replaces `${NAME}` and `${NAME:default}`.
     ///
     /// # Errors

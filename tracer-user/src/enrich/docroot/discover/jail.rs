@@ -24,6 +24,16 @@ const REFUSED: &[(u32, &str)] = &[
     (0x0000_0187, "autofs"),
 ];
 
+/// A file or directory at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Device and inode.
+    pub file: (u64, u64),
+    /// Size, and the times of the last change of its content and of anything of it. Who may write a file
+    /// can set the first time; nobody sets the second.
+    pub content: (i64, (i64, u64), (i64, u64)),
+}
+
 /// A root directory.
 #[derive(Debug)]
 pub struct Jail {
@@ -154,6 +164,21 @@ impl Jail {
     #[must_use]
     pub fn canonical(&self, inside: &[u8]) -> Option<Vec<u8>> {
         named(&self.open(inside, OFlags::PATH).ok()?)
+    }
+
+    /// What tells whether a file or directory is still the one, and unchanged; `None` where there is
+    /// nothing.
+    #[must_use]
+    pub fn state(&self, inside: &[u8]) -> Option<State> {
+        let stat = rustix::fs::fstat(self.open(inside, OFlags::PATH).ok()?).ok()?;
+        Some(State {
+            file: (stat.st_dev, stat.st_ino),
+            content: (
+                stat.st_size,
+                (stat.st_mtime, stat.st_mtime_nsec),
+                (stat.st_ctime, stat.st_ctime_nsec),
+            ),
+        })
     }
 
     fn open(&self, inside: &[u8], flags: OFlags) -> io::Result<OwnedFd> {

@@ -3,9 +3,32 @@
 use super::path;
 use crate::enrich::docroot::Kind;
 use crate::enrich::docroot::parse::Dialect;
-use crate::enrich::docroot::parse::command::{
-    Options, Title, php_server, properties, property, title,
-};
+use crate::enrich::docroot::parse::command::{Options, Title, php_server, title};
+
+mod app;
+mod database;
+mod java;
+
+/// What is known of a server without reading anything of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    /// Its name in the table of servers.
+    pub(super) server: &'a str,
+    pub(super) args: &'a [&'a [u8]],
+    pub(super) exe: &'a [u8],
+    pub(super) cwd: &'a [u8],
+    pub(super) environment: &'a [(&'a [u8], &'a [u8])],
+}
+
+impl<'a> Asked<'a> {
+    /// A variable of its environment, where it has a value.
+    fn variable(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let found = self.environment.iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, value)| *value)
+            .filter(|value| !value.is_empty())
+    }
+}
 
 /// What to read, and what the arguments alone say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,12 +39,30 @@ pub(super) struct Plan {
     pub(super) candidates: Vec<Candidate>,
     /// The arguments name the configuration: it has to be there.
     pub(super) told: bool,
+    /// Many run without one: that there is none is no problem.
+    pub(super) optional: bool,
+    /// What relative paths are relative to where no candidate says so.
+    pub(super) base: Option<Vec<u8>>,
     /// Files and globs that are read as well, where they exist.
-    pub(super) also: Vec<Vec<u8>>,
+    pub(super) also: Vec<(Dialect, Vec<u8>)>,
+    /// Arguments in the language of a configuration file.
+    pub(super) arguments: Option<(Dialect, Vec<u8>)>,
+    /// Words that may name a module of Python, to be looked for.
+    pub(super) modules: Vec<Vec<u8>>,
+    /// Directories that are an application's if something is there.
+    pub(super) probes: Vec<Probe>,
     /// Variables from the arguments.
     pub(super) variables: Vec<(Vec<u8>, Vec<u8>)>,
     /// Directories that the arguments name, with the source to show.
     pub(super) directories: Vec<(Kind, Vec<u8>, &'static str)>,
+}
+
+/// A directory that is an application's if one of these is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) any: Vec<Vec<u8>>,
+    pub(super) directory: Vec<u8>,
+    pub(super) source: &'static str,
 }
 
 /// A place for a configuration.
@@ -82,25 +123,58 @@ const PHP_FPM: &[&str] = &[
     "/opt/bitnami/php/etc/php-fpm.conf",
 ];
 
-/// Plans for a server of the roles table. `cwd` is as the process sees it.
+/// `php.ini` and the directory beside it, with `#` for a version as `8.2` or as `82`.
+const PHP_INI: &[&str] = &[
+    "/etc/php/#/fpm/php.ini",
+    "/etc/php/#/fpm/conf.d/*.ini",
+    "/etc/php/#/cgi/php.ini",
+    "/etc/php/#/cgi/conf.d/*.ini",
+    "/etc/php/#/apache2/php.ini",
+    "/etc/php/#/apache2/conf.d/*.ini",
+    "/etc/php#/php.ini",
+    "/etc/php#/conf.d/*.ini",
+];
+
+/// The same where the path has no version: RHEL, and the images.
+const PHP_INI_ALWAYS: &[&str] = &[
+    "/etc/php.ini",
+    "/etc/php.d/*.ini",
+    "/usr/local/etc/php/php.ini",
+    "/usr/local/etc/php/conf.d/*.ini",
+];
+
+/// Plans for a server of the roles table. Its working directory is as the process sees it.
 #[must_use]
-pub(super) fn plan(server: &str, args: &[&[u8]], exe: &[u8], cwd: &[u8]) -> Plan {
-    let title = title(args);
+pub(super) fn plan(asked: &Asked<'_>) -> Plan {
+    let title = title(asked.args);
     let args = match &title {
         // The master is asked; a worker is its child and says nothing of its own.
         Title::Worker => return Plan::default(),
         Title::Arguments(args) => args.as_slice(),
-        Title::None | Title::Config(_) => args,
+        Title::None | Title::Config(_) | Title::Module(_) => asked.args,
     };
+    let asked = &Asked { args, ..*asked };
+    let Asked {
+        server, exe, cwd, ..
+    } = *asked;
     let mut plan = match family(server, exe) {
         Family::Nginx => nginx(args, exe, cwd),
         Family::Apache => apache(args, exe),
         Family::Lighttpd => lighttpd(args, cwd),
         Family::Caddy => caddy(args, cwd),
         Family::PhpFpm => php_fpm(&title, args, exe, cwd),
-        Family::Java => java(args, cwd),
+        Family::Java => java::java(asked),
+        Family::Uwsgi => app::uwsgi(asked),
+        Family::Python => app::python(asked, &title),
+        Family::Runtime => app::runtime(asked),
+        Family::Mysql => database::mysql(asked),
+        Family::Postgres => database::postgres(asked),
+        Family::Redis => database::redis(asked),
         Family::Other => Plan::default(),
     };
+    if has_php(server, exe) {
+        php_ini(asked, &mut plan);
+    }
     if let Some(directory) = php_server(args) {
         let directory = path::join(cwd, directory);
         plan.directories
@@ -116,16 +190,57 @@ enum Family {
     Caddy,
     PhpFpm,
     Java,
+    Uwsgi,
+    Python,
+    Runtime,
+    Mysql,
+    Postgres,
+    Redis,
     Other,
 }
 
+/// Servers in Java that the table knows by name.
+const JAVA: &[&str] = &[
+    "tomcat",
+    "java",
+    "jetty",
+    "jboss",
+    "wildfly",
+    "glassfish",
+    "weblogic",
+    "websphere",
+    "spring",
+    "jenkins",
+    "solr",
+    "elasticsearch",
+    "confluence",
+    "activemq",
+    "keycloak",
+];
+
+/// Runtimes that are servers when they listen, and frameworks whose program is a script.
+const RUNTIMES: &[&str] = &[
+    "node", "bun", "deno", "python", "ruby", "perl", "php", "dotnet", "lua", "puma", "plack",
+];
+
 fn family(server: &str, exe: &[u8]) -> Family {
+    if JAVA.contains(&server) {
+        return Family::Java;
+    }
+    if RUNTIMES.contains(&server) {
+        return Family::Runtime;
+    }
     let by_name = |name: &[u8]| match name {
         b"nginx" | b"openresty" | b"tengine" | b"angie" => Some(Family::Nginx),
         b"apache" | b"apache2" => Some(Family::Apache),
         b"lighttpd" => Some(Family::Lighttpd),
         b"caddy" | b"frankenphp" => Some(Family::Caddy),
-        b"tomcat" | b"java" | b"jetty" | b"jboss" | b"wildfly" => Some(Family::Java),
+        b"gunicorn" | b"uvicorn" | b"waitress" => Some(Family::Python),
+        b"mysql" => Some(Family::Mysql),
+        b"postgresql" => Some(Family::Postgres),
+        b"redis" => Some(Family::Redis),
+        b"java" => Some(Family::Java),
+        _ if name.starts_with(b"uwsgi") => Some(Family::Uwsgi),
         _ if name.starts_with(b"php-fpm") => Some(Family::PhpFpm),
         _ if name.starts_with(b"httpd") => Some(Family::Apache),
         _ => None,
@@ -133,6 +248,49 @@ fn family(server: &str, exe: &[u8]) -> Family {
     by_name(server.as_bytes())
         .or_else(|| by_name(path::name(exe)))
         .unwrap_or(Family::Other)
+}
+
+/// Whether PHP may run in the process.
+fn has_php(server: &str, exe: &[u8]) -> bool {
+    matches!(
+        server,
+        "php-fpm" | "php-cgi" | "php" | "apache" | "litespeed"
+    ) || path::name(exe) == b"frankenphp"
+}
+
+/// Where PHP's settings are, by what the server was started with and by habit.
+fn php_ini(asked: &Asked<'_>, plan: &mut Plan) {
+    let told = Options::new(asked.args, b"cdypgtSz").short(b'c');
+    let is_apache = asked.server == "apache";
+    let told = told
+        .filter(|_| !is_apache)
+        .or_else(|| asked.variable(b"PHPRC"));
+    if let Some(told) = told {
+        let place = path::join(asked.cwd, told);
+        let below = path::join(&place, b"php.ini");
+        plan.also
+            .extend([place, below].map(|file| (Dialect::PhpIni, file)));
+    }
+    let scanned = asked.variable(b"PHP_INI_SCAN_DIR").unwrap_or_default();
+    for directory in scanned.split(|&byte| byte == b':') {
+        if directory.starts_with(b"/") {
+            let all = path::join(directory, b"*.ini");
+            plan.also.push((Dialect::PhpIni, all));
+        }
+    }
+    let version: Vec<u8> = path::name(asked.exe)
+        .iter()
+        .copied()
+        .filter(|byte| byte.is_ascii_digit() || *byte == b'.')
+        .collect();
+    // Which version of PHP is in Apache its modules know; there are seldom two.
+    let version = if is_apache { b"*".to_vec() } else { version };
+    let versioned = PHP_INI.iter().filter(|_| !version.is_empty());
+    let files = versioned
+        .map(|file| file.replace('#', &String::from_utf8_lossy(&version)))
+        .chain(PHP_INI_ALWAYS.iter().map(|file| (*file).to_owned()));
+    plan.also
+        .extend(files.map(|file| (Dialect::PhpIni, file.into_bytes())));
 }
 
 /// The prefix of a program that is not a distribution's: `/opt/x` for `/opt/x/sbin/nginx`.
@@ -219,8 +377,14 @@ fn apache(args: &[&[u8]], exe: &[u8]) -> Plan {
 }
 
 fn lighttpd(args: &[&[u8]], cwd: &[u8]) -> Plan {
-    let told = Options::new(args, b"fmi").short(b'f');
-    usual(Dialect::Lighttpd, told, LIGHTTPD, cwd)
+    let options = Options::new(args, b"fmi");
+    let mut plan = usual(Dialect::Lighttpd, options.short(b'f'), LIGHTTPD, cwd);
+    if let Some(modules) = options.short(b'm') {
+        let directory = path::join(cwd, modules);
+        plan.directories
+            .push((Kind::Component, directory, "argument -m of lighttpd"));
+    }
+    plan
 }
 
 fn caddy(args: &[&[u8]], cwd: &[u8]) -> Plan {
@@ -250,7 +414,7 @@ fn php_fpm(title: &Title<'_>, args: &[&[u8]], exe: &[u8], cwd: &[u8]) -> Plan {
     let options = Options::new(args, b"cdypg");
     let told = match title {
         Title::Config(file) => Some(*file),
-        Title::None | Title::Worker | Title::Arguments(_) => {
+        Title::None | Title::Worker | Title::Arguments(_) | Title::Module(_) => {
             options.long(b"fpm-config").or_else(|| options.short(b'y'))
         }
     };
@@ -278,43 +442,6 @@ fn php_fpm(title: &Title<'_>, args: &[&[u8]], exe: &[u8], cwd: &[u8]) -> Plan {
             None => b"/usr".to_vec(),
         };
         candidate.bases = vec![base];
-    }
-    plan
-}
-
-fn java(args: &[&[u8]], cwd: &[u8]) -> Plan {
-    let mut plan = Plan::default();
-    let base = property(args, b"catalina.base").or_else(|| property(args, b"catalina.home"));
-    if let Some(base) = base {
-        let base = path::join(cwd, base);
-        plan.dialect = Some(Dialect::Tomcat);
-        plan.told = true;
-        plan.also = vec![path::join(&base, b"conf/*/*/*.xml")];
-        plan.variables = properties(args)
-            .map(|(name, value)| (name.to_vec(), value.to_vec()))
-            .collect();
-        plan.candidates = vec![Candidate {
-            file: path::join(&base, b"conf/server.xml"),
-            bases: vec![base],
-        }];
-    }
-    for (name, below, source) in [
-        ("jetty.base", "webapps", "argument -Djetty.base"),
-        (
-            "jboss.server.base.dir",
-            "deployments",
-            "argument -Djboss.server.base.dir",
-        ),
-        (
-            "jboss.home.dir",
-            "standalone/deployments",
-            "argument -Djboss.home.dir",
-        ),
-    ] {
-        if let Some(value) = property(args, name.as_bytes()) {
-            let directory = path::join(&path::join(cwd, value), below.as_bytes());
-            plan.directories.push((Kind::Served, directory, source));
-        }
     }
     plan
 }
@@ -354,9 +481,19 @@ fn unique(files: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn planned_of(server: &str, args: &[&[u8]], exe: &str) -> Plan {
+        plan(&Asked {
+            server,
+            args,
+            exe: exe.as_bytes(),
+            cwd: b"/cwd",
+            environment: &[],
+        })
+    }
+
     fn planned(server: &str, line: &str, exe: &str) -> (Vec<String>, bool) {
         let args: Vec<&[u8]> = line.split('|').map(str::as_bytes).collect();
-        let plan = plan(server, &args, exe.as_bytes(), b"/cwd");
+        let plan = planned_of(server, &args, exe);
         let shown = plan.candidates.iter().map(|candidate| {
             let bases: Vec<_> = candidate
                 .bases
@@ -511,7 +648,7 @@ mod tests {
             ("nginx", "nginx: worker process"),
             ("php-fpm", "php-fpm: pool www"),
             ("java", "java|-jar|x.jar"),
-            ("gunicorn", "gunicorn|-c|x"),
+            ("haproxy", "haproxy|-f|x"),
         ] {
             assert_eq!(planned(server, line, "/usr/bin/x").0, [""; 0], "{line}");
         }
@@ -535,9 +672,9 @@ mod tests {
             ),
         ] {
             let args: Vec<&[u8]> = line.split('|').map(str::as_bytes).collect();
-            let plan = plan(server, &args, b"/usr/bin/x", b"/cwd");
+            let plan = planned_of(server, &args, "/usr/bin/x");
             let found: Vec<_> = plan.directories.iter().map(|d| d.1.as_slice()).collect();
-            assert_eq!(found, [expected.as_bytes()], "{line}");
+            assert!(found.contains(&expected.as_bytes()), "{line}: {found:?}");
         }
     }
 }

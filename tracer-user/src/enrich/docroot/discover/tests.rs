@@ -3,8 +3,11 @@
 use std::fmt::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::*;
+
+mod found;
 
 /// This test process, said to be a server with these arguments (separated by `|`).
 fn request(server: &'static str, args: &str, cwd: &Path) -> DiscoverRequest {
@@ -42,8 +45,15 @@ fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     (directory, root)
 }
 
-/// What was found, `{R}` for the root: `kind path source`.
+/// What was found, `{R}` for the root: `kind path source`. Without the files of the configuration, which
+/// have tests of their own.
 fn listed(discovery: &Discovery, root: &Path) -> Vec<String> {
+    let mut all = everything(discovery, root);
+    all.retain(|line| !line.contains("configuration"));
+    all
+}
+
+fn everything(discovery: &Discovery, root: &Path) -> Vec<String> {
     let root = root.to_str().unwrap();
     discovery
         .directories
@@ -238,9 +248,18 @@ fn tomcat_php_fpm_lighttpd_caddy_and_arguments() {
             "tomcat",
             "java|-Dcatalina.base={R}/base|-Dapp.dir={R}/apps|org.apache.catalina.startup.Bootstrap",
             vec![
+                "component {R}/base/lib argument -Dcatalina.base",
+                "component {R}/base/bin argument -Dcatalina.base",
+                "component {R}/base/conf argument -Dcatalina.base",
                 "served {R}/base/webapps {R}/base/conf/server.xml:1",
+                "component {R}/base/webapps/*/WEB-INF/lib {R}/base/conf/server.xml:1",
+                "component {R}/base/webapps/*/WEB-INF/classes {R}/base/conf/server.xml:1",
                 "served {R}/apps/x {R}/base/conf/server.xml:1",
+                "component {R}/apps/x/WEB-INF/lib {R}/base/conf/server.xml:1",
+                "component {R}/apps/x/WEB-INF/classes {R}/base/conf/server.xml:1",
                 "served {R}/shop {R}/base/conf/Catalina/localhost/shop.xml:1",
+                "component {R}/shop/WEB-INF/lib {R}/base/conf/Catalina/localhost/shop.xml:1",
+                "component {R}/shop/WEB-INF/classes {R}/base/conf/Catalina/localhost/shop.xml:1",
             ],
         ),
         (
@@ -307,7 +326,7 @@ fn a_pid_that_is_used_again_gives_nothing() {
     let (_keep, root) = tree(&[("n.conf", "root {R}/a;")]);
     let args = format!("nginx|-c|{}/n.conf", root.display());
     let good = request("nginx", &args, &root);
-    assert_eq!(discover(&good).directories.len(), 1);
+    assert_eq!(discover(&good).directories.len(), 2, "and the file itself");
     for (bad, expected) in [
         (
             DiscoverRequest {

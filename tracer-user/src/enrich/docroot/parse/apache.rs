@@ -1,12 +1,15 @@
-//! Apache's httpd: `DocumentRoot`, `Alias`, `ScriptAlias`, virtual hosts by name, `Include`, `Define`,
-//! `ServerRoot`. Sections are read through: which of them apply is the server's to know.
+//! Apache's httpd: `DocumentRoot`, `Alias`, `ScriptAlias`, virtual hosts by name, `UserDir`, `Include`,
+//! `Define`, `ServerRoot`, what mod_wsgi, mod_passenger and mod_php add, and what is loaded. Sections are
+//! read through: which of them apply is the server's to know. A `<Directory>` alone only says who may
+//! see it; one whose files are run is served.
 
-use super::{Cursor, Statements, What, is_blank, lines};
+use super::{Cursor, MAX_WORDS, Statements, What, is_blank, lines};
 use crate::enrich::docroot::{Kind, path, scope::Shape};
 
 pub(super) fn parse(text: &[u8], out: &mut Statements) {
     let mut joined: Vec<u8> = Vec::new();
     let mut start = 0;
+    let mut section = Section::default();
     for (number, line) in lines(text) {
         if joined.is_empty() {
             start = number;
@@ -18,20 +21,41 @@ pub(super) fn parse(text: &[u8], out: &mut Statements) {
             continue;
         }
         if joined.is_empty() {
-            directive(line, number, out);
+            directive(line, number, &mut section, out);
         } else {
             joined.extend_from_slice(line);
-            directive(&joined, start, out);
+            directive(&joined, start, &mut section, out);
             joined.clear();
         }
     }
-    directive(&joined, start.max(1), out);
+    directive(&joined, start.max(1), &mut section, out);
 }
 
-fn directive(text: &[u8], line: u32, out: &mut Statements) {
+/// The `<Directory>` that the text is in, until it is told as served.
+type Section = Option<Vec<u8>>;
+
+fn directive(text: &[u8], line: u32, section: &mut Section, out: &mut Statements) {
     let mut cursor = Cursor::new(text);
     cursor.skip_while(is_blank);
-    if matches!(cursor.peek(), None | Some(b'#' | b'<')) {
+    if matches!(cursor.peek(), None | Some(b'#')) {
+        return;
+    }
+    if cursor.eat(b"<") {
+        let name = cursor
+            .take_while(|byte| !is_blank(byte) && byte != b'>')
+            .to_ascii_lowercase();
+        match name.as_slice() {
+            b"directory" => {
+                let path = word(&mut cursor).unwrap_or_default();
+                let path = path.strip_suffix(b">").unwrap_or(&path);
+                // A glob is told where it is one segment; `~` begins a regular expression.
+                let is_plain = |segment: &[u8]| segment == b"*" || !path::is_glob(segment);
+                let is_path = path.starts_with(b"/") || path.starts_with(b"$");
+                *section = (is_path && path::segments(path).all(is_plain)).then(|| path.to_vec());
+            }
+            b"/directory" => *section = None,
+            _ => {}
+        }
         return;
     }
     let name = cursor
@@ -91,6 +115,81 @@ fn directive(text: &[u8], line: u32, out: &mut Statements) {
         b"serverroot" => {
             if let [Some(path), ..] = arguments() {
                 out.push(line, What::Base { path });
+            }
+        }
+        b"userdir" => {
+            let names = arguments();
+            for name in names.iter().flatten() {
+                let directory = match name.to_ascii_lowercase().as_slice() {
+                    b"enabled" | b"disabled" => break,
+                    _ if name.starts_with(b"http") => continue,
+                    _ if name.starts_with(b"/") && name.contains(&b'*') => path::wild(name, b'*'),
+                    _ if name.starts_with(b"/") => path::join(name, b"*"),
+                    _ => path::join(b"/home/*", name),
+                };
+                out.directory(line, Kind::Served, Shape::Directory, &directory);
+            }
+        }
+        // In such a section the files are run by a program or a module.
+        b"options" | b"sethandler" | b"addhandler" | b"fcgidwrapper" => {
+            let mut options = std::iter::from_fn(|| word(&mut cursor)).take(MAX_WORDS);
+            let is_run = name != b"options"
+                || options.any(|option| {
+                    let option = option.to_ascii_lowercase();
+                    option == b"execcgi" || option == b"+execcgi"
+                });
+            if is_run && let Some(path) = section.take() {
+                out.directory(line, Kind::Served, Shape::Directory, &path);
+            }
+        }
+        b"wsgiscriptalias" | b"wsgiscriptaliasmatch" => {
+            if let [Some(_), Some(file), _] = arguments() {
+                out.directory(line, Kind::Application, Shape::File, &file);
+            }
+        }
+        b"wsgidaemonprocess" => {
+            while let Some(word) = word(&mut cursor) {
+                let value = |key: &[u8]| word.strip_prefix(key).unwrap_or_default();
+                let list = [value(b"home="), value(b"python-path=")];
+                for path in list
+                    .into_iter()
+                    .flat_map(|list| list.split(|&byte| byte == b':'))
+                {
+                    out.directory(line, Kind::Application, Shape::Directory, path);
+                }
+            }
+        }
+        b"passengerapproot" | b"wsgipythonpath" => {
+            if let [Some(list), ..] = arguments() {
+                for path in list.split(|&byte| byte == b':') {
+                    out.directory(line, Kind::Application, Shape::Directory, path);
+                }
+            }
+        }
+        // `ProxyPassMatch ^/(.*\.php)$ fcgi://127.0.0.1:9000/srv/app/$1`
+        b"proxypassmatch" | b"proxypass" => {
+            let target = arguments().into_iter().flatten().find_map(|word| {
+                let rest = word.strip_prefix(b"fcgi://")?;
+                let at = rest.iter().position(|&byte| byte == b'/')?;
+                Some(before_group(rest.get(at..)?))
+            });
+            if let Some(target) = target.filter(|target| target != b"/") {
+                out.directory(line, Kind::Served, Shape::Directory, &target);
+            }
+        }
+        b"loadmodule" => {
+            if let [Some(_), Some(file), _] = arguments() {
+                out.module(line, &file);
+            }
+        }
+        b"loadfile" | b"phpinidir" => {
+            if let [Some(path), ..] = arguments() {
+                out.component(line, Shape::Directory, &path);
+            }
+        }
+        b"php_value" | b"php_admin_value" => {
+            if let [Some(key), Some(value), _] = arguments() {
+                super::php::setting(line, &key, &value, out);
             }
         }
         _ => {}
@@ -230,6 +329,45 @@ IncludeOptional sites-enabled/*.conf
                 vec![],
             ),
             ("DocumentRoot /end\\", vec!["1 served /end"]),
+            (
+                "LoadModule x modules/mod_x.so\nLoadFile /usr/lib/libx.so\nLoadModule y /srv/y.so",
+                vec![
+                    "1 component modules",
+                    "2 component /usr/lib/libx.so",
+                    "3 component /srv/y.so",
+                ],
+            ),
+            (
+                "<Directory \"/srv/run\">\nOptions Indexes +ExecCGI\nSetHandler x\n</Directory>\n\
+                 <Directory /srv/seen>\nRequire all granted\n</Directory>\nOptions ExecCGI",
+                vec!["2 served /srv/run"],
+            ),
+            (
+                "<Directory /home/*/run>\nSetHandler x\n</Directory>\n<Directory ~ \"^/srv/.*\">\n\
+                 SetHandler x\n</Directory>\n<DirectoryMatch ^/x>\nSetHandler x\n</DirectoryMatch>",
+                vec!["2 served /home/*/run"],
+            ),
+            (
+                "UserDir public_html\nUserDir /srv/*/web\nUserDir disabled root\nUserDir http://x",
+                vec!["1 served /home/*/public_html", "2 served /srv/*/web"],
+            ),
+            (
+                "WSGIScriptAlias / /srv/app/app.wsgi\nWSGIDaemonProcess x home=/srv/w python-path=/a:/b",
+                vec![
+                    "1 application! /srv/app/app.wsgi",
+                    "2 application /srv/w",
+                    "2 application /a",
+                    "2 application /b",
+                ],
+            ),
+            (
+                "ProxyPassMatch ^/(.*\\.php)$ fcgi://127.0.0.1:9000/srv/app/$1\nProxyPass / http://x/",
+                vec!["1 served /srv/app"],
+            ),
+            (
+                "php_admin_value auto_prepend_file /srv/p.php\nphp_value doc_root \"/srv/d\"",
+                vec!["1 component /srv/p.php", "2 served /srv/d"],
+            ),
         ] {
             assert_eq!(shown(Dialect::Apache, text), expected, "{text}");
         }

@@ -1,9 +1,63 @@
-//! Caddyfile: `root`, also within `file_server` and `php_fastcgi`, and `import`.
+//! Caddyfile: `root`, also within `file_server` and `php_fastcgi`, `import`, and FrankenPHP's `worker`; and
+//! Caddy's own JSON, whose members `root` are the same wherever a handler has them.
 
-use super::{Cursor, MAX_WORDS, Statements, is_blank};
+use super::{Cursor, MAX_WORDS, Statements, is_blank, is_space};
 use crate::enrich::docroot::{Kind, path, scope::Shape};
 
+/// Levels of JSON that are told apart.
+const MAX_DEPTH: usize = 128;
+
 pub(super) fn parse(text: &[u8], out: &mut Statements) {
+    let start = text.trim_ascii_start();
+    // A block of global options begins with a brace, too.
+    let inside = start.strip_prefix(b"{").unwrap_or_default();
+    let inside = inside.trim_ascii_start();
+    if inside.starts_with(b"\"") || (inside.starts_with(b"}") && inside.len() == 1) {
+        json(text, out);
+    } else {
+        caddyfile(text, out);
+    }
+}
+
+/// Reads strings and braces only: what is wrong in between does no harm.
+fn json(text: &[u8], out: &mut Statements) {
+    let mut cursor = Cursor::new(text);
+    // The names of the members that are open.
+    let mut inside: Vec<Vec<u8>> = Vec::new();
+    let mut name: Vec<u8> = Vec::new();
+    loop {
+        cursor.skip_while(is_space);
+        let line = cursor.line;
+        match cursor.next() {
+            None => return,
+            Some(b'{' | b'[') => {
+                if inside.len() >= MAX_DEPTH {
+                    return;
+                }
+                inside.push(name.clone());
+            }
+            Some(b'}' | b']') => name = inside.pop().unwrap_or_default(),
+            Some(b'"') => {
+                let value = cursor.string(b'"', |byte| matches!(byte, b'"' | b'\\' | b'/'));
+                cursor.skip_while(is_space);
+                if cursor.eat(b":") {
+                    name = value;
+                    continue;
+                }
+                // Certificates have roots, and stores of files.
+                let is_other = |name: &Vec<u8>| {
+                    matches!(name.as_slice(), b"storage" | b"pki" | b"tls" | b"admin")
+                };
+                if name == b"root" && !inside.iter().any(is_other) {
+                    out.directory(line, Kind::Served, Shape::Directory, &template(&value));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn caddyfile(text: &[u8], out: &mut Statements) {
     let mut cursor = Cursor::new(text);
     let mut words: Vec<Vec<u8>> = Vec::new();
     let mut line = 1;
@@ -55,6 +109,9 @@ fn directive(words: &[Vec<u8>], line: u32, out: &mut Statements) {
         // `root [<matcher>] <path>`
         [b"root", path] | [b"root", _, path] => {
             out.directory(line, Kind::Served, Shape::Directory, &template(path));
+        }
+        [b"worker" | b"file", file] | [b"worker", file, _] if file.ends_with(b".php") => {
+            out.directory(line, Kind::Served, Shape::File, &template(file));
         }
         // The name of a snippet looks the same as that of a file; a missing file is no mistake.
         [b"import", pattern, ..] => out.include(line, &template(pattern), false),
@@ -118,9 +175,40 @@ mod tests {
             ),
             ("root * \\\n /srv/e", vec!["1 served /srv/e"]),
             ("try_files root /no\nrootx /no\nroot\nroot a b c", vec![]),
+            (
+                "{\n frankenphp {\n worker /srv/p/index.php 4\n }\n}",
+                vec!["3 served! /srv/p/index.php"],
+            ),
             ("root * /srv/f#g # note", vec!["1 served /srv/f#g"]),
         ] {
             assert_eq!(shown(Dialect::Caddy, text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn json_as_caddy_adapts_it() {
+        let text = r#"{
+ "admin": {"listen": "localhost:2019", "root": "/no"},
+ "storage": {"module": "file_system", "root": "/no"},
+ "apps": {"http": {"servers": {"srv0": {"listen": [":80"], "routes": [
+  {"handle": [{"handler": "vars", "root": "\/srv\/a"},
+   {"handler": "subroute", "routes": [{"handle": [{"handler": "file_server", "root": "/srv/{http.request.host}/b",
+    "hide": ["./Caddyfile", "root"]}]}]},
+   {"handler": "reverse_proxy", "transport": {"protocol": "fastcgi", "root": "{env.X}/c", "split_path": [".php"]}}]}]}}},
+  "pki": {"certificate_authorities": {"local": {"root": {"certificate": "/no"}}}}}}"#;
+        assert_eq!(
+            shown(Dialect::Caddy, text),
+            ["5 served /srv/a", "6 served /srv/*/b", "8 served */c"]
+        );
+        for text in [
+            "{\"root\"",
+            "{\"root\":",
+            "{\"root\": \"",
+            "{\"a\": {}}}]\"root\":1",
+        ] {
+            assert_eq!(shown(Dialect::Caddy, text), [""; 0], "{text}");
+        }
+        let cut = shown(Dialect::Caddy, "{\"root\": \"/cut");
+        assert_eq!(cut, ["1 served /cut"]);
     }
 }

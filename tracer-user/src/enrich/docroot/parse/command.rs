@@ -81,9 +81,11 @@ pub enum Title<'a> {
     Arguments(Vec<&'a [u8]>),
     /// php-fpm's master: its configuration file.
     Config(&'a [u8]),
+    /// gunicorn's master: the module that it runs.
+    Module(&'a [u8]),
 }
 
-/// Reads the title of nginx and php-fpm. Both write one string where the arguments were.
+/// Reads the title of nginx, php-fpm and gunicorn. They write one string where the arguments were.
 #[must_use]
 pub fn title<'a>(args: &[&'a [u8]]) -> Title<'a> {
     let Some(first) = args.first() else {
@@ -106,6 +108,13 @@ pub fn title<'a>(args: &[&'a [u8]]) -> Title<'a> {
             .strip_prefix(b"master process (")
             .and_then(|rest| rest.strip_suffix(b")"));
         return config.map_or(Title::Worker, Title::Config);
+    }
+    if let Some(title) = first.strip_prefix(b"gunicorn: ") {
+        let module = title
+            .trim_ascii_end()
+            .strip_prefix(b"master [")
+            .and_then(|rest| rest.strip_suffix(b"]"));
+        return module.map_or(Title::Worker, Title::Module);
     }
     Title::None
 }
@@ -199,6 +208,11 @@ mod tests {
             Title::Config(b"/etc/php/8.2/fpm/php-fpm.conf")
         );
         assert_eq!(title(&split("php-fpm: pool www")), Title::Worker);
+        assert_eq!(
+            title(&split("gunicorn: master [app:app]")),
+            Title::Module(b"app:app")
+        );
+        assert_eq!(title(&split("gunicorn: worker [app:app]")), Title::Worker);
         assert_eq!(title(&split("/usr/sbin/nginx|-c|x")), Title::None);
         assert_eq!(title(&[]), Title::None);
     }

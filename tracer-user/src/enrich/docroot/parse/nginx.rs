@@ -1,5 +1,5 @@
-//! nginx: `root`, `alias`, `include`, `set`, and the two FastCGI parameters that name PHP's
-//! directories where PHP sees other paths than nginx.
+//! nginx: `root`, `alias`, `include`, `set`, the two FastCGI parameters that name PHP's directories where
+//! PHP sees other paths than nginx, and the modules and scripts that it loads.
 
 use super::{Cursor, MAX_WORDS, Statements, is_space};
 use crate::enrich::docroot::{Kind, scope::Shape};
@@ -82,6 +82,24 @@ fn directive(words: &[Vec<u8>], line: u32, out: &mut Statements) {
             ..,
         ] => {
             out.directory(line, Kind::Served, Shape::File, &template(value));
+        }
+        [b"load_module", path] => out.module(line, path),
+        // Search paths of Lua: `/srv/lua/?.lua;/srv/lua/?/init.lua;;`.
+        [b"lua_package_path" | b"lua_package_cpath", list] => {
+            for path in list.split(|&byte| byte == b';') {
+                let place = path.iter().position(|&byte| byte == b'?');
+                let place = place.and_then(|at| path.get(..at)).unwrap_or_default();
+                out.component(line, Shape::File, place);
+            }
+        }
+        [b"js_path" | b"perl_modules" | b"passenger_root", path] => {
+            out.component(line, Shape::Directory, path);
+        }
+        [b"passenger_app_root", path] => {
+            out.directory(line, Kind::Application, Shape::Directory, &template(path));
+        }
+        [name, path] if name.ends_with(b"_by_lua_file") => {
+            out.component(line, Shape::Directory, &template(path));
         }
         _ => {}
     }
@@ -236,6 +254,22 @@ server {
             ("root /srv/$host/x;", vec!["1 served /srv/${host}/x"]),
             ("root /srv/${host}/x;", vec!["1 served /srv/${host}/x"]),
             ("root /srv/a", vec![]),
+            (
+                "load_module modules/a.so; load_module /srv/b.so;",
+                vec!["1 component modules", "1 component /srv/b.so"],
+            ),
+            (
+                "lua_package_path '/srv/lua/?.lua;/srv/lua/?/init.lua;;'; js_path njs;",
+                vec![
+                    "1 component! /srv/lua/",
+                    "1 component! /srv/lua/",
+                    "1 component njs",
+                ],
+            ),
+            (
+                "location / { content_by_lua_file /srv/x.lua; passenger_app_root /srv/p; }",
+                vec!["1 component /srv/x.lua", "1 application /srv/p"],
+            ),
             ("root;", vec![]),
             ("root /a /b;", vec![]),
             (

@@ -1,4 +1,5 @@
-//! php-fpm: `chdir`, `chroot`, `env[DOCUMENT_ROOT]`, `doc_root` and `include`.
+//! php-fpm: `chdir`, `chroot`, `prefix`, `env[DOCUMENT_ROOT]`, PHP's own settings and `include`; and
+//! `php.ini`: where extensions are loaded from, and what is run before and after every page.
 
 use super::{Statements, lines};
 use crate::enrich::docroot::{Kind, path, scope::Shape};
@@ -25,6 +26,7 @@ pub(super) fn parse(text: &[u8], out: &mut Statements) {
         match key.trim_ascii() {
             b"include" => out.include(line, &value, !path::is_glob(&value)),
             b"chroot" => pool.chroot = value,
+            b"prefix" => pool.prefix = value,
             b"chdir"
             | b"env[DOCUMENT_ROOT]"
             | b"php_value[doc_root]"
@@ -33,10 +35,49 @@ pub(super) fn parse(text: &[u8], out: &mut Statements) {
             {
                 pool.directories.push((line, value));
             }
-            _ => {}
+            key => {
+                let name = [b"php_value[".as_slice(), b"php_admin_value["]
+                    .iter()
+                    .find_map(|prefix| key.strip_prefix(*prefix)?.strip_suffix(b"]"));
+                if let Some(name) = name {
+                    setting(line, name, &value, out);
+                }
+            }
         }
     }
     pool.end(out);
+}
+
+/// `php.ini` and the files beside it.
+pub(super) fn parse_ini(text: &[u8], out: &mut Statements) {
+    for (line, text) in lines(text) {
+        let text = text.trim_ascii();
+        if text.starts_with(b";") || text.starts_with(b"#") {
+            continue;
+        }
+        if let Some(at) = text.iter().position(|&byte| byte == b'=') {
+            let (key, value) = text.split_at_checked(at).unwrap_or_default();
+            setting(
+                line,
+                key.trim_ascii(),
+                &clean(value.get(1..).unwrap_or_default()),
+                out,
+            );
+        }
+    }
+}
+
+/// A setting of PHP. A path that is not absolute is relative to what no file tells.
+pub(super) fn setting(line: u32, key: &[u8], value: &[u8], out: &mut Statements) {
+    if !value.starts_with(b"/") {
+        return;
+    }
+    match key {
+        b"doc_root" => out.directory(line, Kind::Served, Shape::Directory, value),
+        b"extension_dir" | b"auto_prepend_file" | b"auto_append_file" | b"extension"
+        | b"zend_extension" | b"opcache.preload" => out.component(line, Shape::Directory, value),
+        _ => {}
+    }
 }
 
 /// What a pool said so far. Its chroot may stand after the paths that it changes.
@@ -44,6 +85,7 @@ pub(super) fn parse(text: &[u8], out: &mut Statements) {
 struct Pool {
     name: Vec<u8>,
     chroot: Vec<u8>,
+    prefix: Vec<u8>,
     directories: Vec<(u32, Vec<u8>)>,
 }
 
@@ -52,6 +94,7 @@ impl Pool {
         let Self {
             name,
             chroot,
+            prefix,
             directories,
         } = std::mem::take(self);
         for (line, directory) in directories {
@@ -59,7 +102,10 @@ impl Pool {
             if directory == b"/" && chroot.is_empty() {
                 continue;
             }
-            let directory = [chroot.as_slice(), &directory].concat();
+            // Without a prefix of its own a pool has that of the server.
+            let inside = [chroot.as_slice(), &directory].concat();
+            let directory = path::join(&prefix, &inside);
+            let directory = if prefix.is_empty() { inside } else { directory };
             let directory = with_pool(&directory, &name);
             out.directory(line, Kind::Served, Shape::Directory, &directory);
         }
@@ -140,8 +186,33 @@ mod tests {
                 vec!["1 optional etc/php-fpm.d/*.conf"],
             ),
             ("[a\nchdir\n= /x\nchdir =\n", vec![]),
+            (
+                "[a]\nprefix = /srv/$pool\nchdir = www\n[b]\nchdir = www",
+                vec!["3 served /srv/a/www", "5 served www"],
+            ),
+            (
+                "[a]\nphp_admin_value[auto_prepend_file] = /srv/p.php\nphp_value[error_log] = /x",
+                vec!["2 component /srv/p.php"],
+            ),
         ] {
             assert_eq!(shown(Dialect::PhpFpm, text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn settings_of_php() {
+        // Lines of the shape of Debian's php.ini-production.
+        let text = "[PHP]\n; extension_dir = \"./\"\nextension_dir = \"/srv/ext\"\n;extension=bz2\n\
+            extension=curl\nzend_extension=/srv/z.so ; last\nauto_prepend_file =\n\
+            auto_append_file=/srv/a.php\ndoc_root =\ndoc_root=\"/srv/w\"\nupload_tmp_dir=/tmp/x\n";
+        assert_eq!(
+            shown(Dialect::PhpIni, text),
+            [
+                "3 component /srv/ext",
+                "6 component /srv/z.so",
+                "8 component /srv/a.php",
+                "10 served /srv/w"
+            ]
+        );
     }
 }
