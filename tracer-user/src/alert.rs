@@ -44,6 +44,8 @@ pub struct ProcessView {
     pub start_boot_ns: u64,
     /// How it is known.
     pub origin: Origin,
+    /// What the server that it descends from was inferred by, bits of [`crate::lineage::orphan::By`].
+    pub inferred_by: u8,
     /// Its pid in its own pid namespace; zero where unknown.
     pub vpid: u32,
     /// The program it ran at the time of the event; `None` where none was ever seen.

@@ -6,6 +6,7 @@
 pub mod heal;
 mod kin;
 mod link;
+pub mod orphan;
 pub mod process;
 pub mod recall;
 pub mod servers;
@@ -263,6 +264,7 @@ impl Store {
 
     /// After the snapshot: gives every descendant of a server its tag, in the kernel too.
     pub fn tag_descendants(&mut self, retag: &mut Vec<Retag>) {
+        self.adopt_orphans();
         let mut keys: Vec<ProcessKey> = self.processes.keys().copied().collect();
         // So that the same processes give the same commands, on replay too.
         keys.sort_unstable();

@@ -141,7 +141,9 @@ fn call() -> Result<()> {
 
 fn start(agent: &Path) -> Result<Child> {
     let mut command = Command::new(agent);
-    command.args(["run", "--format", "json", "--emit", "alerts"]);
+    command.args([
+        "run", "--format", "json", "--emit", "alerts", "--state", "none",
+    ]);
     let mut child = Child::quiet(command, "tracer")?;
     match child.wait_for(PATIENCE, |line| line.starts_with("tracer ready"))? {
         Ok(()) => Ok(child),

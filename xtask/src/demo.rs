@@ -83,7 +83,9 @@ fn again_as_root() -> Result<ExitCode> {
 /// Plays the scene on this kernel.
 fn play(agent: &Path) -> Result<ExitCode> {
     let mut command = Command::new(agent);
-    command.args(["run", "--format", "pretty", "--emit", "alerts"]);
+    command.args([
+        "run", "--format", "pretty", "--emit", "alerts", "--state", "none",
+    ]);
     say("starting the agent");
     let mut agent_child = Child::start(command, "tracer")?;
     match agent_child.wait_for(PATIENCE, |line| line.contains("tracer ready"))? {

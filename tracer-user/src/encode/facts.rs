@@ -9,7 +9,7 @@ use tracer_common::tag::{Role, Tag};
 use super::scope::Scope;
 use super::summary::sentence;
 use super::text::visible_prose;
-use super::value::{Value, list, number, strings};
+use super::value::{Value, list, number, strings, words};
 use super::words::{
     Status, address, args_truncated, directory, family, file_type, is_memfd, socket_name,
 };
@@ -19,6 +19,7 @@ use crate::event::{
     Change, Comm, Credentials, Exec, ExecFailed, FileAccess, FileId, NamespaceChange, Payload,
     Socket, Trace,
 };
+use crate::lineage::orphan;
 
 pub(super) fn alert(scope: Scope<'_>) -> Option<&Alert> {
     scope.document.alert.as_ref()
@@ -633,6 +634,11 @@ pub(super) fn network_namespace(scope: Scope<'_>) -> Option<u32> {
 
 pub(super) fn ended_by(scope: Scope<'_>) -> Option<u32> {
     Status(scope.ended()?.1?).signal()
+}
+
+pub(super) fn inferred_by(scope: Scope<'_>) -> Option<Value<'_>> {
+    let bits = scope.process.inferred_by;
+    words(orphan::names(bits))
 }
 
 pub(super) fn integrity(scope: Scope<'_>) -> &'static str {

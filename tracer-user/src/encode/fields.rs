@@ -13,12 +13,12 @@ use super::facts::{
     action, alert, arguments, arguments_count, attack, capability_masks, categories, change_of,
     changed, client, comm, command_line, contacted, container, container_id, container_runtime,
     credentials, dataset, direction, ended_by, exec_failed, executed, file_id, file_kind,
-    file_owner, has_flag, host, id, integrity, interactive, message, mount_namespace, names,
-    namespace, namespaces, network_namespace, network_type, new_mode, new_owner, opened, original,
-    os_full, other_container, other_pod, outcome, owner, parent_directory, peer, pod, pod_uid,
-    protocol, redirected, related_ips, related_users, role_names, roles, server_end, socket,
-    socket_error, socket_use, subtechniques, tactics, technique_id, techniques, traced, types,
-    unix_name, user_namespace,
+    file_owner, has_flag, host, id, inferred_by, integrity, interactive, message, mount_namespace,
+    names, namespace, namespaces, network_namespace, network_type, new_mode, new_owner, opened,
+    original, os_full, other_container, other_pod, outcome, owner, parent_directory, peer, pod,
+    pod_uid, protocol, redirected, related_ips, related_users, role_names, roles, server_end,
+    socket, socket_error, socket_use, subtechniques, tactics, technique_id, techniques, traced,
+    types, unix_name, user_namespace,
 };
 use super::scope::{BESIDE, Scope};
 use super::value::{
@@ -564,6 +564,7 @@ pub(super) static FIELDS: &[Field] = &[
     list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`, `names` (of users and groups).", |s| words(s.document.event.pending())),
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
     one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record), `healed` (found in /proc after a loss) or `restored` (known from the agent before this one).", |s| text(s.process.origin.name())),
+    list("tracer.inferred_by", Keyword, ALL, "What the server was inferred by, of a process older than the agent that lost its creator to a reaper: `cgroup`, `session`, `group`, `stdio`. Absent where it was not.", inferred_by),
     one("tracer.inherited", Boolean, ALL, "Whether the program came with the fork and was not executed by the process itself.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
     rows("tracer.images", ALL, IMAGES, |s| s.programs().collect()),
     one("tracer.images_forgotten", Long, ALL, "Programs that it ran besides these: of many, the first and the latest are kept.", |s| nonzero(s.process.images_forgotten)),
@@ -750,6 +751,7 @@ static LINEAGE: &[Field] = &[
     one("role", Keyword, ALL, "What that server does.", |s| text(s.process.server.as_ref()?.role.name())),
     list("ports", Long, ALL, "Ports that it listens on.", |s| numbers(&s.process.ports)),
     one("origin", Keyword, ALL, "How it is known: `witnessed`, `observed`, `inferred`, `healed` or `restored`.", |s| text(s.process.origin.name())),
+    list("inferred_by", Keyword, ALL, "What its server was inferred by, where it lost its creator to a reaper.", inferred_by),
     one("inherited", Boolean, ALL, "Whether its program came with the fork.", |s| s.process.image.as_ref().map(|_| Value::Bool(s.process.inherited))),
     rows("previous", ALL, PREVIOUS, |s| s.previous().collect()),
 ];

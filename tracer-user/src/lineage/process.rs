@@ -26,6 +26,9 @@ pub enum Origin {
     Healed,
     /// An earlier agent of this boot knew it, and left its lineage to this one.
     Restored,
+    /// It ran when the agent started, and had lost its creator to a reaper: the server that it descends
+    /// from was inferred ([`super::orphan`]), who is between is not known.
+    Orphan,
 }
 
 impl Origin {
@@ -35,7 +38,7 @@ impl Origin {
         match self {
             Self::Witnessed => "witnessed",
             Self::Observed => "observed",
-            Self::Inferred => "inferred",
+            Self::Inferred | Self::Orphan => "inferred",
             Self::Healed => "healed",
             Self::Restored => "restored",
         }
@@ -181,6 +184,9 @@ pub struct Process {
     /// Whether it is kept beyond its end, as one of the latest that wrote files: who executes one of
     /// these hours later leads back to it.
     pub kept: bool,
+    /// What the server that it descends from was inferred by, bits of [`super::orphan::By`]; zero where it
+    /// was not.
+    pub inferred_by: u8,
     /// Ports it listens on or takes connections at, in the order they were first told.
     pub ports: Vec<u16>,
     /// It serves for the one who is logged in there: the process of the session that it is no server for as
@@ -216,6 +222,7 @@ impl Process {
             tag,
             link: None,
             kept: false,
+            inferred_by: 0,
             ports: Vec::new(),
             session: None,
             ended: None,

@@ -74,6 +74,7 @@ impl Store {
             inherited: past.inherited.into(),
             ids: past.ids,
             link: past.link,
+            inferred_by: past.inferred_by,
             ports: past.ports.clone(),
             ended: past.ended,
             ..Process::new(past.key, past.start_boot_ns, Origin::Restored, past.tag)
@@ -189,6 +190,7 @@ fn past(process: &Process) -> Past {
         tag: process.tag,
         link: process.link,
         kept: process.kept,
+        inferred_by: process.inferred_by,
         inherited: u16::try_from(process.inherited).unwrap_or(0),
         ports: process.ports.clone(),
         ended: process.ended,

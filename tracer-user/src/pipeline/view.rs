@@ -128,6 +128,7 @@ impl Pipeline {
             entity_id: self.entity_id(process.key),
             start_boot_ns: process.start_boot_ns,
             origin: process.origin,
+            inferred_by: process.inferred_by,
             vpid: process.vpid,
             previous: process
                 .images

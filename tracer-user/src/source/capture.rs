@@ -576,7 +576,7 @@ mod tests {
     use super::*;
 
     fn inputs() -> Vec<Input> {
-        let mut inputs: Vec<Input> = remembered::tests::samples()
+        let mut inputs: Vec<Input> = remembered::samples()
             .into_iter()
             .map(Input::Remembered)
             .collect();

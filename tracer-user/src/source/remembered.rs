@@ -57,6 +57,8 @@ pub struct Past {
     pub link: Option<Link>,
     /// Whether it is kept beyond its end.
     pub kept: bool,
+    /// What the server that it descends from was inferred by.
+    pub inferred_by: u8,
     /// How many of its programs were inherited.
     pub inherited: u16,
     /// Ports it listens on.
@@ -135,6 +137,7 @@ fn put_past(payload: &mut Vec<u8>, past: &Past) {
         tag,
         link,
         kept,
+        inferred_by,
         inherited,
         ports,
         ended,
@@ -160,6 +163,7 @@ fn put_past(payload: &mut Vec<u8>, past: &Past) {
         put_u64(payload, link.boot_ns);
     });
     payload.push(u8::from(*kept));
+    payload.push(*inferred_by);
     put_u16(payload, *inherited);
     put_count(payload, ports.len());
     for port in ports.iter().take(MANY - 1) {
@@ -195,6 +199,7 @@ fn past(rest: &mut Fields<'_>) -> Result<Past, &'static str> {
             })
         })?,
         kept: flag(rest)?,
+        inferred_by: rest.array().map(|[bits]| bits)?,
         inherited: u16(rest)?,
         ports: list(rest, u16)?,
         ended: option(rest, |rest| {
@@ -443,10 +448,13 @@ fn list<'a, T>(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) use self::tests::samples;
+
+#[cfg(test)]
+mod tests {
     use super::*;
 
-    pub(in crate::source) fn samples() -> Vec<Remembered> {
+    pub(crate) fn samples() -> Vec<Remembered> {
         let key = ProcessKey {
             tgid: 7,
             start_ticks: 70,
@@ -481,6 +489,7 @@ pub(super) mod tests {
                 boot_ns: 9,
             }),
             kept: true,
+            inferred_by: 1,
             inherited: 1,
             ports: vec![80, 443],
             ended: Some(Ended {

@@ -455,6 +455,17 @@ fn descriptor(path: &Path) -> FdInfo {
     } else {
         fd_kind::FILE
     };
+    if matches!(info.kind, fd_kind::SOCKET | fd_kind::PIPE) {
+        let digits = target
+            .split(|&byte| byte == b'[')
+            .nth(1)
+            .unwrap_or_default();
+        let digits = digits.strip_suffix(b"]").unwrap_or_default();
+        let number = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| digits.parse().ok());
+        info.inode = number.unwrap_or(0);
+    }
     info
 }
 

@@ -87,9 +87,17 @@ impl Agent {
         if !rustix::process::geteuid().is_root() {
             return Err(Skip("only root may load BPF programs".to_owned()));
         }
+        // What an agent of another test left is nobody's business.
+        let keeps_state = args.contains(&"--state");
+        let state: &[&str] = if keeps_state {
+            &[]
+        } else {
+            &["--state", "none"]
+        };
         let mut child = Command::new(binary())
             .arg("run")
             .args(args)
+            .args(state)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -199,6 +207,11 @@ impl Agent {
         let broken = &self.inbox.lock().broken;
         assert!(broken.is_empty(), "not JSON documents: {broken:?}");
         ended
+    }
+
+    /// Waits for the end of an agent that was killed.
+    pub(crate) fn killed(mut self) {
+        self.ended();
     }
 
     fn ended(&mut self) -> Ended {

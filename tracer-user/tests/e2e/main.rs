@@ -28,6 +28,7 @@ mod http;
 mod latency;
 mod lineage;
 mod reach;
+mod restart;
 mod scene;
 mod server;
 
@@ -83,6 +84,22 @@ fn process_life_that_was_lost_is_found_again() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(Skip(reason)) = healing::a_lost_worker_is_found() {
         host::say(&format!("SKIPPED healing: {reason}"));
+    }
+}
+
+#[test]
+fn lineage_is_known_after_a_restart() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = restart::lineage_survives_a_restart() {
+        host::say(&format!("SKIPPED restart: {reason}"));
+    }
+}
+
+#[test]
+fn who_begins_while_the_agent_does_is_known() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = restart::nobody_is_missed_at_the_start() {
+        host::say(&format!("SKIPPED start: {reason}"));
     }
 }
 

@@ -106,6 +106,7 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         entity_id: Uuid::from_u128(0xc0c0_0000_0000_5000_8000_0000_0000_0000 | u128::from(pid)),
         start_boot_ns,
         origin: Origin::Witnessed,
+        inferred_by: 0,
         vpid: 0,
         ids: image.as_ref().map(|image| image.exec.ids),
         image,
