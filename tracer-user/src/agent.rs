@@ -8,6 +8,7 @@
 
 mod apart;
 pub mod containers;
+mod contents;
 mod control;
 mod healing;
 mod health;
@@ -34,6 +35,7 @@ use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits};
 use self::containers::{Answer, Containers};
+use self::contents::Contents;
 use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
@@ -111,6 +113,8 @@ pub struct AgentOptions {
     pub kubernetes: Option<Access>,
     /// What the user says of the cluster.
     pub cluster: Cluster,
+    /// Which files are hashed.
+    pub hash: config::HashLimits,
     /// Where container runtimes listen.
     pub container_sockets: Vec<PathBuf>,
     /// Directories of the configuration and the defaults.
@@ -233,6 +237,7 @@ pub async fn run(
         unwatched: false,
         names: Names::new(),
         users: NameSpaces::new(),
+        contents: Contents::new(options.hash),
         record,
         keeper,
         is_begun: false,
@@ -240,6 +245,7 @@ pub async fn run(
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
             // Until it is known that nobody does.
             pods: options.kubernetes.is_some(),
+            files: options.hash.any(),
             containers: !options.container_sockets.is_empty(),
             ..Enrichment::default()
         },
@@ -368,6 +374,7 @@ struct Agent {
     unwatched: bool,
     names: Names,
     users: NameSpaces,
+    contents: Contents,
     record: Option<Writer<BufWriter<File>>>,
     keeper: Option<Keeper>,
     /// Who runs is known.
@@ -477,6 +484,7 @@ impl Agent {
                 found = self.servers.found() => self.learn(found).map_err(record)?,
                 found = self.containers.found() => self.contain(found).map_err(record)?,
                 found = self.names.found() => self.give(Input::Resolved(found)).map_err(record)?,
+                content = self.contents.found() => self.give(content).map_err(record)?,
                 names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
                 heard = pods::heard(&mut self.kubernetes) => self.hear(heard).map_err(record)?,
@@ -639,6 +647,7 @@ impl Agent {
                 Command::Resolve(asked) => self.names.ask(asked),
                 Command::Container(asked) => self.containers.ask(asked),
                 Command::Names(asked) => self.users.ask(asked),
+                Command::Content(asked) => self.contents.ask(asked),
                 Command::Discover(seen) => {
                     self.servers.seen(seen);
                     self.servers.refresh();

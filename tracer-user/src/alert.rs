@@ -6,6 +6,7 @@ use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 use uuid::Uuid;
 
+use crate::enrich::content::Content;
 use crate::enrich::facts::{ContainerFacts, Fact, PodFacts};
 use crate::enrich::user::Users;
 use crate::event::{Event, ProcessKey};
@@ -56,6 +57,8 @@ pub struct ProcessView {
     pub inherited: bool,
     /// Users and groups at the time of the event, as far as told; `None` where they never were.
     pub ids: Option<Ids>,
+    /// What is in its executable.
+    pub content: Fact<Content>,
     /// Names of users and groups where it is.
     pub names: Fact<Users>,
     /// The server it is, by its program or by listening.
@@ -151,6 +154,8 @@ pub struct EnrichedEvent {
     pub id: Uuid,
     /// Wall time of boot, nanoseconds since the Unix epoch: add to `*_boot_ns` for wall time.
     pub boot_wall_ns: i128,
+    /// What is in the file that it is about.
+    pub content: Fact<Content>,
     /// The subject.
     pub process: ProcessView,
     /// Its ancestors, nearest first, to PID 1.
@@ -215,7 +220,14 @@ impl EnrichedEvent {
             pod |= view.pod.is_pending();
         }
         let names = self.processes().any(|process| process.names.is_pending());
-        let words = [(container, "container"), (pod, "pod"), (names, "names")];
+        let files = self.content.is_pending()
+            || self.processes().any(|process| process.content.is_pending());
+        let words = [
+            (container, "container"),
+            (pod, "pod"),
+            (names, "names"),
+            (files, "hash"),
+        ];
         let pending = words.into_iter().filter(|(is_pending, _)| *is_pending);
         pending.map(|(_, word)| word).collect()
     }

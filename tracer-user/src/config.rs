@@ -17,6 +17,7 @@ use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
 use crate::agent::containers::SOCKETS;
+pub use crate::enrich::content::HashLimits;
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
     DefaultDirectory, Entry, Kind, Origin, defaults, directories::too_wide, path,
@@ -53,6 +54,8 @@ const MAX_ORDER_WINDOW_MS: u32 = 5000;
 const MAX_STATE_SECONDS: u32 = 3600;
 /// Longest wait of an alert for facts.
 const MAX_ENRICHMENT_WAIT_MS: u32 = 10_000;
+/// Longest file that is hashed: seconds of a CPU.
+const MAX_HASHED: u32 = 1 << 30;
 /// Sockets of container runtimes at most.
 const MAX_SOCKETS: usize = 16;
 /// Directories at most in each list.
@@ -115,6 +118,8 @@ pub struct FileConfig {
     pub enrichment: Option<FileEnrichment>,
     /// How this node's pods are asked for.
     pub kubernetes: Option<FileKubernetes>,
+    /// Hashes of files.
+    pub hash: Option<FileHash>,
     /// Directories that matter beside the defaults and the discovered ones.
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
@@ -162,6 +167,16 @@ pub struct FileEnrichment {
     pub wait_ms: Option<Spanned<u32>>,
     /// Sockets of container runtimes: those of containerd, CRI-O, Docker and podman by default.
     pub container_sockets: Option<Vec<Spanned<PathBuf>>>,
+}
+
+/// `hash`: SHA-256 of files that alerts are about.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileHash {
+    /// Longest executable, bytes: 67108864 by default, at most 1073741824; 0 for none.
+    pub max_bytes: Option<Spanned<u32>>,
+    /// Longest file that a server wrote, the same way: 16777216 by default.
+    pub max_written_bytes: Option<Spanned<u32>>,
 }
 
 /// `directories`: absolute paths; a segment that is exactly `*` stands for any one name.
@@ -242,6 +257,8 @@ pub struct Config {
     pub enrichment_wait: Duration,
     /// How this node's pods are asked for.
     pub kubernetes: Kubernetes,
+    /// Which files are hashed.
+    pub hash: HashLimits,
     /// Where container runtimes listen.
     pub container_sockets: Vec<PathBuf>,
     /// Directories of the user, in all mount namespaces.
@@ -332,6 +349,7 @@ impl Default for Config {
             order_window: Duration::from_millis(5),
             enrichment_wait: Duration::from_millis(250),
             kubernetes: Kubernetes::default(),
+            hash: HashLimits::default(),
             container_sockets: SOCKETS.iter().map(PathBuf::from).collect(),
             directories: Vec::new(),
             any_writer: false,
@@ -384,6 +402,7 @@ impl Config {
             order_window_ms,
             enrichment,
             kubernetes,
+            hash,
             directories,
             exclude_default_directories,
             state,
@@ -395,6 +414,10 @@ impl Config {
             file_bytes,
         } = rings.unwrap_or_default();
         let FileMemory { budget_bytes } = memory.unwrap_or_default();
+        let FileHash {
+            max_bytes,
+            max_written_bytes,
+        } = hash.unwrap_or_default();
         let FileEnrichment {
             wait_ms,
             container_sockets,
@@ -420,6 +443,10 @@ impl Config {
                 Duration::from_millis(wait.value.into())
             }),
             kubernetes: kubernetes.unwrap_or_default().settings(),
+            hash: HashLimits {
+                executable: number(max_bytes, default.hash.executable),
+                written: number(max_written_bytes, default.hash.written),
+            },
             container_sockets: container_sockets.map_or(default.container_sockets, |sockets| {
                 sockets.into_iter().map(|socket| socket.value).collect()
             }),
@@ -625,6 +652,10 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         MAX_ENRICHMENT_WAIT_MS,
     )?;
     kubernetes::check(&config.kubernetes.clone().unwrap_or_default())?;
+    let hash = config.hash.clone().unwrap_or_default();
+    range("hash.max_bytes", hash.max_bytes.as_ref(), 0, MAX_HASHED)?;
+    let written = hash.max_written_bytes.as_ref();
+    range("hash.max_written_bytes", written, 0, MAX_HASHED)?;
     for (kind, list) in config.directories.clone().unwrap_or_default().lists() {
         let key = kind.name();
         for (index, pattern) in list.iter().enumerate() {

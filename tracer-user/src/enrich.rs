@@ -3,6 +3,7 @@
 //! The modules here are pure; what reads files lives apart, in [`mod@docroot::discover`] and
 //! [`user::load`], and runs off the pipeline.
 pub mod container;
+pub mod content;
 pub mod docroot;
 pub mod facts;
 pub mod kubernetes;

@@ -4,6 +4,7 @@
 //! documents, byte for byte, which is what replay rests on.
 
 mod containers;
+mod contents;
 mod kin;
 mod losses;
 mod names;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 use tracer_common::probe::Tier;
 
 use self::containers::Containers;
+use self::contents::{Contents, complete_contents};
 use self::losses::Losses;
 pub use self::losses::SHED;
 pub use self::names::NamesAsked;
@@ -35,6 +37,7 @@ use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found};
+use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Process, Server, Why};
@@ -59,6 +62,9 @@ pub enum Command {
     /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
     /// answer, so there must be one to each ([`Input::Resolved`]).
     Resolve(NameAsked),
+    /// Find out what is in a file. Where [`crate::source::Enrichment`] said that files are answered, there must be
+    /// an answer to each ([`Input::Content`]).
+    Content(ContentAsked),
     /// Read the names of users and groups of a mount namespace. There must be an answer to each
     /// ([`Input::Names`]).
     Names(NamesAsked),
@@ -170,6 +176,7 @@ pub struct Pipeline {
     host: Arc<HostFacts>,
     boot_wall_ns: i128,
     names: Known,
+    contents: Contents,
     containers: Containers,
     pending: Pending,
     /// The latest watermark.
@@ -199,6 +206,7 @@ impl Pipeline {
             host: Arc::new(HostFacts::default()),
             boot_wall_ns: 0,
             names: Known::default(),
+            contents: Contents::default(),
             containers: Containers::default(),
             pending: Pending::default(),
             now_boot_ns: 0,
@@ -219,6 +227,10 @@ impl Pipeline {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
             Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
+            Input::Content { moment, content } => {
+                self.contents.answer(moment, content);
+                self.complete();
+            }
             Input::Names(names) => {
                 self.name(&names);
                 self.complete();
@@ -284,6 +296,7 @@ impl Pipeline {
             Input::Blind(blind) => self.was_blind(blind),
             Input::Enrichment(enrichment) => {
                 self.containers.set(enrichment);
+                self.contents.answered = enrichment.files;
                 self.pending.set_wait(enrichment.wait_ms);
                 // What nobody tells of any more is not waited for.
                 self.complete();
@@ -302,9 +315,11 @@ impl Pipeline {
     /// Lets alerts go that waited for what has been answered.
     fn complete(&mut self) {
         let (containers, names) = (&self.containers, &self.names);
+        let contents = &self.contents;
         let whole = self.pending.answered(|event| {
             containers.complete(event);
             complete_names(names, event);
+            complete_contents(contents, event);
         });
         self.documents.extend(whole);
     }
@@ -488,6 +503,7 @@ impl Pipeline {
             self.see_container(event.meta.subject);
             self.discover(event);
             self.ask_names(event);
+            self.ask_program(event);
             let found = self.detector.found(&mut self.store, event);
             self.tell(event, found);
         }
@@ -520,6 +536,7 @@ impl Pipeline {
         self.discover(event);
         self.identify(event);
         self.ask_names(event);
+        self.ask_program(event);
         let found = self.detector.event(&mut self.store, event);
         self.tell(event, found);
         self.ask();
@@ -587,6 +604,7 @@ impl Pipeline {
         if self.emit != Emit::Events {
             // What it is about may be known by now, or has to be asked for again.
             self.see_container(event.meta.subject);
+            self.ask_contents(event, found.server_depth);
             let event = self.enrich(event, found.writer);
             let alert = Some(alert(&event, found));
             let document = Document { event, alert };

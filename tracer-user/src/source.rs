@@ -11,6 +11,7 @@ pub mod snapshot;
 use bytes::Bytes;
 
 use crate::alert::HostFacts;
+use crate::enrich::content::{Content, Moment};
 use crate::enrich::docroot::Entry;
 use crate::enrich::facts::{ContainerFacts, PodFacts};
 use crate::enrich::user::Whose;
@@ -27,6 +28,13 @@ pub enum Input {
     Clock(i128),
     /// Names of users and groups.
     Names(Names),
+    /// What is in a file that was asked for; `None` where it could not be found out.
+    Content {
+        /// The file.
+        moment: Moment,
+        /// What is in it.
+        content: Option<Content>,
+    },
     /// A directory that a server serves or loads from, found in its configuration.
     Directory(Entry),
     /// No server names this directory any more.

@@ -2,6 +2,7 @@
 //! storm. A target of its own, as an allocator is everybody's, and one test, as all count together.
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tracer::event::{Event, Exec, Exit, FileId, Fork, Meta, Payload, ProcessKey};
 use tracer::lineage::Store;
@@ -204,5 +205,67 @@ fn the_count_of_bytes_is_near_and_bounds_a_storm() {
         let broken =
             orphans.filter(|process| process.creator.is_some_and(|of| store.get(of).is_none()));
         assert_eq!(broken.count(), 0);
+    }
+}
+
+/// Nanoseconds that one run takes, the least of several: others on the machine only make it more.
+fn least(times: u32, mut run: impl FnMut(u32)) -> f64 {
+    let mut least = f64::INFINITY;
+    for _ in 0..9 {
+        let begin = Instant::now();
+        for number in 0..times {
+            run(number);
+        }
+        least = least.min(begin.elapsed().as_secs_f64() * 1e9 / f64::from(times));
+    }
+    least
+}
+
+/// What `cargo xtask bench` prints of the store. Times are ratios within one run: with 100,000 living
+/// processes to with 1,000.
+#[test]
+#[ignore = "a benchmark, which `cargo xtask bench` runs"]
+fn bench_store() {
+    const MANY: u32 = 100_000;
+    let apply = |store: &mut Store, event: Event| store.apply(&event, &mut Vec::new());
+    // Creators of ten each, so that chains have several steps.
+    let fill = |count: u32, bytes: Option<usize>| {
+        filled(usize::MAX, count, |store, now, pid| {
+            apply(store, fork(now, 1 + pid / 10, pid, Tag::ZERO));
+            if let Some(bytes) = bytes {
+                apply(store, exec(now, pid, Tag::ZERO, bytes));
+            }
+        })
+    };
+    for (what, bytes) in [
+        ("forked only", None),
+        ("executed, 200 bytes of arguments", Some(200)),
+    ] {
+        let (mut few, _) = fill(1000, bytes);
+        let (mut many, taken) = fill(MANY, bytes);
+        assert_eq!(many.len(), MANY as usize + 1);
+        let look = |store: &Store, count: u32| {
+            least(20_000, |number| {
+                let pid = 2 + number.wrapping_mul(7919) % count;
+                assert!(store.chain(key(pid)).count() > 1);
+            })
+        };
+        let looked = look(&many, MANY) / look(&few, 1000);
+        let live = |store: &mut Store| {
+            let mut now = 3_000_000 * MS;
+            least(2000, |number| {
+                let pid = 1_000_000 + number;
+                apply(store, fork(&mut now, 1, pid, Tag::ZERO));
+                let exit = Payload::Exit(Exit { status: 0 });
+                apply(store, event(&mut now, pid, Tag::ZERO, exit));
+                now += 40_000 * MS;
+            })
+        };
+        let lived = live(&mut many) / live(&mut few);
+        println!(
+            "| store of {MANY} living processes, {what} | {} bytes each | lineage looked up {looked:.2}, \
+             fork and exit {lived:.2} times that of 1,000 |",
+            taken / MANY as usize
+        );
     }
 }

@@ -22,7 +22,8 @@ use crate::host::{self, Privilege};
 ///
 /// Needs root. Prints, for fork+exec+exit, for an untagged open and close for reading, and for a
 /// system call that nobody watches, the time with the agent as a ratio to the time without it; then
-/// events, losses, memory and CPU time of the agent under a fork+exec loop on every core.
+/// events, losses, memory and CPU time of the agent under a fork+exec loop on every core; then what 100,000
+/// living processes take in the process store.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Pairs of measurements without and with the agent.
@@ -96,7 +97,22 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     storm(&agent, Duration::from_secs(arguments.seconds))?;
+    store()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What 100,000 living processes take in the store, and how much slower it is with them: the benchmark among
+/// the agent's tests prints it.
+fn store() -> Result<()> {
+    let mut command = host::cargo();
+    command.args(["test", "--quiet", "--release", "--package", "tracer-user"]);
+    command.args(["--test", "memory", "--", "--ignored", "--nocapture"]);
+    let status = command.status().context("cannot run cargo")?;
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("the benchmark of the store failed: {status}")
+    }
 }
 
 /// Microseconds that one repetition takes.

@@ -125,6 +125,7 @@ fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure
         enrichment_wait: config.enrichment_wait,
         kubernetes,
         cluster,
+        hash: config.hash,
         container_sockets: config.container_sockets,
         control: config.control,
         record,

@@ -585,6 +585,17 @@ pub(super) fn related_users(scope: Scope<'_>) -> Vec<String> {
     distinct(users)
 }
 
+pub(super) fn related_hashes(scope: Scope<'_>) -> Vec<String> {
+    let processes = scope.chain().take(2).map(|scope| &scope.process.content);
+    let contents = processes.chain([&scope.document.event.content]);
+    distinct(contents.filter_map(|content| Some(hex(&content.found()?.sha256))))
+}
+
+/// A hash as it is written everywhere.
+pub(super) fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 pub(super) fn related_ips(scope: Scope<'_>) -> Vec<String> {
     let descriptors = (0..3)
         .filter_map(|number| scope.stdio(number))

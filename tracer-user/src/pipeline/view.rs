@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Pipeline;
+use super::contents::{executable, written};
 use super::names::names_of;
 use crate::alert::{Author, EnrichedEvent, Integrity, ProcessView};
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer};
@@ -44,6 +45,9 @@ impl Pipeline {
         let kin = self.kin(subject);
         EnrichedEvent {
             event: event.clone(),
+            content: written(event)
+                .map(|(moment, ..)| self.contents.get(moment))
+                .unwrap_or_default(),
             id: self.event_id(event),
             boot_wall_ns: self.boot_wall_ns,
             process,
@@ -137,6 +141,10 @@ impl Pipeline {
                 .unwrap_or_default(),
             inherited: process.inherited == process.images.len() && !process.images.is_empty(),
             ids: process.ids,
+            content: image
+                .as_ref()
+                .map(|image| self.contents.get(executable(image)))
+                .unwrap_or_default(),
             names: names_of(&self.names, image.as_ref()),
             server: image.as_ref().and_then(|image| image.server.clone()),
             container: self.place(process).map(|place| self.containers.view(place)),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tracer_common::limits::SCRATCH_BYTES;
 
 use crate::alert::HostFacts;
+use crate::enrich::content::{Content, Moment};
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::enrich::user::Whose;
 use crate::event::FileId;
@@ -40,6 +41,7 @@ const HEAL_END: u8 = 12;
 const RESOLVED: u8 = 13;
 const DIRECTORY_UNNAMED: u8 = 14;
 const NAMES: u8 = 20;
+const CONTENT: u8 = 21;
 const ENRICHMENT: u8 = 15;
 const CONTAINER: u8 = 16;
 const POD: u8 = 17;
@@ -173,6 +175,16 @@ impl<W: Write> Writer<W> {
                     put_text(&mut payload, name.as_bytes());
                 }
                 NAMES
+            }
+            Input::Content { moment, content } => {
+                put_file(&mut payload, moment.file);
+                payload.extend_from_slice(&moment.boot_ns.to_le_bytes());
+                if let Some(Content { sha256, size, open }) = content {
+                    payload.extend_from_slice(sha256);
+                    payload.extend_from_slice(&size.to_le_bytes());
+                    payload.push(u8::from(*open));
+                }
+                CONTENT
             }
             Input::Directory(entry) => {
                 put_entry(&mut payload, entry);
@@ -430,6 +442,13 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             names: vec![rest.name()?],
         }),
         NAMES => Input::Names(rest.names()?),
+        CONTENT => Input::Content {
+            moment: Moment {
+                file: rest.file()?,
+                boot_ns: u64::from_le_bytes(rest.array()?),
+            },
+            content: rest.content()?,
+        },
         DIRECTORY => Input::Directory(rest.entry()?),
         DIRECTORY_UNNAMED => Input::DirectoryUnnamed(rest.text()?.to_vec()),
         DIRECTORY_AT => Input::DirectoryAt {
@@ -529,6 +548,18 @@ impl<'a> Fields<'a> {
     }
 
     /// What a frame may end with.
+    fn content(&mut self) -> Result<Option<Content>, &'static str> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Content {
+            sha256: self.array()?,
+            size: u64::from_le_bytes(self.array()?),
+            open: self.flag()?,
+        }))
+    }
+
+    /// What a frame may end with.
     fn stream(&mut self) -> Result<Option<Stream>, &'static str> {
         if self.0.is_empty() {
             return Ok(None);
@@ -609,6 +640,21 @@ mod tests {
                 pattern: b"/srv/\xff".to_vec(),
                 source: "/etc/nginx/nginx.conf:3".into(),
             }),
+            Input::Content {
+                moment: Moment {
+                    file: FileId { dev: 1, inode: 2 },
+                    boot_ns: 3,
+                },
+                content: Some(Content {
+                    sha256: [7; 32],
+                    size: 1 << 40,
+                    open: true,
+                }),
+            },
+            Input::Content {
+                moment: Moment::default(),
+                content: None,
+            },
             Input::DirectoryUnnamed(b"/srv/\xff".to_vec()),
             Input::DirectoryAt {
                 file: FileId {

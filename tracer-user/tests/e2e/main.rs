@@ -20,6 +20,7 @@ mod asked;
 mod attacks;
 mod benign;
 mod containers;
+mod content;
 mod fuse;
 mod healing;
 mod host;
@@ -52,6 +53,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
     let failed: Vec<String> = attacks::stories()
         .into_iter()
         .chain(reach::stories())
+        .chain(content::stories())
         .chain(benign::stories())
         .chain(latency::story())
         .filter(|story| story.name.contains(&only))
@@ -110,6 +112,8 @@ fn users_cannot_harm_the_agent() {
         hostile::short_servers_leave_no_tags,
         hostile::arguments_without_an_answer,
         hostile::directories_without_an_answer,
+        content::names_of_a_mount_namespace,
+        content::files_without_an_answer,
     ] {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED hostile: {reason}"));

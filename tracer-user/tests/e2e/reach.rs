@@ -44,7 +44,7 @@ pub(crate) fn stories() -> Vec<Story> {
 }
 
 /// Lets the site run a page of PHP; `DIR` stands for the site's folder.
-fn visit(scene: &Scene, php: &str) {
+pub(crate) fn visit(scene: &Scene, php: &str) {
     let site = &scene.site;
     let dir = site.dir().path().display().to_string();
     let page = format!("{}.php", host::token());

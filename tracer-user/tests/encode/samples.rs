@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tracer::alert::{
     Alert, Author, Directory, Document, Integrity, LossReport, Rule, Severity, Technique,
 };
+use tracer::enrich::content::Content;
 use tracer::enrich::facts::Fact;
 use tracer::event::{
     Change, Comm, Credentials, ExecFailed, Exit, FileAccess, Fork, NamespaceChange, Payload,
@@ -159,6 +160,18 @@ fn creation() -> Sample {
             "php-fpm8.2 (815) created shell.php where nginx serves",
         )
     });
+    let content = |byte| {
+        Fact::Found(Content {
+            sha256: [byte; 32],
+            size: 29,
+            open: true,
+        })
+    };
+    document.event.content = content(0x0a);
+    document.event.process.content = content(0xbc);
+    for ancestor in &mut document.event.lineage {
+        ancestor.content = content(0xde);
+    }
     sample("creation_alert", document)
 }
 

@@ -68,6 +68,7 @@ fn names_are_looked_up_where_it_matters() {
                 | Command::Identify
                 | Command::Heal
                 | Command::Names(_)
+                | Command::Content(_)
                 | Command::Container(_) => None,
             })
             .collect()

@@ -72,3 +72,29 @@ fn entity_ids_do_not_depend_on_who_saw_the_process_begin() {
     );
     assert_ne!(next.last().unwrap().event.process.entity_id, seen.entity_id);
 }
+
+/// A number that is used again is another process, whether or not the end of the first was seen; and what
+/// the first left stays its own.
+#[test]
+fn a_number_used_again_is_another_process() {
+    for end in ["exit 20 0\n", ""] {
+        let story = format!(
+            "observed 1 /sbin/init\nend\nfork 1>10\nexec 10 /usr/sbin/nginx\nfork 10>20\nexec 20 /usr/bin/convert\n\
+             fork 20>21\n{end}wait 1s\nfork 1>20\nexec 20 /usr/bin/id\nopen 20 write /tmp/a\nopen 21 write /tmp/b"
+        );
+        let events = documents(Emit::Events, &inputs(&story));
+        let [.., second, orphan] = &*events else {
+            panic!("two events at least")
+        };
+        let (second, orphan) = (&second.event, &orphan.event);
+        assert_eq!(
+            (second.process.key.tgid, second.lineage[0].key.tgid),
+            (20, 1)
+        );
+        // The child of the first goes on to descend from that.
+        assert_eq!(orphan.lineage[0].key.tgid, 20);
+        assert_ne!(orphan.lineage[0].entity_id, second.process.entity_id);
+        assert_eq!(orphan.lineage[1].key.tgid, 10);
+        assert!(orphan.lineage[0].ended.is_some());
+    }
+}

@@ -12,6 +12,7 @@
 )]
 
 mod containers;
+mod contents;
 mod decode;
 mod detection;
 mod identity;

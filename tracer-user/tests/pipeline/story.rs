@@ -122,6 +122,7 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             Input::Host(_)
             | Input::Clock(_)
             | Input::Names(_)
+            | Input::Content { .. }
             | Input::Directory(_)
             | Input::DirectoryUnnamed(_)
             | Input::DirectoryAt { .. }
@@ -177,6 +178,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
             | Command::Heal
             | Command::Resolve(_)
             | Command::Names(_)
+            | Command::Content(_)
             | Command::Container(_) => None,
         })
         .collect()

@@ -38,6 +38,7 @@ pub(super) fn document(
     }
     Document {
         event: EnrichedEvent {
+            content: Fact::Absent,
             event: Event {
                 meta: Meta {
                     boot_ns: 70 * SECOND + 123_456_789,
@@ -112,6 +113,7 @@ pub(super) fn view(pid: u32, start_boot_ns: u64, image: Option<Image>) -> Proces
         image,
         previous: Vec::new(),
         inherited: false,
+        content: Fact::Absent,
         names: names(33, "www-data", "www-data"),
         server: None,
         ports: Vec::new(),

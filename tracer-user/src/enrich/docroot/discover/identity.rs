@@ -124,26 +124,7 @@ impl View {
             return None;
         }
         let directory = self.jail.directory(inside).ok()?;
-        // In a buffer of the kernel's making, not in a file of anybody's: it cannot hang or lie.
-        let info = format!("/proc/self/fdinfo/{}", directory.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let info = rustix::fs::openat(CWD, info, flags, Mode::empty()).ok()?;
-        let info = read_limited(File::from(info), 4096).ok()?;
-        let stat = rustix::fs::fstat(directory.as_fd()).ok()?;
-        // Btrfs and overlayfs give stat(2) another device than their super block has.
-        let mount = number(&info, b"mnt_id:");
-        let dev = match mount.and_then(|mount| self.mounts.devices.get(&mount)) {
-            Some(dev) => *dev,
-            None => device(
-                rustix::fs::major(stat.st_dev).into(),
-                rustix::fs::minor(stat.st_dev).into(),
-            )?,
-        };
-        let file = FileId {
-            dev,
-            // Linux 5.14 and later tell it; before, it is that of stat(2) on all but odd set-ups of overlayfs.
-            inode: number(&info, b"ino:").unwrap_or(stat.st_ino),
-        };
+        let file = located(&self.mounts, &directory)?;
         Some((file, generation(&directory).unwrap_or(0)))
     }
 
@@ -177,6 +158,36 @@ impl View {
         }
         found
     }
+}
+
+/// Device and inode of an open file, as the kernel side tells them, if a process has the mount that it is on.
+#[must_use]
+pub fn of(process: &OwnedFd, file: &OwnedFd) -> Option<FileId> {
+    let mounts = read_proc(process, "mountinfo", MOUNTS_BYTES).ok()?;
+    located(&Mounts::parse(&mounts), file)
+}
+
+fn located(mounts: &Mounts, file: &OwnedFd) -> Option<FileId> {
+    // In a buffer of the kernel's making, not in a file of anybody's: it cannot hang or lie.
+    let info = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let info = rustix::fs::openat(CWD, info, flags, Mode::empty()).ok()?;
+    let info = read_limited(File::from(info), 4096).ok()?;
+    let stat = rustix::fs::fstat(file.as_fd()).ok()?;
+    // Btrfs and overlayfs give stat(2) another device than their super block has.
+    let mount = number(&info, b"mnt_id:");
+    let dev = match mount.and_then(|mount| mounts.devices.get(&mount)) {
+        Some(dev) => *dev,
+        None => device(
+            rustix::fs::major(stat.st_dev).into(),
+            rustix::fs::minor(stat.st_dev).into(),
+        )?,
+    };
+    Some(FileId {
+        dev,
+        // Linux 5.14 and later tell it; before, it is that of stat(2) on all but odd set-ups of overlayfs.
+        inode: number(&info, b"ino:").unwrap_or(stat.st_ino),
+    })
 }
 
 /// File systems that use inode numbers again and tell generations: ext4, XFS, F2FS (linux/magic.h;

@@ -88,6 +88,15 @@ impl Jail {
         readable(&self.open(inside, OFlags::PATH)?)
     }
 
+    /// A file, to ask the kernel about, whose name is no symbolic link; nothing of it can be read.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
+    pub fn place(&self, inside: &[u8]) -> io::Result<OwnedFd> {
+        self.open(inside, OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
     /// Whether the root is that of its mount namespace.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
