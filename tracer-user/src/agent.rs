@@ -13,9 +13,12 @@ mod control;
 mod healing;
 mod health;
 mod host;
+pub mod kubernetes;
+mod maps;
 mod names;
 mod owner;
 mod places;
+mod pods;
 mod servers;
 mod state;
 mod tags;
@@ -30,14 +33,14 @@ use std::time::{Duration, Instant};
 
 use tracer_common::tag::Tag;
 
-use self::apart::{Apart, Limits, Word};
+use self::apart::{Apart, Limits};
 use self::containers::{Answer, Containers};
 use self::contents::Contents;
 use self::control::{Control, Question, View};
 use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
+use self::kubernetes::{Access, Kubernetes};
 use self::names::Names;
-use self::owner::Owner;
 use self::servers::{Found, Servers};
 pub use self::state::StateOptions;
 use self::state::{Keeper, Taken};
@@ -47,6 +50,7 @@ use crate::config::{self, Emit};
 use crate::control::Ask;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
+use crate::enrich::kubernetes::{Cluster, complete};
 use crate::event::ProcessKey;
 use crate::memory::Budget;
 use crate::pipeline::query::StatusView;
@@ -105,6 +109,10 @@ pub struct AgentOptions {
     pub order_window: Duration,
     /// How long an alert waits for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// How the API server is reached that tells of this node's pods; `None` where there is none.
+    pub kubernetes: Option<Access>,
+    /// What the user says of the cluster.
+    pub cluster: Cluster,
     /// Which files are hashed.
     pub hash: config::HashLimits,
     /// Where container runtimes listen.
@@ -235,10 +243,19 @@ pub async fn run(
         is_begun: false,
         enrichment: Enrichment {
             wait_ms: u32::try_from(options.enrichment_wait.as_millis()).unwrap_or(u32::MAX),
+            // Until it is known that nobody does.
+            pods: options.kubernetes.is_some(),
             files: options.hash.any(),
             containers: !options.container_sockets.is_empty(),
             ..Enrichment::default()
         },
+        kubernetes: options
+            .kubernetes
+            .map(|access| Kubernetes::begin(access, options.cluster.clone()))
+            .transpose()
+            .map_err(|error| AgentError::Io("cannot begin to watch pods", error))?,
+        pods_listed: false,
+        cluster: options.cluster,
         containers: Containers::new(options.container_sockets),
         window_ns: u64::try_from(options.order_window.as_nanos()).unwrap_or(u64::MAX),
         counts: Counts::new(attached_boot_ns),
@@ -363,6 +380,10 @@ struct Agent {
     /// Who runs is known.
     is_begun: bool,
     enrichment: Enrichment,
+    kubernetes: Option<Kubernetes>,
+    /// It was said that pods are told.
+    pods_listed: bool,
+    cluster: Cluster,
     containers: Containers,
     window_ns: u64,
     counts: Counts,
@@ -426,6 +447,8 @@ impl Agent {
         for found in self.servers.settle(PATIENCE).await {
             self.learn(found).map_err(record)?;
         }
+        // So are the pods, by a server that answers.
+        self.first_pods().await.map_err(record)?;
         Ok(())
     }
 
@@ -464,6 +487,7 @@ impl Agent {
                 content = self.contents.found() => self.give(content).map_err(record)?,
                 names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
+                heard = pods::heard(&mut self.kubernetes) => self.hear(heard).map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
                 () = Keeper::kept(&mut self.keeper) => {}
                 question = Control::asked(&mut self.control) => self.answer(question),
@@ -571,7 +595,15 @@ impl Agent {
         self.give(Input::Container { id, facts })
     }
 
-    fn give(&mut self, input: Input) -> io::Result<()> {
+    fn give(&mut self, mut input: Input) -> io::Result<()> {
+        if let Input::Container {
+            facts: Some(facts), ..
+        } = &mut input
+            && let Some(pod) = &mut facts.pod
+        {
+            // Before it is recorded: what the user says of the cluster is not.
+            complete(pod, &self.cluster);
+        }
         if let Some(record) = &mut self.record {
             record.write(&input)?;
         }
@@ -697,42 +729,6 @@ impl Agent {
             self.give(Input::Loss(loss))?;
         }
         Ok(())
-    }
-
-    /// Has it counted how full the maps are.
-    fn count_maps(&mut self) {
-        if !self.is_counting {
-            self.is_counting = true;
-            let counters = self.sensor.share_counters();
-            self.counting
-                .ask(0, Owner::Host, move |_| counters.occupancy());
-        }
-    }
-
-    /// Says once of each map that hardly any room is left in it.
-    fn counted(&mut self, counted: Word<Vec<Occupancy>>) {
-        let Word::Done(maps) = counted else {
-            return; // it is still counted, or is not from now on
-        };
-        self.is_counting = false;
-        for &map in &maps {
-            if map.name == TAGS {
-                // Nearly full, what ended unseen is swept out; with room again, those that found none are set.
-                let was_full = std::mem::replace(&mut self.tags_full, map.is_nearly_full());
-                if was_full != self.tags_full {
-                    self.healing.want();
-                }
-            }
-            if map.is_nearly_full() && !self.warned.contains(&map.name) {
-                let Occupancy { name, used, size } = map;
-                eprintln!(
-                    "tracer: {name}: {used} of {size} in use; what does not fit will be counted and \
-                     told as a loss"
-                );
-                self.warned.push(name);
-            }
-        }
-        self.maps = maps;
     }
 
     fn health(&self) -> Health {

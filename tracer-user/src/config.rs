@@ -26,6 +26,9 @@ use crate::memory::Budget;
 use crate::sensor::TierChoice;
 
 mod explain;
+mod kubernetes;
+
+pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
@@ -113,6 +116,8 @@ pub struct FileConfig {
     pub order_window_ms: Option<Spanned<u32>>,
     /// Facts that others are asked for.
     pub enrichment: Option<FileEnrichment>,
+    /// How this node's pods are asked for.
+    pub kubernetes: Option<FileKubernetes>,
     /// Hashes of files.
     pub hash: Option<FileHash>,
     /// Directories that matter beside the defaults and the discovered ones.
@@ -250,6 +255,8 @@ pub struct Config {
     pub order_window: Duration,
     /// How long an alert may wait for facts that somebody has been asked for.
     pub enrichment_wait: Duration,
+    /// How this node's pods are asked for.
+    pub kubernetes: Kubernetes,
     /// Which files are hashed.
     pub hash: HashLimits,
     /// Where container runtimes listen.
@@ -341,6 +348,7 @@ impl Default for Config {
             budget: Budget::default(),
             order_window: Duration::from_millis(5),
             enrichment_wait: Duration::from_millis(250),
+            kubernetes: Kubernetes::default(),
             hash: HashLimits::default(),
             container_sockets: SOCKETS.iter().map(PathBuf::from).collect(),
             directories: Vec::new(),
@@ -393,6 +401,7 @@ impl Config {
             memory,
             order_window_ms,
             enrichment,
+            kubernetes,
             hash,
             directories,
             exclude_default_directories,
@@ -433,6 +442,7 @@ impl Config {
             enrichment_wait: wait_ms.map_or(default.enrichment_wait, |wait| {
                 Duration::from_millis(wait.value.into())
             }),
+            kubernetes: kubernetes.unwrap_or_default().settings(),
             hash: HashLimits {
                 executable: number(max_bytes, default.hash.executable),
                 written: number(max_written_bytes, default.hash.written),
@@ -641,6 +651,7 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         0,
         MAX_ENRICHMENT_WAIT_MS,
     )?;
+    kubernetes::check(&config.kubernetes.clone().unwrap_or_default())?;
     let hash = config.hash.clone().unwrap_or_default();
     range("hash.max_bytes", hash.max_bytes.as_ref(), 0, MAX_HASHED)?;
     let written = hash.max_written_bytes.as_ref();

@@ -6,4 +6,5 @@ pub mod container;
 pub mod content;
 pub mod docroot;
 pub mod facts;
+pub mod kubernetes;
 pub mod user;

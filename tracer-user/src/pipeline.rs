@@ -9,6 +9,7 @@ mod kin;
 mod losses;
 mod names;
 mod pending;
+mod pods;
 pub mod query;
 mod raised;
 mod restart;
@@ -270,6 +271,7 @@ impl Pipeline {
                     self.event(&event);
                 }
                 self.now_boot_ns = self.now_boot_ns.max(boot_ns);
+                self.containers.pods.pass(self.now_boot_ns);
                 let overdue = self.pending.overdue(boot_ns);
                 self.documents.extend(overdue);
                 self.report(boot_ns);
@@ -296,6 +298,12 @@ impl Pipeline {
                 self.containers.set(enrichment);
                 self.contents.answered = enrichment.files;
                 self.pending.set_wait(enrichment.wait_ms);
+                // What nobody tells of any more is not waited for.
+                self.complete();
+            }
+            Input::Pod { uid, facts } => {
+                self.containers.pods.tell(uid, facts);
+                self.complete();
             }
             Input::Container { id, facts } => {
                 self.containers.answer(&id, facts);
@@ -391,6 +399,8 @@ impl Pipeline {
             ("alerts_not_enriched", self.pending.without()),
             ("containers", self.containers.len() as u64),
             ("containers_forgotten", self.containers.forgotten()),
+            ("pods", self.containers.pods.len() as u64),
+            ("pods_refused", self.containers.pods.refused()),
             ("written_forgotten", self.detector.written_forgotten()),
             ("links_forgotten", self.detector.links_forgotten()),
             ("directories", self.detector.directories().len() as u64),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::alert::HostFacts;
 use crate::enrich::content::{Content, Moment};
 use crate::enrich::docroot::Entry;
-use crate::enrich::facts::ContainerFacts;
+use crate::enrich::facts::{ContainerFacts, PodFacts};
 use crate::enrich::user::Whose;
 use crate::event::FileId;
 
@@ -75,6 +75,13 @@ pub enum Input {
         id: String,
         /// What was said.
         facts: Option<Box<ContainerFacts>>,
+    },
+    /// What Kubernetes says of a pod of this node; `None` where it is gone.
+    Pod {
+        /// Its uid as the node knows it, which is the one in paths of cgroups.
+        uid: String,
+        /// What was said.
+        facts: Option<Box<PodFacts>>,
     },
 }
 

@@ -122,6 +122,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "graphviz", group: Group::Test, proof: Proof::Program("dot"), why: "draws trees" },
     Package { name: "git", group: Group::Test, proof: Proof::Program("git"), why: "lists the files to check" },
     Package { name: "qemu-system-x86", group: Group::Vm, proof: Proof::Program("qemu-system-x86_64"), why: "boots other kernels" },
+    Package { name: "clang", group: Group::Vm, proof: Proof::Program("clang"), why: "compiles the assembly of TLS for other processors" },
     Package { name: "e2fsprogs", group: Group::Vm, proof: Proof::Program("mke2fs"), why: "makes their disks" },
 ];
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,6 +12,8 @@ use tracer_common::probe::Tier;
 
 use super::{Failure, SensorArgs};
 use crate::agent::containers::{self, SOCKETS};
+use crate::agent::kubernetes;
+use crate::config::{Config, Flags};
 use crate::encode::report::{Check, ProbeFacts, State, json};
 use crate::sensor::account::Occupancy;
 use crate::sensor::machine::Sizes;
@@ -22,11 +24,15 @@ pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Configuration file [default: /etc/tracer/tracer.yaml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     sensor: SensorArgs,
 }
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    let config = Config::merge(Config::load(args.config.as_deref())?, Flags::default());
     let mut checks = vec![
         kernel(),
         btf(args),
@@ -34,6 +40,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode, Failure> {
         capabilities(),
         pid_namespace(),
         cgroup(),
+        pods(config),
     ];
     checks.extend(runtimes());
     let code = probes(args, &mut checks);
@@ -225,6 +232,38 @@ fn cgroup() -> Check {
         (false, false) => "not mounted here",
     };
     check("cgroups", State::Good, found)
+}
+
+/// Asks the API server once, as `run` would.
+fn pods(config: Config) -> Check {
+    let name = "kubernetes";
+    let hostname = rustix::system::uname();
+    let hostname = hostname.nodename().to_string_lossy();
+    let environment = |name: &str| std::env::var(name).ok();
+    let bad = |why: String, remedy: &str| Check {
+        effect:
+            "pods are known as the container runtime tells them: no owner but a Deployment, no \
+            account, no annotations"
+                .into(),
+        remedy: remedy.into(),
+        ..check(name, State::Bad, why)
+    };
+    match kubernetes::settle(config.kubernetes, &hostname, environment) {
+        Err(why) => bad(why, "kubernetes.enabled: auto, or kubernetes.kubeconfig"),
+        Ok((None, _)) => check(name, State::Good, "not asked: no pod, and no kubeconfig"),
+        Ok((Some(access), _)) => match kubernetes::probe(&access) {
+            Ok(seen) if seen.pods > 0 => {
+                let found = format!("{} has {} pods of {}", seen.server, seen.pods, access.node);
+                check(name, State::Good, found)
+            }
+            // Any node has pods: the agent itself is one.
+            Ok(seen) => bad(
+                format!("{} has no pods of a node {}", seen.server, access.node),
+                "name the node: kubernetes.node_name, or NODE_NAME in the environment",
+            ),
+            Err(why) => bad(why, "see the reason, and docs/kubernetes.md"),
+        },
+    }
 }
 
 /// Loads and attaches; what `run` would end with where that fails.

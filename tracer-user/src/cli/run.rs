@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, OutputArgs, SensorArgs};
-use crate::agent::{self, AgentOptions, Begun, StateOptions, Summary};
+use crate::agent::{self, AgentOptions, Begun, StateOptions, Summary, kubernetes};
 use crate::config::{Config, Control, Flags};
 use crate::sensor::machine::Sizes;
 use crate::sensor::{Sensor, SensorOptions};
@@ -55,7 +55,7 @@ pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         config.control = Control::at(path);
     }
     let sink = super::sink(&config)?;
-    watch(options(config, None), Some(sink), None)
+    watch(options(config, None)?, Some(sink), None)
 }
 
 pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
@@ -79,11 +79,8 @@ pub(super) fn record(args: RecordArgs) -> Result<ExitCode, Failure> {
             args.file.display()
         ))
     })?;
-    let outcome = watch(
-        options(config, Some(file)),
-        None,
-        args.seconds.map(Duration::from_secs),
-    );
+    let limit = args.seconds.map(Duration::from_secs);
+    let outcome = options(config, Some(file)).and_then(|options| watch(options, None, limit));
     if outcome.is_err() && std::fs::metadata(&args.file).is_ok_and(|file| file.len() == 0) {
         // The agent never came up. What was recorded before a later failure stays: it can be replayed.
         let _best_effort = std::fs::remove_file(&args.file);
@@ -99,9 +96,15 @@ fn create(path: &PathBuf) -> std::io::Result<File> {
         .open(path)
 }
 
-fn options(config: Config, record: Option<File>) -> AgentOptions {
+fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure> {
+    let hostname = rustix::system::uname();
+    let hostname = hostname.nodename().to_string_lossy();
+    let environment = |name: &str| std::env::var(name).ok();
+    let (kubernetes, cluster) =
+        kubernetes::settle(config.kubernetes.clone(), &hostname, environment)
+            .map_err(Failure::usage)?;
     let sizes = Sizes::of_this_machine();
-    AgentOptions {
+    Ok(AgentOptions {
         state: config.state_file.clone().map(|file| StateOptions {
             file,
             every: config.state_every,
@@ -120,11 +123,13 @@ fn options(config: Config, record: Option<File>) -> AgentOptions {
         budget: config.budget,
         order_window: config.order_window,
         enrichment_wait: config.enrichment_wait,
+        kubernetes,
+        cluster,
         hash: config.hash,
         container_sockets: config.container_sockets,
         control: config.control,
         record,
-    }
+    })
 }
 
 fn watch(

@@ -20,6 +20,7 @@ fn the_example_has_every_key_and_its_default() {
         "rings:\n  ",
         "memory:\n  ",
         "enrichment:\n  ",
+        "kubernetes:\n  ",
         "hash:\n  ",
         "directories:\n  ",
         "state:\n  ",
@@ -40,6 +41,7 @@ fn the_example_has_every_key_and_its_default() {
 fn every_key_arrives() {
     let text = "emit: all\nformat: pretty\noutput: /var/log/t.json\nbtf: /b\ntier: lsm\nrings:\n  \
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9, container_sockets: [/r.sock]}\nhash: {max_bytes: 7, max_written_bytes: 8}\n\
+        kubernetes: {enabled: never, node_name: n, cluster_name: c, kubeconfig: /k, annotations: [a/b]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
         cgi:\n  - /srv/cgi\n  application: [/srv/a]\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
@@ -59,17 +61,24 @@ fn every_key_arrives() {
         budget: Budget::new(33_554_432),
         order_window: Duration::ZERO,
         enrichment_wait: Duration::from_millis(9),
+        kubernetes: Kubernetes {
+            enabled: Enabled::Never,
+            node_name: Some("n".into()),
+            cluster_name: Some("c".into()),
+            kubeconfig: Some("/k".into()),
+            annotations: vec!["a/b".into()],
+        },
         hash: HashLimits {
             executable: 7,
             written: 8,
         },
         container_sockets: vec!["/r.sock".into()],
         directories: vec![
-            directory("/srv/app", Kind::Served, 16),
-            directory("/home/*/www", Kind::Served, 17),
-            directory("/srv/a", Kind::Application, 21),
-            directory("/opt/x/modules", Kind::Component, 18),
-            directory("/srv/cgi", Kind::Cgi, 20),
+            directory("/srv/app", Kind::Served, 17),
+            directory("/home/*/www", Kind::Served, 18),
+            directory("/srv/a", Kind::Application, 22),
+            directory("/opt/x/modules", Kind::Component, 19),
+            directory("/srv/cgi", Kind::Cgi, 21),
         ],
         any_writer: true,
         exclude_default_directories: true,
@@ -84,7 +93,7 @@ fn every_key_arrives() {
     }
     assert_eq!(set.len(), 5, "no defaults");
     let hit = set.lookup(1, b"/home/bob/www/x.php").unwrap();
-    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:17"));
+    assert_eq!((hit.kind, hit.source), (Kind::Served, "t.yaml:18"));
 
     let flags = Flags {
         emit: Some(Emit::Events),
@@ -160,7 +169,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
         ("qqqq: /x\n", "t.yaml:1: unknown key \"qqqq\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, hash, directories, exclude_default_directories, state, control".to_owned()),
+             order_window_ms, enrichment, kubernetes, hash, directories, exclude_default_directories, state, control".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",

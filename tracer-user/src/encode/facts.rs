@@ -49,6 +49,12 @@ pub(super) fn pod(scope: Scope<'_>) -> Option<&PodFacts> {
     Some(facts)
 }
 
+/// What made the pod, where it is of this kind.
+pub(super) fn owner<'a>(scope: Scope<'a>, kind: &str) -> Option<&'a str> {
+    let owner = pod(scope)?.owner.as_ref()?;
+    (owner.kind == kind).then_some(&*owner.name)
+}
+
 pub(super) fn pod_uid(scope: Scope<'_>) -> Option<&str> {
     let told = pod(scope).and_then(|pod| pod.uid.as_deref());
     told.or_else(|| scope.process.container.as_ref()?.pod_uid.as_deref())

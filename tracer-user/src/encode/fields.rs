@@ -15,10 +15,10 @@ use super::facts::{
     credentials, dataset, direction, ended_by, exec_failed, executed, file_id, file_kind,
     file_owner, has_flag, hex, host, id, inferred_by, integrity, interactive, message,
     mount_namespace, names, namespace, namespaces, network_namespace, network_type, new_mode,
-    new_owner, opened, original, os_full, other_container, other_pod, outcome, parent_directory,
-    peer, pod, pod_uid, protocol, redirected, related_hashes, related_ips, related_users,
-    role_names, roles, server_end, socket, socket_error, socket_use, subtechniques, tactics,
-    technique_id, techniques, traced, types, unix_name, user_namespace,
+    new_owner, opened, original, os_full, other_container, other_pod, outcome, owner,
+    parent_directory, peer, pod, pod_uid, protocol, redirected, related_hashes, related_ips,
+    related_users, role_names, roles, server_end, socket, socket_error, socket_use, subtechniques,
+    tactics, technique_id, techniques, traced, types, unix_name, user_namespace,
 };
 use super::scope::{BESIDE, Scope};
 use super::value::{
@@ -522,6 +522,10 @@ pub(super) static FIELDS: &[Field] = &[
     one("kubernetes.pod.uid", Keyword, ALL, "Uid of the pod, from the cgroup.", |s| text(pod_uid(s)?)),
     one("kubernetes.container.name", Keyword, ALL, "Name of the container within the pod.", |s| text(pod(s).and(container(s))?.name.as_deref()?)),
     one("kubernetes.node.name", Keyword, ALL, "Node that the pod runs on.", |s| text(pod(s)?.node.as_deref()?)),
+    one("kubernetes.service_account.name", Keyword, ALL, "Account that the pod acts as.", |s| text(pod(s)?.service_account.as_deref()?)),
+    one("kubernetes.owner.kind", Keyword, ALL, "Kind of what made the pod, of whatever kind: for a Deployment's pod that, not its ReplicaSet.", |s| text(&pod(s)?.owner.as_ref()?.kind)),
+    one("kubernetes.owner.name", Keyword, ALL, "Its name.", |s| text(&pod(s)?.owner.as_ref()?.name)),
+    one("kubernetes.deployment.name", Keyword, ALL, "The same, where it is a Deployment.", |s| text(owner(s, "Deployment")?)),
     one("kubernetes.labels", Object, ALL, "Labels of the pod; a dot in a name is written `_`.", |s| labels(&pod(s)?.labels)),
     one("kubernetes.annotations", Object, ALL, "Its annotations, the same way.", |s| labels(&pod(s)?.annotations)),
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::pods::Pods;
 use super::{Command, ContainerAsked, Pipeline};
 use crate::alert::{ContainerView, EnrichedEvent, ProcessView};
 use crate::enrich::container::{Place, place};
@@ -21,6 +22,8 @@ pub(super) const CONTAINERS: usize = 1024;
 pub(super) struct Containers {
     /// Who answers.
     enrichment: Enrichment,
+    /// What is told of pods beside what their containers' runtime says.
+    pub(super) pods: Pods,
     known: HashMap<Arc<str>, Known>,
     /// Ids by when they were last used, oldest first.
     used: BTreeMap<u64, Arc<str>>,
@@ -52,6 +55,7 @@ pub(super) struct Entry {
 impl Containers {
     pub(super) const fn set(&mut self, enrichment: Enrichment) {
         self.enrichment = enrichment;
+        self.pods.set(enrichment.pods);
     }
 
     /// Containers that had to make room for others.
@@ -71,6 +75,9 @@ impl Containers {
         entry: Entry,
         commands: &mut Vec<Command>,
     ) {
+        if let Some(uid) = &place.pod_uid {
+            self.pods.see(uid);
+        }
         let answered = self.enrichment.containers;
         let known = self.touch(&place.id);
         if entry.is_init || known.first.is_none() {
@@ -136,13 +143,21 @@ impl Containers {
     fn fill(&self, view: &mut ContainerView) {
         let known = self.known.get(&*view.id);
         view.facts = known.map_or(Fact::Absent, |known| known.facts.clone());
-        view.pod = match &view.facts {
-            Fact::Found(facts) => facts
-                .pod
-                .clone()
-                .map_or(Fact::Absent, |pod| Fact::Found(Arc::new(pod))),
-            Fact::Pending if view.pod_uid.is_some() => Fact::Pending,
-            Fact::Pending | Fact::Absent => Fact::Absent,
+        let of_runtime = view.facts.found().and_then(|facts| facts.pod.as_ref());
+        let uid = view
+            .pod_uid
+            .as_deref()
+            .or_else(|| of_runtime?.uid.as_deref());
+        let told = uid.map_or(Fact::Absent, |uid| self.pods.fact(uid));
+        view.pod = match (told, of_runtime) {
+            // Kubernetes itself knows more than its runtime was told.
+            (Fact::Found(pod), _) => Fact::Found(pod),
+            (Fact::Pending | Fact::Absent, Some(pod)) => Fact::Found(Arc::new(pod.clone())),
+            (Fact::Pending, None) => Fact::Pending,
+            (Fact::Absent, None) if view.facts.is_pending() && view.pod_uid.is_some() => {
+                Fact::Pending
+            }
+            (Fact::Absent, None) => Fact::Absent,
         };
     }
 

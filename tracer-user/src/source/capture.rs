@@ -44,6 +44,7 @@ const NAMES: u8 = 20;
 const CONTENT: u8 = 21;
 const ENRICHMENT: u8 = 15;
 const CONTAINER: u8 = 16;
+const POD: u8 = 17;
 const REMEMBERED: u8 = 40;
 const BLIND: u8 = 41;
 
@@ -263,6 +264,10 @@ impl<W: Write> Writer<W> {
                 facts::put_container(&mut payload, id, facts.as_deref());
                 CONTAINER
             }
+            Input::Pod { uid, facts } => {
+                facts::put_pod_of(&mut payload, uid, facts.as_deref());
+                POD
+            }
         };
         self.frame(kind, &payload)
     }
@@ -476,6 +481,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
             files: rest.flag()?,
         }),
         CONTAINER => rest.container()?,
+        POD => rest.pod_of()?,
         _ => return Err("unknown frame type"),
     };
     if rest.0.is_empty() {
@@ -701,6 +707,14 @@ mod tests {
             Input::Container {
                 id: "ab".into(),
                 facts: None,
+            },
+            Input::Pod {
+                uid: "u".into(),
+                facts: None,
+            },
+            Input::Pod {
+                uid: "v".into(),
+                facts: facts::sample().pod.map(Box::new),
             },
             Input::Container {
                 id: "cd".into(),

@@ -17,6 +17,7 @@ mod decode;
 mod detection;
 mod identity;
 mod kin;
+mod kubernetes;
 mod lineage;
 mod linked;
 mod loss;

@@ -136,7 +136,8 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Remembered(_)
             | Input::Blind(_)
             | Input::Enrichment(_)
-            | Input::Container { .. } => None,
+            | Input::Container { .. }
+            | Input::Pod { .. } => None,
         })
         .collect()
 }

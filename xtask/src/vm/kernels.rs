@@ -142,7 +142,8 @@ pub(super) const AARCH64: &Arch = &Arch {
     serial: Some("pci-serial"),
     console: "ttyAMA0",
     results: "ttyS0",
-    // Rust's musl target brings everything along, so that no C compiler for it is needed.
+    // Rust's musl target brings the library and the start along. The C and assembly of TLS is compiled by clang, which
+    // needs no headers of the target for it.
     target: ("aarch64-unknown-linux-musl", "-Clinker=rust-lld"),
 };
 

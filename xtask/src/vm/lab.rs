@@ -181,6 +181,9 @@ impl Lab {
             let object = self.dir.join("bpf").join(arch.name).join("tracer-ebpf");
             ebpf::object_for(arch.name, &object)?;
             command.env("TRACER_EBPF_OBJECT", object);
+            let target = target.replace('-', "_");
+            command.env(format!("CC_{target}"), "clang");
+            command.env(format!("AR_{target}"), "ar");
         }
         eprintln!("vm: building statically linked programs");
         let output = command

@@ -34,7 +34,15 @@ pub(super) fn put_container(payload: &mut Vec<u8>, id: &str, facts: Option<&Cont
     }
 }
 
-pub(super) fn put_pod(payload: &mut Vec<u8>, pod: &PodFacts) {
+pub(super) fn put_pod_of(payload: &mut Vec<u8>, uid: &str, facts: Option<&PodFacts>) {
+    put_text(payload, uid.as_bytes());
+    payload.push(u8::from(facts.is_some()));
+    if let Some(pod) = facts {
+        put_pod(payload, pod);
+    }
+}
+
+fn put_pod(payload: &mut Vec<u8>, pod: &PodFacts) {
     let PodFacts {
         namespace,
         name,
@@ -110,7 +118,17 @@ impl Fields<'_> {
         })
     }
 
-    pub(super) fn pod(&mut self) -> Result<PodFacts, &'static str> {
+    pub(super) fn pod_of(&mut self) -> Result<Input, &'static str> {
+        let uid = self.string()?;
+        let facts = if self.flag()? {
+            Some(Box::new(self.pod()?))
+        } else {
+            None
+        };
+        Ok(Input::Pod { uid, facts })
+    }
+
+    fn pod(&mut self) -> Result<PodFacts, &'static str> {
         let (namespace, name, uid) = (self.known()?, self.known()?, self.known()?);
         let (service_account, node, cluster) = (self.known()?, self.known()?, self.known()?);
         Ok(PodFacts {
