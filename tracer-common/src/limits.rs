@@ -75,6 +75,10 @@ pub const SCRIPT_OPENS: u16 = 512;
 /// Requests of io_uring that were handed in and are not done.
 pub const REQUESTS: u32 = 8192;
 
+/// Processes without a tag that took a connection, each of which is told once; the least recently used goes
+/// first, and is told again.
+pub const ACCEPTING: u32 = 8192;
+
 /// Peers that a process sent a datagram to, of all processes; the least recently used goes first.
 pub const PEERS: u32 = 8192;
 

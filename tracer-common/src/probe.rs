@@ -249,7 +249,7 @@ probes! {
     SLOT_SOCKET_LISTEN = 62, "socket_listen", lsm, Fexit ["security_socket_listen"], optional,
         "unix sockets that are listened on", "socket_listen_missed";
     SLOT_SOCK_GRAFT = 63, "sock_graft", lsm, Fentry ["security_sock_graft"], optional,
-        "accepted connections", "sock_graft_missed";
+        "accepted connections; servers known only by taking them (socket activation)", "sock_graft_missed";
     SLOT_SENDMSG = 39, "socket_sendmsg", lsm, Fexit ["security_socket_sendmsg"], optional,
         "datagrams to new peers", "sendmsg_missed";
 }

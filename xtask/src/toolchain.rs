@@ -118,6 +118,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "runc", group: Group::Test, proof: Proof::Program("runc"), why: "makes containers, for both" },
     Package { name: "perl", group: Group::Test, proof: Proof::Program("perl"), why: "CGI scripts" },
     Package { name: "bsdutils", group: Group::Test, proof: Proof::Program("script"), why: "a login session with a terminal" },
+    Package { name: "openssh-server", group: Group::Test, proof: Proof::Program("sshd"), why: "a login over the network" },
     Package { name: "graphviz", group: Group::Test, proof: Proof::Program("dot"), why: "draws trees" },
     Package { name: "git", group: Group::Test, proof: Proof::Program("git"), why: "lists the files to check" },
     Package { name: "qemu-system-x86", group: Group::Vm, proof: Proof::Program("qemu-system-x86_64"), why: "boots other kernels" },

@@ -85,6 +85,12 @@ impl Sock {
         matches!(self.family(), AF_INET | AF_INET6 | AF_UNIX)
     }
 
+    /// Whether it is of the internet.
+    #[inline(always)]
+    pub fn is_inet(self) -> bool {
+        matches!(self.family(), AF_INET | AF_INET6)
+    }
+
     /// `sk_type`
     #[inline(always)]
     pub fn socket_type(self) -> u16 {

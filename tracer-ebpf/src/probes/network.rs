@@ -1,6 +1,7 @@
 //! Who listens, and what connections server lineages begin, take and make their standard input.
 //!
-//! Listening is told of any process, as it makes one a server; all else of tagged ones only. What a
+//! Listening is told of any process, and so is the first connection that a program takes, as either makes one a
+//! server: the socket may have been handed to it. All else is told of tagged ones only. What a
 //! connection carries is not looked at. [`call`] is the tracepoint tier, [`lsm`] the other; what
 //! both tell is here.
 
@@ -14,7 +15,7 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::event::{EventKind, SocketBody, flag};
-use tracer_common::limits::{CALLS, PEERS};
+use tracer_common::limits::{ACCEPTING, CALLS, PEERS};
 use tracer_common::probe::{Drop, SLOT_LISTEN, SLOTS, Tier};
 
 use crate::guard;
@@ -35,6 +36,10 @@ static PORTLESS_MAP: LruHashMap<u32, u64> = LruHashMap::with_max_entries(CALLS, 
 /// later one told twice.
 #[map(name = "CONNECTING")]
 static CONNECTING_MAP: LruHashMap<u32, u32> = LruHashMap::with_max_entries(CALLS, 0);
+
+/// Processes without a tag that took a connection with the program that they run, and when they started.
+#[map(name = "ACCEPTED")]
+static ACCEPTED_MAP: LruHashMap<u32, u64> = LruHashMap::with_max_entries(ACCEPTING, 0);
 
 /// Room to put together what is told, one a program, as for [`output::Record`]. What is in a map is any
 /// number to the verifier: a value that may be missing, kept in a register or on the stack, would have
@@ -229,7 +234,7 @@ impl Desk {
     }
 }
 
-/// Tells one of the queue. Listening goes with process life, as it may make a server.
+/// Tells one of the queue. What may make a server goes with process life.
 ///
 /// A global function, which the verifier goes through once however often it is called: see
 /// `output::walk`. It takes the slot of the program and the place in the queue.
@@ -252,7 +257,8 @@ extern "C" fn tell_socket(slot: u64, index: u64) -> u64 {
         return 0;
     };
     let caller = desk.caller();
-    let ring = if more.kind == EventKind::Listen.raw() {
+    let begins = more.kind == EventKind::Accept.raw() && !caller.tag.is_server_lineage();
+    let ring = if begins || more.kind == EventKind::Listen.raw() {
         Ring::Bounded
     } else {
         Ring::Files
@@ -365,6 +371,35 @@ fn connects(tgid: u32) -> bool {
         let _ended_meanwhile = CONNECTING_MAP.remove(tgid);
     }
     true
+}
+
+/// Whether a process without a tag was told to have taken a connection with the program that it runs.
+#[inline(always)]
+fn has_accepted(caller: &Caller) -> bool {
+    // SAFETY: the value is copied at once; who wrote it is the process itself, one of its threads.
+    let known = unsafe { ACCEPTED_MAP.get(&caller.tgid) };
+    known.is_some_and(|start| *start == caller.task.start_boot_ns())
+}
+
+/// Whether a connection that a process took is told: each of a server's lineage, of any other the first on an
+/// internet socket.
+#[inline(always)]
+fn is_told_accepting(caller: &Caller, sock: Sock) -> bool {
+    if caller.tag.is_server_lineage() {
+        return true;
+    }
+    if !sock.is_inet() || has_accepted(caller) {
+        return false;
+    }
+    // Where it cannot be noted it is told again.
+    let _told_again = ACCEPTED_MAP.insert(caller.tgid, caller.task.start_boot_ns(), 0);
+    true
+}
+
+/// A process runs another program, which has taken no connection yet.
+#[inline(always)]
+pub fn executes(tgid: u32) {
+    let _had_none = ACCEPTED_MAP.remove(tgid);
 }
 
 /// Whether a thread's listen(2) was told without a port.

@@ -11,7 +11,7 @@ use tracer_common::limits::{
 use tracer_common::probe::{Drop, SLOT_EXEC, SLOT_EXIT, SLOT_FORK, Tier};
 use tracer_common::tag::{InodeKey, Tag, Writer};
 
-use super::{lsm, privilege};
+use super::{lsm, network, privilege};
 use crate::guard;
 use crate::kernel::{self, Bprm, File, Inode, Task};
 use crate::output::{self, Caller, Record, Ring};
@@ -162,6 +162,7 @@ const AWAIT: u16 = 1;
 #[inline(never)]
 fn descend(record: Record, body: &mut ExecBody, exe: Option<Inode>, tgid: u32, old_pid: u32) {
     let noted = guard::executed(old_pid);
+    network::executes(tgid);
     body.writer = noted.unwrap_or(Writer::ZERO);
     let mut key = InodeKey::ZERO;
     if let Some(inode) = exe {

@@ -157,10 +157,10 @@ fn caller(ctx: &RawTracePointContext, task: Task, tag: Tag, abi: Abi, slot: u32)
 }
 
 /// Whether a call is looked at whoever makes it: it may be about a file that a server's lineage wrote
-/// or, where that was asked for, lie in a watched directory.
+/// or, where that was asked for, lie in a watched directory; or it may make the caller a server.
 #[inline(always)]
 fn of_anyone(code: u8) -> bool {
-    change::is_change(code) || control!(any_writer) != 0 && code == Call::Open.code()
+    change::is_change(code) || code == Call::Accept.code() || control!(any_writer) != 0 && code == Call::Open.code()
 }
 
 /// A call that begins or is done.

@@ -19,6 +19,8 @@ pub(crate) const DROPPED_EXEC: Rule = ("server-dropped-exec", "T1505.003");
 /// A server's descendant wrote code where it is served.
 pub(crate) const CODE_WRITE: Rule = ("server-code-write", "T1505.003");
 
+/// `event.severity` of orders to a shell by a server that nobody knows.
+pub(crate) const MEDIUM: u64 = 47;
 /// `event.severity` of most rules.
 pub(crate) const HIGH: u64 = 73;
 /// `event.severity` where the facts leave no doubt.

@@ -1,16 +1,16 @@
 //! What intruders do, through real servers. Every story asserts the facts of exactly the alerts
 //! that it must cause, and that the payload did what it claims.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::alert::{
     self, CODE_WRITE, CRITICAL, DATABASE_SHELL, DROPPED_EXEC, Expected, HIGH, Rule, SHELL,
 };
-use crate::host::{self, DEADLINE, Outcome, Skip, User, real};
+use crate::host::{self, Outcome, Skip, User, real};
 use crate::http;
 use crate::scene::{Scene, Story};
 use crate::server::{self, Postgres, Site};
@@ -473,12 +473,32 @@ fn move_uploaded_file(scene: &Scene) -> Outcome {
     Ok(())
 }
 
+/// Takes one connection, says what it is told to, and prints its port and then what it hears: in a process
+/// of its own, as these tests serve nobody.
+const INTRUDER: &str = "import socket, sys
+listener = socket.create_server(('127.0.0.1', 0))
+listener.settimeout(30)
+print(listener.getsockname()[1], flush=True)
+stream = listener.accept()[0]
+stream.settimeout(30)
+stream.sendall(sys.argv[1].encode())
+while heard := stream.recv(4096):
+    print(heard.decode(), end='', flush=True)
+";
+
 /// A shell whose input and output are a connection to the intruder.
 fn reverse_shell(scene: &Scene) -> Outcome {
     let site = &scene.site;
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    let port = listener.local_addr().expect("its address").port();
     let token = host::token();
+    let mut intruder = Command::new(host::program("python3")?)
+        .args(["-c", INTRUDER, &format!("echo {token}\nexit\n")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("an intruder");
+    let mut said = BufReader::new(intruder.stdout.take().expect("its output"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("its port");
+    let port: u16 = line.trim().parse().expect("a port");
     site.page(
         "reverse.php",
         &format!(
@@ -493,20 +513,11 @@ fn reverse_shell(scene: &Scene) -> Outcome {
         ..scene.expected(site, SHELL, &[])
     };
     let alerts = scene.alerts_of(1, || {
-        let intruder = std::thread::spawn({
-            let token = token.clone();
-            move || {
-                let (mut stream, _) = listener.accept()?;
-                stream.set_read_timeout(Some(DEADLINE))?;
-                stream.write_all(format!("echo {token}\nexit\n").as_bytes())?;
-                let mut said = String::new();
-                stream.read_to_string(&mut said)?;
-                std::io::Result::Ok(said)
-            }
-        });
         assert_eq!(site.get("/reverse.php").body, "done");
-        let said = intruder.join().expect("intruder").expect("a connection");
-        assert_eq!(said.trim(), token);
+        let mut heard = String::new();
+        said.read_to_string(&mut heard).expect("a connection");
+        assert_eq!(heard.trim(), token);
+        assert!(intruder.wait().expect("its end").success());
     });
     alert::expect_exactly("reverse shell", &alerts, &[expected]);
     let peer = alerts[0].pointer("/tracer/stdin/peer/port");

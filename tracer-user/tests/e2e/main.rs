@@ -30,6 +30,7 @@ mod latency;
 mod lineage;
 mod reach;
 mod restart;
+mod roles;
 mod scene;
 mod server;
 
@@ -53,6 +54,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
     let failed: Vec<String> = attacks::stories()
         .into_iter()
         .chain(reach::stories())
+        .chain(roles::stories())
         .chain(content::stories())
         .chain(benign::stories())
         .chain(latency::story())
@@ -71,6 +73,17 @@ fn attacks_alert_and_ordinary_work_does_not() {
         "{} stories failed: {failed:#?}",
         failed.len()
     );
+}
+
+#[test]
+#[ignore = "no test: the server that a story starts"]
+fn a_server_that_stories_start() {
+    if let Some(port) = std::env::var(roles::PORT)
+        .ok()
+        .and_then(|port| port.parse().ok())
+    {
+        roles::serve(port);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use crate::host::{self, Daemon, Skip, TempDir, User, base_name, free_port, program, versioned};
 use crate::http::{self, Response};
+use crate::roles;
 
 /// The user that web servers of Debian give their rights up to.
 const WEB_USER: &str = "www-data";
@@ -320,6 +321,23 @@ pub(crate) fn node() -> Result<Site, Skip> {
         (dir, docroot, port),
         user,
         "node",
+    )
+}
+
+/// A compiled program that no table names: a copy of this one.
+pub(crate) fn own() -> Result<Site, Skip> {
+    let user = User::named(WEB_USER)?;
+    let (dir, docroot) = folder("own", &user);
+    let port = free_port();
+    let program = dir.join("api-server");
+    std::fs::copy(std::env::current_exe().expect("this program"), &program).expect("a copy");
+    serve_alone(
+        Command::new(program)
+            .args(["--ignored", "--exact", "a_server_that_stories_start"])
+            .env(roles::PORT, port.to_string()),
+        (dir, docroot, port),
+        user,
+        "api-server",
     )
 }
 

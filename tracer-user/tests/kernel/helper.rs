@@ -1,6 +1,7 @@
 //! What the test program does when a test executes it.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -67,6 +68,13 @@ pub(crate) fn run(action: &[u8]) -> ExitCode {
         b"pause" => loop {
             std::thread::park();
         },
+        // A service that was handed its socket: takes one connection there.
+        b"accept" => {
+            let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+            let listener = std::net::TcpListener::from(socket);
+            drop(listener.accept().unwrap());
+            ExitCode::SUCCESS
+        }
         // What an interpreter does: opens its script, the first argument, then others, and runs on.
         b"open" => {
             for file in std::env::args_os().skip(1) {

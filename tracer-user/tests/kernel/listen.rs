@@ -1,13 +1,14 @@
-//! `inet_sock_set_state`: who begins to listen.
+//! `inet_sock_set_state`: who begins to listen; and who takes connections from a socket that it was handed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 
-use tracer::event::Socket;
-use tracer_common::event::flag;
+use tracer::event::{Event, Payload, Socket};
+use tracer_common::event::{EventKind, flag};
 use tracer_common::tag::Tag;
 
-use crate::child::Child;
+use crate::child::{Child, Image};
 use crate::stage::{Outcome, Skip, Span, Stage, TAG, Test, tests};
 use crate::{facts, sys};
 
@@ -15,6 +16,8 @@ pub(crate) const TESTS: &[Test] = tests!("listen":
     ipv4,
     ipv6,
     connections_are_no_events,
+    the_first_connection_of_a_program,
+    a_unix_connection_of_nobody,
     another_network_namespace,
     a_server_lineage,
     without_a_port,
@@ -92,7 +95,72 @@ fn connections_are_no_events(stage: &mut Stage) -> Outcome {
             listener.local_addr().unwrap().port()
         );
     }
-    assert_eq!(stage.watch.rest(sys::pid()), []);
+    let mut rest = stage.watch.rest(sys::pid());
+    // The first of this process, where no test before took one.
+    rest.retain(|event| event.payload.kind() != EventKind::Accept);
+    assert_eq!(rest, []);
+    Ok(())
+}
+
+fn the_first_connection_of_a_program(stage: &mut Stage) -> Outcome {
+    const CONNECTIONS: usize = 3;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let path = std::env::current_exe().unwrap();
+    let span = Span::begin();
+    let mut child = Child::hold(|talk| {
+        for _ in 0..CONNECTIONS {
+            drop(listener.accept().unwrap());
+        }
+        talk.done();
+        talk.wait();
+        sys::dup2(listener.as_raw_fd(), 0);
+        Image::helper(&path, "accept").exec()
+    });
+    child.go();
+    for _ in 0..CONNECTIONS {
+        drop(TcpStream::connect(address).unwrap());
+    }
+    child.hear();
+    let (meta, accept) = stage.watch.socket(EventKind::Accept, child.pid);
+    span.check(
+        &meta,
+        facts::key(child.pid),
+        child.pid,
+        Tag::ZERO,
+        flag::RESOLVED,
+    );
+    assert_eq!(accept.socket.local_port, address.port());
+    let is_accept = |event: &Event| event.payload.kind() == EventKind::Accept;
+    assert!(!stage.watch.rest(child.pid).iter().any(is_accept));
+
+    // Another program of the same process is another server.
+    child.go();
+    drop(TcpStream::connect(address).unwrap());
+    let (_, accept) = stage.watch.socket(EventKind::Accept, child.pid);
+    assert_eq!(accept.socket.local_port, address.port());
+    child.end_well();
+    Ok(())
+}
+
+fn a_unix_connection_of_nobody(stage: &mut Stage) -> Outcome {
+    let mut child = Child::hold(|_| {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("s");
+        let listener = UnixListener::bind(&name).unwrap();
+        drop((
+            UnixStream::connect(&name).unwrap(),
+            listener.accept().unwrap(),
+        ));
+        0
+    });
+    child.go();
+    child.end_well();
+    let exit = stage.watch.event(EventKind::Exit, child.pid);
+    assert_eq!(exit.0.subject.tgid, child.pid);
+    let rest = stage.watch.rest(child.pid);
+    let told = |event: &Event| matches!(event.payload, Payload::Socket(_));
+    assert!(!rest.iter().any(told), "{rest:?}");
     Ok(())
 }
 

@@ -8,7 +8,9 @@ use tracer_common::control::Call;
 use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Drop;
 
-use super::{Desk, More, REMOTE_END, note_message, note_redirect, was_portless};
+use super::{
+    Desk, More, REMOTE_END, has_accepted, is_told_accepting, note_message, note_redirect, was_portless,
+};
 use crate::kernel::{self, AF_UNIX, Address, Sock};
 use crate::output::{self, Caller};
 use crate::probes::syscall::Syscall;
@@ -82,6 +84,10 @@ macro_rules! set_operation {
 /// Notes a call that is done; whether there may be something to tell of it. If so [`tell`] is next.
 #[inline(always)]
 pub fn done(caller: &Caller, call: &Syscall) -> bool {
+    // Of one without a tag only the first connection is told, and nothing else comes here.
+    if !caller.tag.is_server_lineage() && has_accepted(caller) {
+        return false;
+    }
     let Some(desk) = Desk::of(caller) else {
         return false;
     };
@@ -267,7 +273,9 @@ fn used(desk: Desk) {
     } else if desk.is(Call::Bind) {
         desk.note(sock, More::of(EventKind::Bind));
     } else if desk.is(Call::Accept) {
-        desk.note(sock, More::of(EventKind::Accept));
+        if is_told_accepting(desk.caller(), sock) {
+            desk.note(sock, More::of(EventKind::Accept));
+        }
     } else if desk.is(Call::Listen) {
         // `inet_sock_set_state` has told the others.
         if sock.family() == AF_UNIX || was_portless(desk.caller()) {
@@ -422,6 +430,9 @@ fn controls(desk: Desk, compat: bool) {
 /// Tells the standard descriptors that the call gave and that are sockets. Most calls gave none.
 #[inline(always)]
 fn standard(desk: Desk) {
+    if !desk.caller().tag.is_server_lineage() {
+        return;
+    }
     for fd in 0..STANDARD {
         if operation!(desk, given) & 1 << fd == 0 {
             continue;

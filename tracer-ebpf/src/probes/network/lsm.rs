@@ -10,7 +10,7 @@ use tracer_common::probe::{
     SLOT_SOCKET_BIND, SLOT_SOCKET_CONNECT, SLOT_SOCKET_LISTEN,
 };
 
-use super::{Desk, LOCAL_END, MSG_FASTOPEN, More, REMOTE_END, note_message, note_redirect};
+use super::{Desk, LOCAL_END, MSG_FASTOPEN, More, REMOTE_END, is_told_accepting, note_message, note_redirect};
 use crate::kernel::{AF_UNIX, Address, File, Message, SOCK_STREAM, Sock, Socket};
 use crate::output::Caller;
 use crate::probes::lsm::Who;
@@ -131,10 +131,15 @@ pub fn sock_graft(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn graft(ctx: &FEntryContext) -> Option<()> {
-    let caller = tagged(ctx, SLOT_SOCK_GRAFT, false)?;
+    let caller = Who::anyone(ctx)?.caller(SLOT_SOCK_GRAFT)?;
+    // Told for what it does, not for what a file is.
+    let caller = Caller {
+        flags: caller.flags & !flag::UNTAGGED,
+        ..caller
+    };
     let sock = Sock::new(ctx.arg(0))?;
     let parent = Socket::new(ctx.arg(1))?;
-    if sock.is_told() {
+    if sock.is_told() && is_told_accepting(&caller, sock) {
         let desk = Desk::of(&caller)?;
         let more = More {
             inode: parent.inode(),

@@ -13,13 +13,15 @@ pub(super) fn sample_of_all() -> Sample {
     let bash = exec("/usr/bin/bash", &["-bash"]);
     let sudo = exec("/usr/bin/sudo", &["sudo", "id"]);
     let id = exec("/usr/bin/id", &["id"]);
-    let shell = view(2000, 90 * SECOND, Some(image(&bash, 90 * SECOND)));
+    let mut shell = view(2000, 90 * SECOND, Some(image(&bash, 90 * SECOND)));
+    shell.inferred_by = 1;
     let mut process = view(2001, 65 * SECOND, Some(image(&id, 69 * SECOND)));
     let mut observed = image(&sudo, 66 * SECOND);
     observed.observed = true;
     observed.server = Some(php());
     process.previous = vec![image(&bash, 60 * SECOND), observed];
     process.images_forgotten = 3;
+    process.inferred_by = 0b11;
     process.ran_as = vec![
         RanAs {
             boot_ns: 65 * SECOND,
