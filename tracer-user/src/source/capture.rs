@@ -709,10 +709,6 @@ mod tests {
                 facts: None,
             },
             Input::Pod {
-                uid: "u".into(),
-                facts: None,
-            },
-            Input::Pod {
                 uid: "v".into(),
                 facts: facts::sample().pod.map(Box::new),
             },
