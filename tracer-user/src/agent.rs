@@ -247,7 +247,6 @@ pub async fn run(
             pods: options.kubernetes.is_some(),
             files: options.hash.any(),
             containers: !options.container_sockets.is_empty(),
-            ..Enrichment::default()
         },
         kubernetes: options
             .kubernetes

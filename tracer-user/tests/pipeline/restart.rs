@@ -166,7 +166,7 @@ fn a_number_that_is_anothers_by_now_has_no_past() {
     inputs.extend(other.tell(
         "observed 1 :at=60000 /sbin/init\n\
          observed 5 :at=60000 :parent=1 /usr/sbin/php-fpm8.2 'php-fpm: master process (x)'\n\
-         observed 22 :at=60000 :parent=1 /usr/bin/bash bash\nend\n\
+         observed 22 :at=60000 :parent=1 :cgroup=/user.slice/user-1000.slice/session-3.scope /usr/bin/bash bash\nend\n\
          wait 99s\nfork 22>30\nexec 30 /usr/bin/dash sh",
     ));
     let mut second = run(Emit::All, &inputs);
