@@ -163,7 +163,8 @@ impl Reading<'_> {
             }
         }
         let mut pids: Vec<u32> = found.keys().copied().collect();
-        pids.sort_unstable();
+        // Who made a process comes before it, also where numbers have begun anew since.
+        pids.sort_unstable_by_key(|pid| (found.get(pid).map(|seen| seen.start_ticks), *pid));
         for pid in &pids {
             let Some(seen) = found.get(pid) else { continue };
             let parent_start = found.get(&seen.ppid).map_or(0, |parent| parent.start_ticks);
@@ -657,6 +658,25 @@ mod tests {
         aside.add_all_users();
         assert!(aside.holds(1, 1, 77) && !aside.holds(1, 1, 0));
         assert_eq!(aside.len(), 4);
+    }
+
+    #[test]
+    fn a_maker_comes_before_whom_it_made() {
+        let proc = tempfile::tempdir().unwrap();
+        // The numbers have begun anew after the first.
+        for (pid, parent, start) in [(900, 1, 50), (30, 900, 60), (40, 30, 61), (1, 0, 1)] {
+            let dir = proc.path().join(pid.to_string());
+            fs::create_dir_all(dir.join("task")).unwrap();
+            let stat = format!("{pid} (x) S {parent} 1 1 0 0 0 1 2 3 4 5 6 7 8 20 0 1 0 {start} 9");
+            fs::write(dir.join("stat"), stat).unwrap();
+            fs::write(dir.join("status"), "").unwrap();
+        }
+        let mut order = Vec::new();
+        take(proc.path(), 7, |record| {
+            order.push(decode(&record).unwrap().meta.subject.tgid);
+        })
+        .unwrap();
+        assert_eq!(order, [1, 900, 30, 40]);
     }
 
     #[test]
