@@ -112,7 +112,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "gunicorn", group: Group::Test, proof: Proof::Program("gunicorn"), why: "a server under attack" },
     Package { name: "uwsgi-plugin-python3", group: Group::Test, proof: Proof::File("/usr/lib/uwsgi/plugins/python3_plugin.so"), why: "a server under attack" },
     Package { name: "tomcat10-common", group: Group::Test, proof: Proof::File("/usr/share/tomcat10/bin/bootstrap.jar"), why: "a server under attack" },
-    Package { name: "busybox-static", group: Group::Test, proof: Proof::File("/usr/share/doc/busybox-static"), why: "a shell by another name, and all that an image holds" },
+    Package { name: "busybox-static", group: Group::Test, proof: Proof::File("/var/lib/dpkg/info/busybox-static.list"), why: "a shell by another name, and all that an image holds" },
     Package { name: "podman", group: Group::Test, proof: Proof::Program("podman"), why: "containers under attack" },
     Package { name: "containerd", group: Group::Test, proof: Proof::Program("containerd"), why: "pods under attack" },
     Package { name: "runc", group: Group::Test, proof: Proof::Program("runc"), why: "makes containers, for both" },

@@ -44,6 +44,7 @@ mod privilege;
 mod race;
 mod rename;
 mod resolved;
+mod reuse;
 mod runner;
 mod stage;
 mod stdio;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     if let Some(action) = helper::action() {
         return helper::run(&action);
     }
-    let tests: [&[Test]; 24] = [
+    let tests: [&[Test]; 25] = [
         fork::TESTS,
         exec::TESTS,
         arguments::TESTS,
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         open::TESTS,
         rename::TESTS,
         resolved::TESTS,
+        reuse::TESTS,
         change::TESTS,
         use_of_files::TESTS,
         anyone::TESTS,

@@ -171,6 +171,12 @@ pub(crate) fn reap(pid: u32) -> Result<Option<i32>> {
     Ok((number(ended.into())? != 0).then_some(status))
 }
 
+/// Waits for the end of a child.
+pub(crate) fn wait(pid: u32) {
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0) };
+}
+
 /// Sends a signal.
 pub(crate) fn kill(pid: u32, signal: c_int) {
     // SAFETY: takes numbers only.

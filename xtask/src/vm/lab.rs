@@ -23,7 +23,7 @@ use super::guest::{self, Order, Outcome, Transcript};
 use super::initramfs::Image;
 use super::kernels::{self, Arch, Kernel, X86_64};
 use super::qemu::{self, Accelerator, Ended, Machine, Root};
-use super::trial::{Part, Tier};
+use super::trial::{FORKS, Part, Tier};
 use super::variants::{STOCK, Variant};
 use crate::ebpf;
 use crate::host;
@@ -144,9 +144,10 @@ impl Lab {
         if first == OsStr::new("tests") {
             let programs = self.programs(arch, &[Part::Tests])?;
             let mut words: Vec<OsString> = match tier {
-                Some(tier) => vec!["env".into(), format!("TRACER_TIER={}", tier.name()).into()],
+                Some(tier) => vec![format!("TRACER_TIER={}", tier.name()).into()],
                 None => Vec::new(),
             };
+            words.splice(0..0, ["env", FORKS].map(OsString::from));
             words.extend([TESTS, "--test-threads=1", "--nocapture"].map(OsString::from));
             words.extend(command.into_iter().skip(1));
             let files = [programs.agent].into_iter().chain(programs.tests);

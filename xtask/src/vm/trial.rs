@@ -155,11 +155,14 @@ impl Trial {
     }
 }
 
+/// Processes that the test of numbers used again makes in a guest: emulated, each takes some ten milliseconds.
+pub(super) const FORKS: &str = "TRACER_FORKS=4000";
+
 fn test_orders(tier: Option<Tier>) -> [Order; 2] {
     let (flag, variable) = match tier {
         Some(tier) => (
             format!(" --tier {}", tier.name()),
-            format!("env TRACER_TIER={} ", tier.name()),
+            format!(" TRACER_TIER={}", tier.name()),
         ),
         None => Default::default(),
     };
@@ -168,7 +171,7 @@ fn test_orders(tier: Option<Tier>) -> [Order; 2] {
         // Uncaptured, so that a hang shows where it is, and one by one, because each test watches
         // the whole system.
         Order::run(&format!(
-            "{variable}kernel-tests --test-threads=1 --nocapture"
+            "env {FORKS}{variable} kernel-tests --test-threads=1 --nocapture"
         )),
     ]
 }
