@@ -209,6 +209,14 @@ impl Agent {
         ended
     }
 
+    /// The same, with every line that it wrote.
+    pub(crate) fn stop_with_lines(self) -> (Ended, Vec<Line>) {
+        let inbox = Arc::clone(&self.inbox);
+        let ended = self.stop();
+        let lines = inbox.lock().lines.clone();
+        (ended, lines)
+    }
+
     /// Waits for the end of an agent that was killed.
     pub(crate) fn killed(mut self) {
         self.ended();

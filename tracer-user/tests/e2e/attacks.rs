@@ -558,7 +558,7 @@ fn container(scene: &Scene) -> Outcome {
     let master = site.pid(0);
     // Of the length and alphabet of a container id.
     let id = format!("{:064x}", u128::from(master) << 64 | 0xc0ff_ee00);
-    let cgroup = Cgroup::new(&id)?;
+    let cgroup = Cgroup::new(&format!("docker/{id}"))?;
     for master in [master, site.pid(1)] {
         for pid in host::children(master).into_iter().chain([master]) {
             cgroup.take(pid)?;
@@ -578,26 +578,28 @@ fn container(scene: &Scene) -> Outcome {
     Ok(())
 }
 
-/// A cgroup as Docker names them. Dropping it sends its processes back and removes it.
-struct Cgroup {
+/// A cgroup of our own. Dropping it sends its processes back and removes it.
+pub(crate) struct Cgroup {
     above: PathBuf,
     path: PathBuf,
 }
 
 impl Cgroup {
-    fn new(id: &str) -> Result<Self, Skip> {
+    /// One of this path below the root.
+    pub(crate) fn new(name: &str) -> Result<Self, Skip> {
         let above = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
             .map(PathBuf::from)
             .into_iter()
             .find(|root| root.join("cgroup.procs").is_file())
             .ok_or_else(|| Skip("no cgroups are mounted".to_owned()))?;
-        let path = above.join("docker").join(id);
+        let path = above.join(name);
         std::fs::create_dir_all(&path)
             .map_err(|error| Skip(format!("cannot make {}: {error}", path.display())))?;
         Ok(Self { above, path })
     }
 
-    fn take(&self, pid: u32) -> Result<(), Skip> {
+    /// Puts a process into it.
+    pub(crate) fn take(&self, pid: u32) -> Result<(), Skip> {
         std::fs::write(self.path.join("cgroup.procs"), pid.to_string())
             .map_err(|error| Skip(format!("cannot enter {}: {error}", self.path.display())))
     }

@@ -113,6 +113,14 @@ fn lineage_is_known_after_a_restart() {
 }
 
 #[test]
+fn an_orphan_older_than_the_agent_is_known() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = restart::an_orphan_older_than_the_agent_is_known() {
+        host::say(&format!("SKIPPED orphan: {reason}"));
+    }
+}
+
+#[test]
 fn who_begins_while_the_agent_does_is_known() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(Skip(reason)) = restart::nobody_is_missed_at_the_start() {

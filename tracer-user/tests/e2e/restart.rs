@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::agent::{Agent, Line};
 use crate::alert::{self, mentions, text};
+use crate::attacks::Cgroup;
 use crate::host::{self, DEADLINE, Outcome, TempDir};
 use crate::server;
 
@@ -113,6 +114,74 @@ fn restart(is_killed: bool) -> Outcome {
         expected.len(),
         if is_killed { " after a kill" } else { "" }
     ));
+    Ok(())
+}
+
+/// A request starts a process in the background before there is an agent, and so does an administrator. Both
+/// have lost who made them; under the agent both start a shell.
+pub(crate) fn an_orphan_older_than_the_agent_is_known() -> Outcome {
+    let (setsid, xargs) = (host::program("setsid")?, host::program("xargs")?);
+    let site = server::nginx_php_fpm()?;
+    // As systemd would have started it.
+    let unit = Cgroup::new(&format!("{}.service", host::token()))?;
+    let master = site.pid(1);
+    for pid in host::children(master).into_iter().chain([master]) {
+        unit.take(pid)?;
+    }
+    let folder = TempDir::new("orphan");
+    let [served, own] = ["served", "own"].map(|name| {
+        let fifo = folder.join(name);
+        host::run(Command::new("mkfifo").arg("-m").arg("666").arg(&fifo));
+        fifo
+    });
+    let words = |fifo: &Path| format!("-f {} -a {} sh -c :", xargs.display(), fifo.display());
+    let page = format!(
+        "<?php\nsystem('{} {} >/dev/null 2>&1');\necho 'begun';\n",
+        setsid.display(),
+        words(&served)
+    );
+    site.page("daemon.php", &page);
+    assert!(site.get("/daemon.php").body.contains("begun"));
+    let mut administrator = Command::new(&setsid);
+    administrator
+        .args(words(&own).split(' '))
+        .stdin(Stdio::null());
+    administrator.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut started = administrator.spawn().expect("setsid");
+    started.wait().expect("wait");
+
+    let agent = Agent::start(&["--emit", "alerts", "--format", "json"])?;
+    let (benign, token) = (host::token(), host::token());
+    say(&own, &benign);
+    say(&served, &token);
+    let shell = agent.wait_for(0, DEADLINE, |document| {
+        text(document, "/rule/id") == alert::SHELL.0 && mentions(document, &token)
+    });
+    let shell = shell
+        .unwrap_or_else(|| panic!("no alert of the shell: {}", agent.stderr()))
+        .document;
+    assert_eq!(text(&shell, "/tracer/server/name"), "php-fpm", "{shell}");
+    let orphan = &shell["tracer"]["lineage"][0];
+    assert_eq!(orphan["name"], host::base_name(&xargs).as_str(), "{shell}");
+    assert_eq!(orphan["origin"], "inferred", "{shell}");
+    assert_eq!(
+        orphan["inferred_by"],
+        serde_json::json!(["cgroup"]),
+        "{shell}"
+    );
+    assert_eq!(
+        shell["tracer"]["lineage"][1]["pid"],
+        u64::from(site.pid(1)),
+        "{shell}"
+    );
+    let ended = agent.stop_with_lines();
+    assert!(ended.0.status.success(), "{}", ended.0.stderr);
+    let foreign = ended
+        .1
+        .iter()
+        .find(|line| mentions(&line.document, &benign));
+    assert!(foreign.is_none(), "{foreign:?}");
+    host::say("orphan: one of php-fpm by its cgroup, one of nobody");
     Ok(())
 }
 
