@@ -211,7 +211,8 @@ impl Machine<'_> {
         add(&[word("-accel"), word(accelerator)]);
         add(&[word("-cpu"), word(processor)]);
         // Two processors, because per-CPU state of the eBPF side must not look right by chance.
-        add(&[word("-smp"), word("2"), word("-m"), word("1024")]);
+        // The tests copy programs of fifty megabytes into memory.
+        add(&[word("-smp"), word("2"), word("-m"), word("2048")]);
         add(&[word("-machine"), word(machine), word("-nodefaults")]);
         add(&[word("-display"), word("none"), word("-no-reboot")]);
         let mut console = OsString::from("file,id=console,path=");
