@@ -377,7 +377,7 @@ fn connects(tgid: u32) -> bool {
 #[inline(always)]
 fn has_accepted(caller: &Caller) -> bool {
     // SAFETY: the value is copied at once; who wrote it is the process itself, one of its threads.
-    let known = unsafe { ACCEPTED_MAP.get(&caller.tgid) };
+    let known = unsafe { ACCEPTED_MAP.get(caller.tgid) };
     known.is_some_and(|start| *start == caller.task.start_boot_ns())
 }
 

@@ -160,7 +160,9 @@ fn caller(ctx: &RawTracePointContext, task: Task, tag: Tag, abi: Abi, slot: u32)
 /// or, where that was asked for, lie in a watched directory; or it may make the caller a server.
 #[inline(always)]
 fn of_anyone(code: u8) -> bool {
-    change::is_change(code) || code == Call::Accept.code() || control!(any_writer) != 0 && code == Call::Open.code()
+    change::is_change(code)
+        || code == Call::Accept.code()
+        || control!(any_writer) != 0 && code == Call::Open.code()
 }
 
 /// A call that begins or is done.

@@ -9,7 +9,8 @@ use tracer_common::event::{EventKind, flag};
 use tracer_common::probe::Drop;
 
 use super::{
-    Desk, More, REMOTE_END, has_accepted, is_told_accepting, note_message, note_redirect, was_portless,
+    Desk, More, REMOTE_END, has_accepted, is_told_accepting, note_message, note_redirect,
+    was_portless,
 };
 use crate::kernel::{self, AF_UNIX, Address, Sock};
 use crate::output::{self, Caller};

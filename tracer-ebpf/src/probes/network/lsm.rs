@@ -10,7 +10,9 @@ use tracer_common::probe::{
     SLOT_SOCKET_BIND, SLOT_SOCKET_CONNECT, SLOT_SOCKET_LISTEN,
 };
 
-use super::{Desk, LOCAL_END, MSG_FASTOPEN, More, REMOTE_END, is_told_accepting, note_message, note_redirect};
+use super::{
+    Desk, LOCAL_END, MSG_FASTOPEN, More, REMOTE_END, is_told_accepting, note_message, note_redirect,
+};
 use crate::kernel::{AF_UNIX, Address, File, Message, SOCK_STREAM, Sock, Socket};
 use crate::output::Caller;
 use crate::probes::lsm::Who;
