@@ -53,6 +53,9 @@ pub struct Packages {
 /// What tells one state of one root's database from another.
 type Key = (u32, State);
 
+/// A package, and the state of the file that has its version.
+type Versioned = (Option<State>, Arc<Owner>);
+
 /// Which package has which path: of the hash of a path the upper bits, below these the package's place.
 #[derive(Debug, Default)]
 struct Index {
@@ -63,7 +66,7 @@ struct Index {
     /// Everything was read.
     whole: bool,
     /// Packages that were asked for, by the state of the file with their versions.
-    owners: Mutex<HashMap<usize, (Option<State>, Arc<Owner>)>>,
+    owners: Mutex<HashMap<usize, Versioned>>,
 }
 
 const PLACE_BITS: u32 = 24;
@@ -87,11 +90,12 @@ impl Packages {
         if !inside.starts_with(b"/") || jail.outside(inside) != path {
             return Package::Unknown;
         }
-        match self.of(jail, asked.mnt_ns, inside, at) {
+        let package = self.of(jail, asked.mnt_ns, inside, at);
+        if package.owner().is_some() && !is_it {
             // Another file has the name by now: an update, or somebody's swap.
-            Package::Owned(_) if !is_it => Package::Unknown,
-            package => package,
+            return Package::Unknown;
         }
+        package
     }
 
     fn of(&self, jail: &Jail, mnt_ns: u32, path: &[u8], at: &AtomicU32) -> Package {
