@@ -1,3 +1,5 @@
+//! Databases made up, and of this host.
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
