@@ -1,4 +1,4 @@
-//! Hashes of files, on threads [apart](super::apart), two at a time. What was hashed before and has not changed
+//! Hashes of files and whose they are, on threads [apart](super::apart), two at a time. What was hashed before and has not changed
 //! since is not read again. Bounded: where too many wait, the newest is answered by nothing.
 
 use std::collections::{HashMap, VecDeque};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::apart::{Apart, Limits, Word};
 use super::owner::Owner;
+use crate::enrich::content::package::Packages;
 use crate::enrich::content::read::{Stamp, content};
 use crate::enrich::content::{Content, ContentAsked, HashLimits, Moment};
 use crate::source::Input;
@@ -30,6 +31,7 @@ pub(super) struct Contents {
     waiting: HashMap<u64, Moment>,
     refused: VecDeque<Moment>,
     known: Arc<Mutex<HashMap<Stamp, [u8; 32]>>>,
+    packages: Arc<Packages>,
 }
 
 impl Contents {
@@ -41,6 +43,7 @@ impl Contents {
             waiting: HashMap::new(),
             refused: VecDeque::new(),
             known: Arc::default(),
+            packages: Arc::default(),
         }
     }
 
@@ -53,12 +56,13 @@ impl Contents {
         self.asked += 1;
         self.waiting.insert(self.asked, asked.moment);
         let (limits, known) = (self.limits, Arc::clone(&self.known));
+        let packages = Arc::clone(&self.packages);
         // Whose it is is not known, but where: that is who can make it hang.
         let owner = Owner::Root(asked.mnt_ns);
         self.apart.ask(self.asked, owner, move |at| {
             let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
             let recall = |stamp: &Stamp| lock().get(stamp).copied();
-            let (content, stamp) = content(&asked, limits, &recall, at)?;
+            let (content, stamp) = content(&asked, limits, &recall, &packages, at)?;
             let mut known = lock();
             if known.len() >= KNOWN {
                 known.clear();

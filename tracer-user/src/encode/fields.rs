@@ -33,7 +33,7 @@ use super::words::{
 use crate::alert::Document;
 use crate::event::{fd_type, missing, text as ended_by_nul};
 
-use self::kin::{CREDENTIALS, IMAGES, LEADER};
+use self::kin::{CREDENTIALS, IMAGES, LEADER, PACKAGE};
 
 mod kin;
 
@@ -586,6 +586,8 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.executable.memfd", Boolean, IMAGE, "It has no file: it was executed from memory.", |s| { let exec = executed(s)?; only(is_memfd(exec.nlink, &exec.exe)) }),
     one("tracer.executable.deleted", Boolean, IMAGE, "Its file is deleted.", |s| { let exec = executed(s)?; only(exec.nlink == 0 && exec.file.inode != 0 && !is_memfd(exec.nlink, &exec.exe)) }),
     one("tracer.executable.called_as", Keyword, IMAGE, "The path it was executed by, where that is a link to it.", |s| bytes(s.called_as()?)),
+    one("tracer.executable.packaged", Boolean, ALL, "Whether a package owns the executable's path, by dpkg's or apk's database in the root directory of the process. Absent where neither is there, or the file is another by now.", |s| s.process.content.found()?.package.is_owned().map(Value::Bool)),
+    group("tracer.executable.package", ALL, PACKAGE, |s| Some(s)),
     one("tracer.script.path", Keyword, IMAGE, "The script that the executable interprets, as it was named.", |s| bytes(&s.script()?.filename)),
     one("tracer.script.interpreter", Keyword, IMAGE, "The interpreter that its first line names.", |s| bytes(&s.script()?.interp)),
     one("tracer.args.length", Long, IMAGE, "Bytes of the whole argument area.", |s| number(executed(s)?.args_len)),
@@ -741,6 +743,8 @@ static LINEAGE: &[Field] = &[
     one("name", Keyword, ALL, "Last component of its executable.", |s| bytes(s.name())),
     one("executable", Keyword, ALL, "The program it ran at the time of the event.", |s| bytes(&s.exec()?.exe)),
     one("hash.sha256", Keyword, ALL, "SHA-256 of that, the same way.", |s| owned(hex(&s.process.content.found()?.sha256))),
+    one("packaged", Boolean, ALL, "As `tracer.executable.packaged`.", |s| s.process.content.found()?.package.is_owned().map(Value::Bool)),
+    group("package", ALL, PACKAGE, |s| Some(s)),
     list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
     one("working_directory", Keyword, ALL, "Working directory when it was executed.", |s| bytes(&s.exec()?.cwd)),
     one("start", Date, ALL, "When the ancestor was created.", |s| time(s, s.process.start_boot_ns)),

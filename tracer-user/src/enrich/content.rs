@@ -1,7 +1,11 @@
-//! What is in a file: its SHA-256, never a byte of it. Pure; [`read`] does the reading.
+//! What is in a file: its SHA-256, never a byte of it; and of which package it is. Pure; [`read`] and [`package`]
+//! do the reading.
+
+use std::sync::Arc;
 
 use crate::event::{FileId, ProcessKey};
 
+pub mod package;
 pub mod read;
 
 /// How long files may be that are hashed, bytes; zero for none.
@@ -40,7 +44,7 @@ pub struct Moment {
 }
 
 /// What is in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     /// Its SHA-256.
     pub sha256: [u8; 32],
@@ -48,6 +52,72 @@ pub struct Content {
     pub size: u64,
     /// Who wrote it had it open still.
     pub open: bool,
+    /// Of an executable: whose it is.
+    pub package: Package,
+}
+
+/// Whose a file is, as the package database of the process's root directory has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Package {
+    /// There is no database that is understood, or it could not be read to its end.
+    #[default]
+    Unknown,
+    /// There is one, and no package has the path.
+    Nobody,
+    /// A package's.
+    Owned(Arc<Owner>),
+}
+
+impl Package {
+    /// The package, where it is one's.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Owner> {
+        match self {
+            Self::Owned(owner) => Some(owner),
+            Self::Unknown | Self::Nobody => None,
+        }
+    }
+
+    /// Whether it is a package's, where that is known.
+    #[must_use]
+    pub const fn is_owned(&self) -> Option<bool> {
+        match self {
+            Self::Owned(_) => Some(true),
+            Self::Nobody => Some(false),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// A package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Whose database it is in.
+    pub kind: PackageKind,
+    /// Its name, without an architecture.
+    pub name: String,
+    /// Its version.
+    pub version: Option<String>,
+}
+
+/// A kind of packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackageKind {
+    /// Those of dpkg.
+    Deb,
+    /// Those of apk.
+    Apk,
+}
+
+impl PackageKind {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deb => "deb",
+            Self::Apk => "apk",
+        }
+    }
 }
 
 /// A file that is asked for.

@@ -25,7 +25,7 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn get(&self, moment: Moment) -> Fact<Content> {
-        self.known.get(&moment).copied().unwrap_or_default()
+        self.known.get(&moment).cloned().unwrap_or_default()
     }
 
     pub(super) fn answer(&mut self, moment: Moment, content: Option<Content>) {

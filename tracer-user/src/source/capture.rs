@@ -11,12 +11,13 @@ use bytes::Bytes;
 use tracer_common::limits::SCRATCH_BYTES;
 
 use crate::alert::HostFacts;
-use crate::enrich::content::{Content, Moment};
+use crate::enrich::content::Moment;
 use crate::enrich::docroot::{Entry, Kind, Origin};
 use crate::enrich::user::Whose;
 use crate::event::FileId;
 use crate::source::{Enrichment, Input, Loss, Names, NamesStep, Resolved, Stream, remembered};
 
+mod content;
 mod facts;
 
 const MAGIC: [u8; 7] = *b"TRACERC";
@@ -179,10 +180,8 @@ impl<W: Write> Writer<W> {
             Input::Content { moment, content } => {
                 put_file(&mut payload, moment.file);
                 payload.extend_from_slice(&moment.boot_ns.to_le_bytes());
-                if let Some(Content { sha256, size, open }) = content {
-                    payload.extend_from_slice(sha256);
-                    payload.extend_from_slice(&size.to_le_bytes());
-                    payload.push(u8::from(*open));
+                if let Some(content) = content {
+                    content::put(&mut payload, content);
                 }
                 CONTENT
             }
@@ -548,18 +547,6 @@ impl<'a> Fields<'a> {
     }
 
     /// What a frame may end with.
-    fn content(&mut self) -> Result<Option<Content>, &'static str> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Content {
-            sha256: self.array()?,
-            size: u64::from_le_bytes(self.array()?),
-            open: self.flag()?,
-        }))
-    }
-
-    /// What a frame may end with.
     fn stream(&mut self) -> Result<Option<Stream>, &'static str> {
         if self.0.is_empty() {
             return Ok(None);
@@ -611,6 +598,7 @@ mod tests {
             .into_iter()
             .map(Input::Remembered)
             .collect();
+        inputs.extend(content::samples());
         inputs.extend([
             Input::Host(HostFacts {
                 hostname: "h".into(),
@@ -640,21 +628,6 @@ mod tests {
                 pattern: b"/srv/\xff".to_vec(),
                 source: "/etc/nginx/nginx.conf:3".into(),
             }),
-            Input::Content {
-                moment: Moment {
-                    file: FileId { dev: 1, inode: 2 },
-                    boot_ns: 3,
-                },
-                content: Some(Content {
-                    sha256: [7; 32],
-                    size: 1 << 40,
-                    open: true,
-                }),
-            },
-            Input::Content {
-                moment: Moment::default(),
-                content: None,
-            },
             Input::DirectoryUnnamed(b"/srv/\xff".to_vec()),
             Input::DirectoryAt {
                 file: FileId {

@@ -30,6 +30,13 @@ fn hash_of(path: impl AsRef<Path>) -> String {
     hash(fs::read(path).expect("a file"))
 }
 
+/// The version of an installed package.
+fn version_of(package: &str) -> String {
+    let mut query = Command::new("dpkg-query");
+    let output = query.args(["-W", "-f", "${Version}", package]).output();
+    String::from_utf8(output.expect("dpkg-query").stdout).expect("a version")
+}
+
 /// The only alert of a rule.
 fn only(alerts: &[Value], rule: (&str, &str)) -> Value {
     let of_rule = |alert: &&Value| text(alert, "/rule/id") == rule.0;
@@ -84,6 +91,16 @@ fn program(scene: &Scene) -> Outcome {
         hash_of(&shell),
         "{executed:#}"
     );
+    // No package has what was dropped; the shell is dpkg's.
+    let told = |alert: &Value, path| alert.pointer(path).and_then(Value::as_bool);
+    let packaged = "/tracer/executable/packaged";
+    assert_eq!(told(&dropped, packaged), Some(false), "{dropped:#}");
+    let above = "/tracer/lineage/0/packaged";
+    assert_eq!(told(&dropped, above), Some(true), "{dropped:#}");
+    assert_eq!(told(&executed, packaged), Some(true), "{executed:#}");
+    let package = |field| text(&executed, &format!("/tracer/executable/package/{field}"));
+    assert_eq!((package("name"), package("type")), ("dash", "deb"));
+    assert_eq!(package("version"), version_of("dash"));
     Ok(())
 }
 

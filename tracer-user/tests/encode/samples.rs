@@ -165,6 +165,7 @@ fn creation() -> Sample {
             sha256: [byte; 32],
             size: 29,
             open: true,
+            package: package(),
         })
     };
     document.event.content = content(0x0a);

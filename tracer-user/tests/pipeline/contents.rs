@@ -1,9 +1,12 @@
 //! Hashes: what is asked for, and what waits for it.
 
+use std::sync::Arc;
+
 use tracer::config::Emit;
-use tracer::enrich::content::{Content, ContentAsked, Is};
+use tracer::enrich::content::{Content, ContentAsked, Is, Owner, Package, PackageKind};
 use tracer::memory::Budget;
 use tracer::pipeline::{Command, Pipeline};
+use tracer::source::capture::{Reader, Writer};
 use tracer::source::{Enrichment, Input};
 
 use crate::story::{MS, told};
@@ -49,7 +52,50 @@ fn content(byte: u8) -> Option<Content> {
         sha256: [byte; 32],
         size: 3,
         open: false,
+        package: Package::Nobody,
     })
+}
+
+/// What the pipeline asked for goes into a capture with its answer, and out of it comes the same alert.
+#[test]
+fn packages_are_shown_and_replayed() {
+    let mut inputs = vec![Input::Enrichment(Enrichment {
+        wait_ms: 250,
+        files: true,
+        ..Enrichment::default()
+    })];
+    inputs.extend(told(STORY));
+    let owned = Package::Owned(Arc::new(Owner {
+        kind: PackageKind::Apk,
+        name: "nginx".into(),
+        version: Some("1.28.0-r3".into()),
+    }));
+    let [nginx, dash, _] = &asked(&mut run(true))[..] else {
+        panic!("three files")
+    };
+    for (moment, package) in [(nginx.moment, owned), (dash.moment, Package::Nobody)] {
+        let content = content(1).map(|content| Content { package, ..content });
+        inputs.push(Input::Content { moment, content });
+    }
+    let shell = |inputs: Vec<Input>| {
+        let mut pipeline = Pipeline::new(Emit::Alerts, Budget::default());
+        inputs.into_iter().for_each(|input| pipeline.input(input));
+        let mut documents = pipeline.take_documents();
+        assert_eq!(documents.len(), 1);
+        documents.remove(0)
+    };
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    inputs.iter().for_each(|input| writer.write(input).unwrap());
+    let capture = writer.finish().unwrap();
+    let replayed = Reader::new(capture.as_slice()).unwrap();
+    let replayed = shell(replayed.map(Result::unwrap).collect());
+    let package = |view: &tracer::alert::ProcessView| view.content.found().unwrap().package.clone();
+    assert_eq!(package(&replayed.event.process), Package::Nobody);
+    let nginx = package(&replayed.event.lineage[0]);
+    let nginx = nginx.owner().unwrap();
+    let version = nginx.version.as_deref();
+    assert_eq!((nginx.name.as_str(), version), ("nginx", Some("1.28.0-r3")));
+    assert_eq!(replayed.event, shell(inputs).event);
 }
 
 #[test]

@@ -19,6 +19,14 @@ pub(super) static LEADER: &[Field] = &[
     one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
 ];
 
+/// `tracer.executable.package` and `tracer.lineage[].package`.
+#[rustfmt::skip]
+pub(super) static PACKAGE: &[Field] = &[
+    one("name", Keyword, ALL, "The package that owns the executable.", |s| text(&s.process.content.found()?.package.owner()?.name)),
+    one("version", Keyword, ALL, "Its version.", |s| text(s.process.content.found()?.package.owner()?.version.as_deref()?)),
+    one("type", Keyword, ALL, "Whose database it is in: `deb` or `apk`.", |s| text(s.process.content.found()?.package.owner()?.kind.name())),
+];
+
 /// `tracer.images`: what the process ran, in time order.
 #[rustfmt::skip]
 pub(super) static IMAGES: &[Field] = &[

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, ContentAsked, HashLimits, Is};
+use super::package::Packages;
+use super::{Content, ContentAsked, HashLimits, Is, Package};
 use crate::enrich::docroot::discover::jail::{read_limited, readable};
 use crate::enrich::docroot::discover::{Entered, identity};
 
@@ -48,13 +49,14 @@ impl Stamp {
     }
 }
 
-/// What is in the file; `None` where it cannot be known. `known` may have it from before. That it goes on is
+/// What is in the file, and whose it is; `None` where that cannot be known. `known` may have it from before. That it goes on is
 /// shown to who waits for progress.
 #[must_use]
 pub fn content(
     asked: &ContentAsked,
     limits: HashLimits,
     known: &dyn Fn(&Stamp) -> Option<[u8; 32]>,
+    packages: &Packages,
     at: &AtomicU32,
 ) -> Option<(Content, Stamp)> {
     let limit = match asked.is {
@@ -69,13 +71,14 @@ pub fn content(
             .is_ok_and(|writer| !closes(writer.process(), asked.moment.file.inode, at)),
         (Is::Written, None) | (Is::Executable, _) => false,
     };
-    let mut file = asked
+    let (mut file, entered) = asked
         .processes
         .iter()
         .enumerate()
         .find_map(|(index, key)| {
             let entered = Entered::new(*key, asked.mnt_ns).ok()?;
-            opened(&entered, asked, index == 0 && asked.is == Is::Executable)
+            let own = index == 0 && asked.is == Is::Executable;
+            Some((opened(&entered, asked, own)?, entered))
         })?;
     let before = Stamp::of(&file.metadata().ok()?);
     if before.size > limit.into() {
@@ -86,13 +89,21 @@ pub fn content(
         None => hash(&mut file, before.size, at).ok()?,
     };
     let after = Stamp::of(&file.metadata().ok()?);
+    // Of a file that was only made so far, nothing is known.
+    if before != after || (open && before.size == 0) {
+        return None;
+    }
+    let package = match asked.is {
+        Is::Executable => packages.owner(&entered, asked, at),
+        Is::Written => Package::Unknown,
+    };
     let content = Content {
         sha256,
         size: before.size,
         open,
+        package,
     };
-    // Of a file that was only made so far, nothing is known.
-    (before == after && !(open && before.size == 0)).then_some((content, before))
+    Some((content, before))
 }
 
 /// The file, if it is the one that is asked for, open for reading.
@@ -206,7 +217,7 @@ mod tests {
             written: 100,
         };
         let at = AtomicU32::new(0);
-        content(asked, limits, &|_| None, &at).map(|(content, _)| content)
+        content(asked, limits, &|_| None, &Packages::default(), &at).map(|(content, _)| content)
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tracer::alert::{
     Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, Kin, ProcessView, Rule,
     Severity,
 };
+use tracer::enrich::content::{Owner, Package, PackageKind};
 use tracer::enrich::facts::Fact;
 use tracer::enrich::user::Users;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
@@ -362,4 +363,13 @@ pub(super) fn four(address: [u8; 4]) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&address);
     bytes
+}
+
+/// A package that owns an executable.
+pub(crate) fn package() -> Package {
+    Package::Owned(Arc::new(Owner {
+        kind: PackageKind::Deb,
+        name: "php8.2-fpm".to_owned(),
+        version: Some("8.2.29-1~deb12u1".to_owned()),
+    }))
 }
