@@ -54,29 +54,22 @@ const HOSTILE: &str = "
 
 #[test]
 fn the_story_is_drawn() {
-    let view = view(STORY, &Selector::Servers);
-    for (name, format) in [
-        ("txt", TEXT),
-        ("json", Format::Json),
-        ("dot", Format::Dot),
-        ("mmd", Format::Mermaid),
-    ] {
-        golden(
-            &format!("expected/tree/story.{name}"),
-            drawn(&view, format).as_bytes(),
-        );
-    }
     let hostile = pipeline(HOSTILE).tree(&Selector::Servers).unwrap();
-    for (name, format) in [
-        ("txt", TEXT),
-        ("json", Format::Json),
-        ("dot", Format::Dot),
-        ("mmd", Format::Mermaid),
+    for (story, view) in [
+        ("story", view(STORY, &Selector::Servers)),
+        ("hostile", hostile),
     ] {
-        golden(
-            &format!("expected/tree/hostile.{name}"),
-            drawn(&hostile, format).as_bytes(),
-        );
+        for (name, format) in [
+            ("txt", TEXT),
+            ("json", Format::Json),
+            ("dot", Format::Dot),
+            ("mmd", Format::Mermaid),
+        ] {
+            golden(
+                &format!("expected/tree/{story}.{name}"),
+                drawn(&view, format).as_bytes(),
+            );
+        }
     }
 }
 

@@ -49,8 +49,8 @@ impl Stamp {
     }
 }
 
-/// What is in the file, and whose it is; `None` where that cannot be known. `known` may have it from before. That it goes on is
-/// shown to who waits for progress.
+/// What is in the file, and whose it is; `None` where that cannot be known. `known` may have it from before.
+/// That it goes on is shown to who waits for progress.
 #[must_use]
 pub fn content(
     asked: &ContentAsked,
