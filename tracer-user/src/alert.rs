@@ -11,6 +11,7 @@ use crate::enrich::facts::{ContainerFacts, Fact, PodFacts};
 use crate::enrich::user::Users;
 use crate::event::{Event, ProcessKey};
 use crate::lineage::process::{Ended, Image, Origin, RanAs, Server, Via};
+use crate::rule::Rule;
 
 /// Facts about the host that every document carries. They do not change while the agent runs,
 /// except the clock.
@@ -286,43 +287,13 @@ impl Severity {
     }
 }
 
-/// An ATT&CK technique with the tactic it serves here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Technique {
-    /// Tactic id and name.
-    pub tactic: (&'static str, &'static str),
-    /// Technique id and name.
-    pub technique: (&'static str, &'static str),
-    /// Sub-technique id and name.
-    pub subtechnique: Option<(&'static str, &'static str)>,
-}
-
-/// A rule's description. What it matches is in `detect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Stable id.
-    pub id: &'static str,
-    /// One line, as an analyst reads it.
-    pub name: &'static str,
-    /// What it means and why.
-    pub description: &'static str,
-    /// `event.action` of its alerts.
-    pub action: &'static str,
-    /// Version, raised when what it matches changes.
-    pub version: &'static str,
-    /// What it maps to, most specific first.
-    pub techniques: &'static [Technique],
-    /// Known benign causes.
-    pub false_positives: &'static [&'static str],
-}
-
 /// Why an event is an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     /// UUIDv5 of event and rule.
     pub id: Uuid,
     /// The rule that matched.
-    pub rule: &'static Rule,
+    pub rule: Arc<Rule>,
     /// How bad, by the facts of this alert.
     pub severity: Severity,
     /// One sentence: who did what.
@@ -330,8 +301,8 @@ pub struct Alert {
     /// The nearest server: its place in the lineage, zero being the subject itself. `None` where it
     /// is not the subject that descends from it, but the writer.
     pub server_depth: Option<usize>,
-    /// That server.
-    pub server: Server,
+    /// That server; `None` where the rule asks for none and there is none.
+    pub server: Option<Server>,
     /// For a file: the served or component directory it is in.
     pub directory: Option<Directory>,
 }

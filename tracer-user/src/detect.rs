@@ -5,33 +5,38 @@
 //! an attacker gains nothing by being inside the excepted server.
 
 mod aliases;
+pub mod case;
 pub mod code;
 mod executing;
 mod expected;
 mod nearest;
 pub mod roles;
-pub mod rules;
+pub mod severity;
 mod shells;
+pub mod sigma;
 mod undecided;
 mod writing;
 mod written;
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use tracer_common::event::{EventKind, access, flag};
 
 use self::aliases::{Aliases, Link};
 use self::nearest::{nearest, server_of};
 use self::shells::Shells;
+use self::sigma::RuleSet;
 use self::undecided::Undecided;
 pub use self::undecided::{Asked, Dropped, QUESTIONS};
 use self::written::{By, Changed, Written};
-use crate::alert::{Directory, Rule, Severity};
+use crate::alert::{Directory, Severity};
 use crate::enrich::container::container_id;
 use crate::enrich::docroot::{Added, Directories, Entry, path};
 use crate::event::{Change, Event, FileAccess, FileId, Payload, ProcessKey, Writer};
 use crate::lineage::Store;
 use crate::lineage::process::Server;
+use crate::rule::Rule;
 use crate::source::Resolved;
 
 /// How long a server's own start-up may take before it listens, nanoseconds.
@@ -50,11 +55,19 @@ const ROOTED: usize = 1024;
 /// `RENAME_EXCHANGE`, include/uapi/linux/fs.h
 const RENAME_EXCHANGE: u32 = 1 << 1;
 
+/// A rule that matched, before it is known whether that is an alert of its own.
+struct Matched {
+    rule: Arc<Rule>,
+    severity: Severity,
+    reason: String,
+    writer: Option<Writer>,
+}
+
 /// A rule that matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The rule.
-    pub rule: &'static Rule,
+    pub rule: Arc<Rule>,
     /// How bad, by the facts.
     pub severity: Severity,
     /// One sentence.
@@ -62,17 +75,17 @@ pub struct Found {
     /// Place of the nearest server in the chain, zero being the subject; `None` where the server is
     /// the writer's.
     pub server_depth: Option<usize>,
-    /// That server.
-    pub server: Server,
+    /// That server, or the writer's.
+    pub server: Option<Server>,
     /// The directory, for a file.
     pub directory: Option<Directory>,
     /// Who of a server's lineage wrote the file before.
     pub writer: Option<Writer>,
 }
 
-/// The rules' memory.
-#[derive(Default)]
+/// The rules, and their memory.
 pub struct Detector {
+    rules: Arc<RuleSet>,
     directories: Directories,
     undecided: Undecided,
     /// The event that is being judged is code in no directory known so far.
@@ -91,8 +104,16 @@ impl Detector {
     #[must_use]
     pub fn new(written_bytes: usize) -> Self {
         Self {
+            rules: RuleSet::pack(),
+            directories: Directories::default(),
+            undecided: Undecided::default(),
+            is_undecided: false,
             written: Written::new(written_bytes),
-            ..Self::default()
+            shells: Shells::default(),
+            aliases: Aliases::default(),
+            rooted: HashSet::new(),
+            recent: VecDeque::new(),
+            suppressed: 0,
         }
     }
 
@@ -172,8 +193,8 @@ impl Detector {
         let mut all = Vec::new();
         for (number, event) in about {
             let found = self.look(store, &event);
-            self.undecided.settle(number, found.is_some());
-            all.extend(found.map(|found| (event, found)));
+            self.undecided.settle(number, !found.is_empty());
+            all.extend(found.into_iter().map(|found| (event.clone(), found)));
         }
         if leads {
             self.aliases.forget();
@@ -196,19 +217,19 @@ impl Detector {
         let mut all = Vec::new();
         for event in self.undecided.take_kept() {
             let found = self.look(store, &event);
-            if let Some(found) = found {
-                all.push((event, found));
-            } else if self.is_undecided {
+            if found.is_empty() && self.is_undecided {
                 self.undecided.keep(event);
+            } else {
+                all.extend(found.into_iter().map(|found| (event.clone(), found)));
             }
         }
         all
     }
 
     /// Judges what gave a file its content or its name, and keeps it where more may become known.
-    fn judge(&mut self, store: &Store, event: &Event) -> Option<Found> {
+    fn judge(&mut self, store: &Store, event: &Event) -> Vec<Found> {
         let found = self.look(store, event);
-        if found.is_none() && self.is_undecided {
+        if found.is_empty() && self.is_undecided {
             let names = by_name(event).map(|(ns, name)| (ns, path::parent(name).to_vec()));
             let questions = names.collect();
             self.undecided.insert(event.clone(), questions);
@@ -216,7 +237,7 @@ impl Detector {
         found
     }
 
-    fn look(&mut self, store: &Store, event: &Event) -> Option<Found> {
+    fn look(&mut self, store: &Store, event: &Event) -> Vec<Found> {
         self.is_undecided = false;
         match &event.payload {
             Payload::File(file) => self.file(store, event, file),
@@ -230,12 +251,12 @@ impl Detector {
             | Payload::Credentials(_)
             | Payload::Namespace(_)
             | Payload::Trace(_)
-            | Payload::Comm(_) => None,
+            | Payload::Comm(_) => Vec::new(),
         }
     }
 
     /// Applies the rules to an event that the store has taken in.
-    pub fn event(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
+    pub fn event(&mut self, store: &mut Store, event: &Event) -> Vec<Found> {
         match &event.payload {
             Payload::Exec(exec) => {
                 self.shells.learn(exec);
@@ -252,13 +273,13 @@ impl Detector {
             }
             Payload::Observed(exec) => {
                 self.shells.learn(exec);
-                None
+                Vec::new()
             }
             Payload::Namespace(change) => {
                 if change.root != b"/" && self.rooted.len() < ROOTED {
                     self.rooted.insert(event.meta.subject);
                 }
-                None
+                Vec::new()
             }
             Payload::Fork(_)
             | Payload::Exit(_)
@@ -266,14 +287,14 @@ impl Detector {
             | Payload::ExecFailed(_)
             | Payload::Credentials(_)
             | Payload::Trace(_)
-            | Payload::Comm(_) => None,
+            | Payload::Comm(_) => Vec::new(),
         }
     }
 
     /// Applies the rules to a process that was found running a program whose exec was lost.
-    pub fn found(&mut self, store: &mut Store, event: &Event) -> Option<Found> {
+    pub fn found(&mut self, store: &mut Store, event: &Event) -> Vec<Found> {
         let Payload::Observed(exec) = &event.payload else {
-            return None;
+            return Vec::new();
         };
         self.shells.learn(exec);
         self.exec(store, event, exec)

@@ -2,6 +2,8 @@
 
 mod decode;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind, flag};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{InodeKey, Tag};
@@ -476,6 +478,18 @@ pub const fn fd_type(fd: &FdInfo) -> Option<&'static str> {
         fd_kind::NULL => Some("null"),
         fd_kind::SOCKET => Some("socket"),
         fd_kind::OTHER => Some("other"),
+        _ => None,
+    }
+}
+
+/// An internet address; `None` for other families.
+#[must_use]
+pub fn ip(family: u16, bytes: [u8; 16]) -> Option<IpAddr> {
+    match family {
+        2 => bytes
+            .first_chunk::<4>()
+            .map(|four| IpAddr::V4(Ipv4Addr::from(*four))),
+        10 => Some(Ipv6Addr::from(bytes).to_canonical()),
         _ => None,
     }
 }

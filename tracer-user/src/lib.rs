@@ -17,6 +17,7 @@ pub mod lineage;
 pub mod memory;
 pub mod order;
 pub mod pipeline;
+pub mod rule;
 pub mod sensor;
 pub mod sink;
 pub mod source;

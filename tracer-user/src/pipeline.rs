@@ -566,8 +566,8 @@ impl Pipeline {
     }
 
     /// What comes of an event that the store has taken in and the rules have judged.
-    fn tell(&mut self, event: &Event, found: Option<Found>) {
-        if let Some(found) = found {
+    fn tell(&mut self, event: &Event, found: Vec<Found>) {
+        for found in found {
             self.raise(event, found);
         }
         if self.emit != Emit::Alerts {
@@ -724,7 +724,7 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         writer: _,
     } = found;
     Alert {
-        id: alert_id(event.id, rule),
+        id: alert_id(event.id, &rule),
         rule,
         severity,
         reason,

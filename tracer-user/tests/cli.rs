@@ -454,7 +454,7 @@ fn completions_are_a_script() {
 #[test]
 fn reference_tables_name_everything() {
     let rules = stdout(&tracer(["reference", "rules"]));
-    for rule in tracer::detect::rules::ALL {
+    for rule in tracer::detect::sigma::RuleSet::pack().rules() {
         assert!(rules.contains(&format!("| `{}` |", rule.id)), "{}", rule.id);
     }
     let probes = stdout(&tracer(["reference", "probes"]));

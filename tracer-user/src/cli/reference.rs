@@ -22,7 +22,14 @@ pub(super) fn reference(table: Table) -> Result<ExitCode, Failure> {
         Table::Directories => docroot::sources::reference_markdown(),
         Table::Fields => encode::fields::reference_markdown(),
         Table::Probes => probes(),
-        Table::Rules => detect::rules::reference_markdown(),
+        Table::Rules => [
+            detect::sigma::reference_markdown(),
+            "\n## Fields\n\n".to_owned(),
+            detect::case::fields::reference_markdown(),
+            "\n## Severity\n\n".to_owned(),
+            detect::severity::reference_markdown(),
+        ]
+        .concat(),
     };
     super::print(text.as_bytes())
 }

@@ -9,6 +9,17 @@ pub enum Code {
     Control,
 }
 
+impl Code {
+    /// The word in rules.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Program => "program",
+            Self::Control => "control",
+        }
+    }
+}
+
 /// Extensions that some server runs or loads. Those of PHP also count when another follows
 /// (`shell.php.jpg`), as Apache's `AddHandler` takes any of them (mod_mime, "Files with multiple
 /// extensions").

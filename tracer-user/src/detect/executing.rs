@@ -1,18 +1,20 @@
-//! The rules on what a server's lineage runs, and on who runs what it wrote. Pure.
+//! What a server's lineage runs, and who runs what it wrote: the facts for the rules. Pure.
 
 use tracer_common::event::{access, flag};
 use tracer_common::tag::{Role, via};
 
+use super::case::{Case, Fact};
 use super::expected::{self, Dropped, absolute, is_conversation, is_own_program, is_sendmail};
 use super::nearest::{Nearest, Place, nearest, server_of};
 use super::roles::{self, Program};
+use super::severity::severity;
+use super::sigma::Category;
 use super::written::By;
-use super::{Detector, Found, rules, user};
-use crate::alert::{Rule, Severity};
-use crate::enrich::docroot::Kind;
+use super::{Detector, Found, Matched, user};
+use crate::enrich::docroot::{Kind, path};
 use crate::event::{Event, Exec, FileAccess, Writer, is_inet};
 use crate::lineage::Store;
-use crate::lineage::process::{Process, Via};
+use crate::lineage::process::{Process, Server, Via};
 
 /// Set-user-id and set-group-id (`S_ISUID`, `S_ISGID`).
 const SET_ID: u16 = 0o6000;
@@ -22,28 +24,13 @@ fn counts(role: Role) -> bool {
     role != Role::Mail
 }
 
-/// How bad it is by what the server is for. What runs commands for those who manage a host does so all day,
-/// and of a program that is known by serving only nobody knows what it is for: an order of words is less of
-/// such a one than a shell that waits for words.
-const fn ordinary(role: Role, is_dropped: bool, is_given_work: bool) -> Severity {
-    match role {
-        Role::Agent if is_given_work => Severity::Low,
-        Role::Agent if is_dropped => Severity::Medium,
-        Role::Service if is_given_work => Severity::Medium,
-        Role::Agent
-        | Role::Service
-        | Role::Web
-        | Role::App
-        | Role::Database
-        | Role::Cache
-        | Role::Mail
-        | Role::Ftp
-        | Role::Ci => Severity::High,
-    }
-}
-
 impl Detector {
-    pub(super) fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Option<Found> {
+    pub(super) fn exec(&mut self, store: &mut Store, event: &Event, exec: &Exec) -> Vec<Found> {
+        let (place, matched) = self.executes(store, event, exec);
+        self.once(store, event, &place, matched)
+    }
+
+    fn executes(&self, store: &Store, event: &Event, exec: &Exec) -> (Place, Vec<Matched>) {
         let dropped = self.dropped(store, exec);
         let nameless = exec.nlink == 0;
         let of_lineage = nearest(store, event, true, counts);
@@ -54,23 +41,22 @@ impl Detector {
         let dropped = dropped.filter(|dropped| {
             !outsider || dropped.identity || dropped.by.is_same_place(exec, &dropped.path)
         });
-        let nearest = of_lineage.or_else(|| beside(dropped.as_ref()?))?;
+        let nearest = of_lineage
+            .or_else(|| beside(dropped.as_ref()?))
+            .or_else(|| nearest(store, event, true, |_| true));
+        let mut case = Case::new(Category::ProcessCreation, store, event);
         // A server that starts a server (php-fpm reloading, Apache running php-cgi) runs none of these; one
         // that is called so and is a shell is a shell.
-        let program = self.shells.program(exec);
+        case.program = self.shells.program(exec);
+        let program = case.program;
+        if let Some(nearest) = &nearest {
+            case.near(nearest, event);
+            let is_plain = dropped.is_none() && !nameless;
+            case.ordinary = is_plain
+                .then(|| self.ordinary(nearest, event, exec, program))
+                .flatten();
+        }
         let is_dropped = dropped.is_some() || (nameless && program.is_none());
-        if program.is_none() && !is_dropped {
-            return None;
-        }
-        if dropped.is_none() && !nameless && self.is_expected(&nearest, event, exec, program) {
-            return None;
-        }
-        let rule = match program {
-            _ if is_dropped => &rules::DROPPED_EXEC,
-            _ if nearest.server.role == Role::Database => &rules::DATABASE_SHELL,
-            _ => &rules::SHELL,
-        };
-        let remote = exec.stdio.iter().any(is_inet);
         let privileged = dropped.as_ref().is_some_and(|dropped| {
             dropped.identity && (exec.mode & SET_ID != 0 || self.written.is_privileged(exec.file))
         });
@@ -78,42 +64,55 @@ impl Detector {
         let may_be_its_own = dropped
             .as_ref()
             .is_some_and(|dropped| !dropped.direct && dropped.by.uid == Some(exec.ids.euid));
-        let severity = if remote || nameless || privileged {
-            Severity::Critical
-        } else if outsider && may_be_its_own {
-            Severity::Medium
-        } else {
-            let is_given_work = !is_dropped && !program.is_some_and(|it| is_conversation(it, exec));
-            ordinary(nearest.server.role, is_dropped, is_given_work)
+        let is_given_work = !is_dropped && !program.is_some_and(|it| is_conversation(it, exec));
+        let remote = exec.stdio.iter().any(is_inet);
+        let facts = &mut case.facts;
+        facts.set(Fact::Written, dropped.is_some());
+        facts.set(Fact::Fileless, nameless);
+        facts.set(Fact::RemoteStdio, remote);
+        facts.set(Fact::GainsRights, privileged);
+        facts.set(Fact::Outside, nearest.is_some() && outsider);
+        facts.set(Fact::Maintenance, may_be_its_own);
+        facts.set(Fact::GivenWork, is_given_work);
+        let place = nearest.as_ref().map_or(Place::NONE, Nearest::place);
+        let reason = || {
+            let what = match (program, &dropped) {
+                (_, Some(_)) => "executed a program that it wrote",
+                (None, None) if nameless => "executed a program",
+                (None, None) => "executed",
+                (Some(program), None) => executed(program),
+            };
+            let path = dropped.as_ref().map_or(&exec.exe, |dropped| &dropped.path);
+            let path = if outsider { path } else { &exec.exe };
+            let mut reason = match &nearest {
+                None => format!(
+                    "{} executed: {}",
+                    case.creator(),
+                    String::from_utf8_lossy(path)
+                ),
+                Some(nearest) => match nearest.beside {
+                    None => told(nearest, what, path),
+                    Some(via) => outside(nearest, via, dropped.is_some(), what, path),
+                },
+            };
+            for (fact, words) in [
+                (
+                    Fact::RemoteStdio,
+                    ", its input or output is a network connection",
+                ),
+                (Fact::Fileless, ", from a file that has no name"),
+                (Fact::GainsRights, ", with more rights than who runs it"),
+            ] {
+                if case.facts.has(fact) {
+                    reason.push_str(words);
+                }
+            }
+            reason
         };
-        let what = match (program, &dropped) {
-            (_, Some(_)) => "a program that it wrote",
-            (None, None) => "a program",
-            (Some(program), None) => article(program),
-        };
-        let path = dropped.as_ref().map_or(&exec.exe, |dropped| &dropped.path);
-        let path = if outsider { path } else { &exec.exe };
-        let mut reason = match nearest.beside {
-            None => told(&nearest, &format!("executed {what}"), path),
-            Some(via) => outside(&nearest, via, dropped.is_some(), what, path),
-        };
-        if remote {
-            reason.push_str(", its input or output is a network connection");
-        }
-        if nameless {
-            reason.push_str(", from a file that has no name");
-        }
-        if privileged {
-            reason.push_str(", with more rights than who runs it");
-        }
-        let writer = exec.writer.or(dropped.map(|dropped| dropped.by.writer));
-        let matched = Matched {
-            rule,
-            severity,
-            reason,
-            writer,
-        };
-        self.once(store, event, nearest.place(), matched)
+        let writer = exec
+            .writer
+            .or(dropped.as_ref().map(|dropped| dropped.by.writer));
+        (place, self.matches(&case, writer, reason))
     }
 
     /// A file that is used other than for writing: mapped by a loader to be executed, or read by the
@@ -123,12 +122,25 @@ impl Detector {
         store: &mut Store,
         event: &Event,
         file: &FileAccess,
-    ) -> Option<Found> {
-        if file.access & access::EXEC != 0 {
-            return self.maps(store, event, file);
-        }
-        // Who reads what was written is a server that serves it, and no matter; but not who came to
-        // its tag by that.
+    ) -> Vec<Found> {
+        let judged = if file.access & access::EXEC != 0 {
+            self.maps(store, event, file)
+        } else {
+            self.reads(store, event, file)
+        };
+        let Some((place, matched)) = judged else {
+            return Vec::new();
+        };
+        self.once(store, event, &place, matched)
+    }
+
+    /// Who reads what was written is a server that serves it, and no matter; but not who came to its tag by that.
+    fn reads(
+        &self,
+        store: &Store,
+        event: &Event,
+        file: &FileAccess,
+    ) -> Option<(Place, Vec<Matched>)> {
         let writer = file.writer?;
         let process = store.get(event.meta.subject)?;
         let by_this = process.link.is_some_and(|link| {
@@ -136,71 +148,70 @@ impl Detector {
                 && link.boot_ns == event.meta.boot_ns
                 && event.meta.tag.via & via::FILE != 0
         });
-        let interprets = process
-            .image()
-            .is_some_and(|image| self.shells.program(&image.exec).is_some());
-        if !by_this || !interprets {
+        let program = self.shells.program(&process.image()?.exec);
+        if !by_this || program.is_none() {
             return None;
-        }
-        let rule = &rules::DROPPED_EXEC;
-        if process.alerted.iter().any(|(known, _)| *known == rule.id) {
-            return None; // told by the name that the interpreter was given
         }
         let by = self.written.by(Some(file.file), &file.path);
         let wrote = by.map_or_else(|| user(store, writer.process), |by| by.uid);
-        let severity = if wrote == Some(file.ids.euid) {
-            Severity::Medium
-        } else {
-            Severity::High
-        };
         let nearest = nearest(store, event, false, counts)?;
-        let reason = outside(&nearest, Via::File, true, "", &file.path);
-        let matched = Matched {
-            rule,
-            severity,
-            reason,
-            writer: Some(writer),
-        };
-        self.once(store, event, nearest.place(), matched)
+        let mut case = Case::new(Category::ProcessCreation, store, event);
+        case.near(&nearest, event);
+        case.program = program;
+        case.facts.set(Fact::Written, true);
+        case.facts.set(Fact::Outside, true);
+        case.facts
+            .set(Fact::Maintenance, wrote == Some(file.ids.euid));
+        let mut matched = self.matches(&case, Some(writer), || {
+            outside(&nearest, Via::File, true, "", &file.path)
+        });
+        // Told by the name that the interpreter was given.
+        let is_told = |rule: &str| process.alerted.iter().any(|(known, _)| &**known == rule);
+        matched.retain(|matched| !is_told(&matched.rule.id));
+        Some((nearest.place(), matched))
     }
 
     /// A dynamic loader, or a program without a name, maps another program into itself: that is what
     /// runs from now on, whatever the links that it was named by. And a program that a server ran maps
     /// what that server's lineage wrote, as `LD_PRELOAD` has it: of a server's own process that is
     /// a library that it unpacked.
-    fn maps(&mut self, store: &mut Store, event: &Event, file: &FileAccess) -> Option<Found> {
+    fn maps(
+        &self,
+        store: &Store,
+        event: &Event,
+        file: &FileAccess,
+    ) -> Option<(Place, Vec<Matched>)> {
         let image = store.get(event.meta.subject).and_then(Process::image)?;
         let exec = &image.exec;
-        let remote = exec.stdio.iter().any(is_inet);
         let nearest = nearest(store, event, false, counts)?;
         let by = self.written.holds(file.file, &file.path);
         let writer = file.writer.or_else(|| Some(by?.writer));
         let becomes_it = exec.nlink == 0 || roles::is_loader(roles::base(&exec.exe));
-        if !becomes_it && (writer.is_none() || nearest.depth == 0) {
-            return None;
+        let mut case = Case::new(Category::ImageLoad, store, event);
+        case.near(&nearest, event);
+        case.program = self.shells.loaded(file.file, &file.path);
+        case.image = Some(&file.path);
+        case.file = Some(super::case::FileCase {
+            path: file.path.clone(),
+            action: "loaded",
+            ..super::case::FileCase::default()
+        });
+        case.facts.set(Fact::Written, writer.is_some());
+        case.facts
+            .set(Fact::RemoteStdio, exec.stdio.iter().any(is_inet));
+        let what = match (writer, case.program) {
+            (Some(_), _) => "loaded a program that it wrote into another",
+            (None, Some(Program::Shell)) => "loaded a shell into another",
+            (None, Some(Program::Interpreter)) => "loaded an interpreter into another",
+            (None, None) => "loaded",
+        };
+        let reason = || told(&nearest, what, &file.path);
+        let mut matched = self.matches(&case, writer, reason);
+        if becomes_it || (writer.is_some() && nearest.depth != 0) {
+            case.category = Category::ProcessCreation;
+            matched.extend(self.matches(&case, writer, reason));
         }
-        let program = self.shells.loaded(file.file, &file.path);
-        let (rule, what): (&'static Rule, _) = match (writer, program) {
-            (Some(_), _) => (&rules::DROPPED_EXEC, "a program that it wrote"),
-            (None, Some(program)) if nearest.server.role == Role::Database => {
-                (&rules::DATABASE_SHELL, article(program))
-            }
-            (None, Some(program)) => (&rules::SHELL, article(program)),
-            (None, None) => return None,
-        };
-        let severity = if remote {
-            Severity::Critical
-        } else {
-            Severity::High
-        };
-        let reason = told(&nearest, &format!("loaded {what} into another"), &file.path);
-        let matched = Matched {
-            rule,
-            severity,
-            reason,
-            writer,
-        };
-        self.once(store, event, nearest.place(), matched)
+        Some((nearest.place(), matched))
     }
 
     /// What of an exec a server's lineage wrote: by what is remembered here, else by what the kernel
@@ -224,64 +235,94 @@ impl Detector {
         })
     }
 
-    /// The match as an alert, where it is one of its own. What an alerted program starts is the same
+    /// The rules that match a case, each with its severity.
+    pub(super) fn matches(
+        &self,
+        case: &Case<'_>,
+        writer: Option<Writer>,
+        reason: impl Fn() -> String,
+    ) -> Vec<Matched> {
+        let rules = self.rules.matching(case.category, case).into_iter();
+        rules
+            .map(|rule| Matched {
+                severity: severity(rule.level, case),
+                reason: reason(),
+                rule,
+                writer,
+            })
+            .collect()
+    }
+
+    /// The matches as alerts, where they are some of their own. What an alerted program starts is the same
     /// attack, unless it is worse or of another kind.
     fn once(
         &mut self,
         store: &mut Store,
         event: &Event,
-        place: Place,
-        matched: Matched,
-    ) -> Option<Found> {
-        let Matched {
+        place: &Place,
+        matched: Vec<Matched>,
+    ) -> Vec<Found> {
+        let mut all = Vec::new();
+        for Matched {
             rule,
             severity,
             reason,
             writer,
-        } = matched;
-        let subject = event.meta.subject;
-        let told = store
-            .chain(subject)
-            .take(place.depth + 1)
-            .flat_map(|process| &process.alerted)
-            .any(|(known, told)| *known == rule.id && *told >= severity);
-        if told {
-            self.suppressed += 1;
-            return None;
-        }
-        // Noted where the attack begins: at the child that the server made for it.
-        let begin = store.chain(subject).nth(place.begin);
-        if let Some(key) = begin.map(|process| process.key)
-            && let Some(process) = store.get_mut(key)
+        } in matched
         {
-            process.alerted.retain(|(known, _)| *known != rule.id);
-            process.alerted.push((rule.id, severity));
+            let subject = event.meta.subject;
+            let told = store
+                .chain(subject)
+                .take(place.depth + 1)
+                .flat_map(|process| &process.alerted)
+                .any(|(known, told)| *known == rule.id && *told >= severity);
+            if told {
+                self.suppressed += 1;
+                continue;
+            }
+            // Noted where the attack begins: at the child that the server made for it.
+            let begin = store.chain(subject).nth(place.begin);
+            if let Some(key) = begin.map(|process| process.key)
+                && let Some(process) = store.get_mut(key)
+            {
+                process.alerted.retain(|(known, _)| *known != rule.id);
+                process.alerted.push((rule.id.clone(), severity));
+            }
+            all.push(Found {
+                rule,
+                severity,
+                reason,
+                server_depth: place.server_depth,
+                server: place.server.clone(),
+                directory: None,
+                writer,
+            });
         }
-        Some(Found {
-            rule,
-            severity,
-            reason,
-            server_depth: place.server_depth,
-            server: place.server,
-            directory: None,
-            writer,
-        })
+        all
     }
 
-    /// The shapes of a shell or interpreter that are a server's ordinary work.
-    fn is_expected(
+    /// The shape by which a shell or interpreter is a server's ordinary work.
+    fn ordinary(
         &self,
         nearest: &Nearest<'_>,
         event: &Event,
         exec: &Exec,
         program: Option<Program>,
-    ) -> bool {
-        nearest.is_starting(event)
-            || (program == Some(Program::Shell) && is_sendmail(exec))
-            || self.is_cgi(nearest, event, exec)
-            || nearest
-                .image
-                .is_some_and(|server| is_own_program(server, exec, &self.written))
+    ) -> Option<&'static str> {
+        if nearest.is_starting(event) {
+            Some("start-up")
+        } else if program == Some(Program::Shell) && is_sendmail(exec) {
+            Some("mail")
+        } else if self.is_cgi(nearest, event, exec) {
+            Some("cgi")
+        } else if nearest
+            .image
+            .is_some_and(|server| is_own_program(server, exec, &self.written))
+        {
+            Some("own-program")
+        } else {
+            None
+        }
     }
 
     /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it. The
@@ -309,43 +350,55 @@ impl Detector {
     }
 }
 
-/// What an alert would say.
-struct Matched {
-    rule: &'static Rule,
-    severity: Severity,
-    reason: String,
-    writer: Option<Writer>,
-}
-
 /// The server of who wrote what an outsider executes.
 fn beside<'a>(dropped: &Dropped) -> Option<Nearest<'a>> {
     let server = dropped.by.server.clone();
     counts(server.role).then(|| Nearest::beside(server, 0, Via::File))
 }
 
-const fn article(program: Program) -> &'static str {
+const fn executed(program: Program) -> &'static str {
     match program {
-        Program::Shell => "a shell",
-        Program::Interpreter => "an interpreter",
+        Program::Shell => "executed a shell",
+        Program::Interpreter => "executed an interpreter",
     }
+}
+
+/// `nginx (web server)`
+pub(super) fn named(server: &Server) -> String {
+    format!("{} ({} server)", server.name, server.role.name())
 }
 
 /// `nginx (web server) executed a shell: /bin/sh`
 fn told(nearest: &Nearest<'_>, what: &str, path: &[u8]) -> String {
-    format!(
-        "{} ({} server) {what}: {}",
-        nearest.server.name,
-        nearest.server.role.name(),
-        String::from_utf8_lossy(path),
-    )
+    let server = named(&nearest.server);
+    format!("{server} {what}: {}", String::from_utf8_lossy(path))
 }
 
 /// The same of a process that no server made.
 fn outside(nearest: &Nearest<'_>, via: Via, dropped: bool, what: &str, path: &[u8]) -> String {
     let what = match (via, dropped) {
         (_, true) => "wrote a program that a process outside its lineage executed".to_owned(),
-        (Via::File, false) => format!("wrote a program that executed {what}"),
-        (Via::Trace, false) => format!("reached into a process that executed {what}"),
+        (Via::File, false) => format!("wrote a program that {what}"),
+        (Via::Trace, false) => format!("reached into a process that {what}"),
     };
     told(nearest, &what, path)
+}
+
+impl<'a> Case<'a> {
+    /// Puts in what is known by the nearest server.
+    pub(super) fn near(&mut self, nearest: &'a Nearest<'a>, event: &Event) {
+        self.nearest = Some(nearest);
+        self.server = Some(&nearest.server);
+        self.is_starting = nearest.is_starting(event);
+    }
+
+    /// Name of the program that created the subject.
+    fn creator(&self) -> String {
+        let parent = self.parent().map(|image| path::name(&image.exec.exe));
+        let name = parent.filter(|name| !name.is_empty());
+        name.map_or_else(
+            || "a process".to_owned(),
+            |name| String::from_utf8_lossy(name).into_owned(),
+        )
+    }
 }

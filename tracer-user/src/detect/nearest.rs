@@ -33,7 +33,7 @@ pub(super) struct Place {
     pub(super) begin: usize,
     /// Its place in the lineage of the subject; `None` where it is beside that.
     pub(super) server_depth: Option<usize>,
-    pub(super) server: Server,
+    pub(super) server: Option<Server>,
 }
 
 /// Walks from the subject to its creators, to a server of a role that `counts`. Of the subject's own
@@ -136,6 +136,16 @@ fn of_tag(tag: Tag, counts: &impl Fn(Role) -> bool) -> Option<Server> {
     })
 }
 
+impl Place {
+    /// That of a subject that has nothing to do with a server.
+    pub(super) const NONE: Self = Self {
+        depth: 0,
+        begin: 0,
+        server_depth: None,
+        server: None,
+    };
+}
+
 impl Nearest<'_> {
     /// A server that is not of the subject's lineage. Of that nothing is an exception.
     pub(super) const fn beside(server: Server, depth: usize, via: Via) -> Self {
@@ -151,7 +161,7 @@ impl Nearest<'_> {
     }
 
     /// What is left of it without the store.
-    pub(super) fn place(self) -> Place {
+    pub(super) fn place(&self) -> Place {
         let of_lineage = self.beside.is_none();
         Place {
             depth: self.depth,
@@ -161,7 +171,7 @@ impl Nearest<'_> {
                 self.depth
             },
             server_depth: of_lineage.then_some(self.depth),
-            server: self.server,
+            server: Some(self.server.clone()),
         }
     }
 

@@ -1,15 +1,18 @@
-//! The rules on what a server's lineage writes, however it reached the kernel: by opening a file, by
-//! giving one another name, by mounting one directory over another. Pure.
+//! What a server's lineage writes, however it reached the kernel: by opening a file, by giving one another
+//! name, by mounting one directory over another. The facts for the rules. Pure.
 
 use tracer_common::event::{EventKind, flag};
 
+use super::case::{Case, Doubt, Fact, FileCase};
 use super::code::{Code, application, code, is_bytecode};
+use super::executing::named;
 use super::nearest::{Nearest, nearest};
+use super::sigma::Category;
 use super::written::By;
-use super::{Detector, Found, is_exchange, rules};
-use crate::alert::{Directory, Rule, Severity};
+use super::{Detector, Found, is_exchange};
+use crate::alert::Directory;
 use crate::enrich::docroot::{Kind, Match, path};
-use crate::event::{Change, Event, FileAccess, FileId};
+use crate::event::{Change, Event, FileAccess, FileId, Payload};
 use crate::lineage::Store;
 use crate::lineage::process::{Process, Server};
 
@@ -57,10 +60,10 @@ impl<'a> Name<'a> {
 
 /// Who an alert on a write is about.
 struct Who<'a> {
-    server: &'a Server,
-    server_depth: Option<usize>,
-    severity: Severity,
-    starting: bool,
+    /// The nearest server, or that of who wrote the file.
+    server: Option<&'a Server>,
+    /// The former.
+    nearest: Option<&'a Nearest<'a>>,
     /// It is the server itself, and no other program that it ran.
     own: bool,
     /// `nginx (web server)`, or another process and what it has to do with one.
@@ -69,89 +72,86 @@ struct Who<'a> {
     wrote: String,
 }
 
-/// What an alert would say of a write.
-struct Matched {
-    rule: &'static Rule,
+/// A name as it was judged.
+struct Seen {
+    file: FileCase,
+    /// `created`, `renamed /tmp/a to` …
+    verb: String,
+    /// What the file is to a server; empty where it is nothing.
     what: &'static str,
-    directory: Option<Directory>,
+}
+
+impl Seen {
+    /// The other, where this one is nothing to a server and the other is.
+    fn or(self, other: impl FnOnce() -> Self) -> Self {
+        if !self.what.is_empty() {
+            return self;
+        }
+        let other = other();
+        if other.what.is_empty() { self } else { other }
+    }
 }
 
 impl Detector {
     /// A file that was opened for writing, created, written to or mapped.
-    pub(super) fn file(
-        &mut self,
-        store: &Store,
-        event: &Event,
-        file: &FileAccess,
-    ) -> Option<Found> {
-        let nearest = nearest(store, event, false, |_| true)?;
-        let verb = if file.kind == EventKind::Write {
-            "wrote to"
+    pub(super) fn file(&mut self, store: &Store, event: &Event, file: &FileAccess) -> Vec<Found> {
+        let nearest = nearest(store, event, false, |_| true);
+        let (action, verb) = if file.kind == EventKind::Write {
+            ("written", "wrote to")
         } else if file.kind == EventKind::Map {
-            "mapped for writing"
+            ("mapped", "mapped for writing")
         } else if file.created {
-            "created"
+            ("created", "created")
         } else if file.f_flags & 0o2000 != 0 {
-            "opened for appending"
+            ("appended", "opened for appending")
         } else {
-            "opened for writing"
+            ("opened", "opened for writing")
         };
-        let who = Who::of(&nearest, event);
+        let who = Who::of(store, event, nearest.as_ref(), None);
         let at = Name {
             path: &file.path,
             mnt_ns: file.mnt_ns,
             directory: file.directory,
             is_code: false,
         };
-        self.write(&who, event, at, verb)
+        let seen = self.write(&who, event, at, action, verb);
+        let mut categories = vec![Category::FileEvent];
+        categories.extend((!file.created).then_some(Category::FileChange));
+        self.tell(store, event, &who, seen, &categories)
     }
 
     /// A file that was given a name, or rights.
-    pub(super) fn change(
-        &mut self,
-        store: &Store,
-        event: &Event,
-        change: &Change,
-    ) -> Option<Found> {
+    pub(super) fn change(&mut self, store: &Store, event: &Event, change: &Change) -> Vec<Found> {
         let of_lineage = nearest(store, event, false, |_| true);
         // What was only tried may have left another file by the new name.
         let is_tried = event.meta.flags & flag::ATTEMPT != 0
             && [EventKind::Rename, EventKind::Link].contains(&change.kind);
         let name = if is_tried { &change.old } else { &change.new };
         let by = self.written.by(change.file, name).cloned();
-        let who = match (&of_lineage, &by) {
-            (Some(nearest), _) => Who::of(nearest, event),
-            // Somebody else moves what a server wrote: an administrator may well mean it.
-            (None, Some(by)) => Who::mover(store, event, by),
-            (None, None) => return None,
-        };
-        let mut found = self.names(&who, event, change, &change.old, &change.new);
+        // Somebody else moves what a server wrote: an administrator may well mean it.
+        let mover = by.as_ref().filter(|_| of_lineage.is_none());
+        let who = Who::of(store, event, of_lineage.as_ref(), mover);
+        let mut seen = self.names(&who, event, change, &change.old, &change.new);
+        let mut raced = "";
         if let Some((old, new)) = &change.early {
             // Either pair may be the one that the kernel took.
             let other = Change {
                 directory: None,
                 ..change.clone()
             };
-            found = found.or_else(|| self.names(&who, event, &other, old, new));
-            if let Some(found) = &mut found {
-                found
-                    .reason
-                    .push_str(", and the names were others when the call began");
-                found.severity = found.severity.max(Severity::High);
-            }
+            seen = seen.or(|| self.names(&who, event, &other, old, new));
+            raced = ", and the names were others when the call began";
         }
-        if let Some(found) = &mut found
-            && event.meta.flags & flag::BASE_CHANGED != 0
-        {
-            found
-                .reason
-                .push_str(", and what the name is relative to was another when the call began");
-            found.severity = found.severity.max(Severity::High);
+        if event.meta.flags & flag::BASE_CHANGED != 0 {
+            raced = ", and what the name is relative to was another when the call began";
         }
-        if let (Some(found), Some(by)) = (&mut found, by) {
-            found.writer = found.writer.or(Some(by.writer));
+        let categories = categories(change);
+        let mut all = self.tell(store, event, &who, seen, &categories);
+        for found in &mut all {
+            found.reason.push_str(raced);
+            found.writer = found.writer.or(by.as_ref().map(|by| by.writer));
         }
-        found
+        all
     }
 
     /// Judges a change of names by these.
@@ -162,7 +162,7 @@ impl Detector {
         change: &Change,
         old: &[u8],
         new: &[u8],
-    ) -> Option<Found> {
+    ) -> Seen {
         let is = |kind| change.kind == kind;
         let at = Name {
             path: new,
@@ -176,39 +176,51 @@ impl Detector {
             if !is_exchange(change) {
                 return found;
             }
-            let other = self.renamed(who, event, new, at.named(old));
-            return found.or(other);
+            return found.or(|| self.renamed(who, event, new, at.named(old)));
         }
         if is(EventKind::Link) {
             let verb = format!("linked {}{} as", show(old), who.wrote);
-            let found = self.write(who, event, at, &verb);
-            return found.or_else(|| self.leads(who, event, at));
+            let found = self.write(who, event, at, "linked", &verb);
+            return found.or(|| self.leads(who, event, at));
         }
         if is(EventKind::Symlink) {
             return self.symlink(who, event, change, at);
         }
         if is(EventKind::Mknod) {
-            return self.write(who, event, at, "created");
+            return self.write(who, event, at, "created", "created");
         }
         if is(EventKind::Mount) {
-            return self.mount(who, event, change, at);
+            return self.mount(change, at);
         }
         if is(EventKind::Chmod) && makes_executable(change) {
-            return self.write(who, event, at, "made executable");
+            return self.write(who, event, at, "executable", "made executable");
         }
         if is(EventKind::Setxattr) && gives_rights(change) {
-            return self.write(who, event, at, "gave capabilities to");
+            return self.write(who, event, at, "capabilities", "gave capabilities to");
         }
-        None
+        Self::nothing(at.path, "other", "changed")
     }
 
-    fn renamed(&mut self, who: &Who<'_>, event: &Event, old: &[u8], at: Name<'_>) -> Option<Found> {
-        // Python keeps what it compiled so, in a worker too.
-        if who.own && is_bytecode(old, at.path) {
-            return None;
+    /// A name that is nothing to a server.
+    fn nothing(path: &[u8], action: &'static str, verb: &str) -> Seen {
+        Seen {
+            file: FileCase {
+                path: path.to_vec(),
+                action,
+                ..FileCase::default()
+            },
+            verb: verb.to_owned(),
+            what: "",
         }
+    }
+
+    fn renamed(&mut self, who: &Who<'_>, event: &Event, old: &[u8], at: Name<'_>) -> Seen {
         let show = String::from_utf8_lossy;
         let verb = format!("renamed {}{} to", show(old), who.wrote);
+        // Python keeps what it compiled so, in a worker too.
+        if who.own && is_bytecode(old, at.path) {
+            return Self::nothing(at.path, "renamed", &verb);
+        }
         // A directory brings what was written in it. Where that was only tried, not all of it has the new
         // name by now.
         let inside = match code(at.path) {
@@ -221,32 +233,31 @@ impl Detector {
         let found = match inside {
             Some(path) => {
                 let verb = format!("{verb} {} and with it", show(at.path));
-                self.write(who, event, at.below(&path), &verb)
+                self.write(who, event, at.below(&path), "renamed", &verb)
             }
-            None => self.write(who, event, at, &verb),
+            None => self.write(who, event, at, "renamed", &verb),
         };
-        found.or_else(|| self.leads(who, event, at))
+        found.or(|| self.leads(who, event, at))
     }
 
     /// A symbolic link: code by its own name or by that of what it points to; or a way to a directory,
     /// which is then served as far as it leads.
-    fn symlink(
-        &mut self,
-        who: &Who<'_>,
-        event: &Event,
-        change: &Change,
-        at: Name<'_>,
-    ) -> Option<Found> {
+    fn symlink(&mut self, who: &Who<'_>, event: &Event, change: &Change, at: Name<'_>) -> Seen {
         let verb = format!(
             "made a link to {}:",
             String::from_utf8_lossy(&change.detail)
         );
-        self.write(who, event, at, &verb)
-            .or_else(|| self.leads(who, event, at))
+        self.write(who, event, at, "symlinked", &verb)
+            .or(|| self.leads(who, event, at))
     }
 
     /// Judges a name that is a link's by where that leads.
-    fn leads(&mut self, who: &Who<'_>, event: &Event, at: Name<'_>) -> Option<Found> {
+    fn leads(&mut self, who: &Who<'_>, event: &Event, at: Name<'_>) -> Seen {
+        let led = self.led(who, event, at);
+        led.unwrap_or_else(|| Self::nothing(at.path, "symlinked", "made"))
+    }
+
+    fn led(&mut self, who: &Who<'_>, event: &Event, at: Name<'_>) -> Option<Seen> {
         let target = self.aliases.target(at.path)?.to_vec();
         let rest = match code(&target) {
             // The name of what it points to says what it is.
@@ -262,35 +273,24 @@ impl Detector {
             "made a link to {} and with it",
             String::from_utf8_lossy(&target)
         );
-        self.write(who, event, at.below(&name), &verb)
+        Some(self.write(who, event, at.below(&name), "symlinked", &verb))
     }
 
     /// What is mounted on, in or over a watched directory takes the place of its files.
-    fn mount(
-        &mut self,
-        who: &Who<'_>,
-        event: &Event,
-        change: &Change,
-        at: Name<'_>,
-    ) -> Option<Found> {
+    fn mount(&self, change: &Change, at: Name<'_>) -> Seen {
+        let source = String::from_utf8_lossy(&change.detail);
+        let mut seen = Self::nothing(at.path, "mounted", &format!("mounted {source} on"));
         // On the root directory: a sandbox of its own begins so.
         if change.number & MOUNT_SETTINGS != 0 || at.path == b"/" {
-            return None;
+            return seen;
         }
         let found = self.place(at);
-        let found = found.or_else(|| self.directories.below(at.mnt_ns, at.path))?;
-        let rule = match found.kind {
-            Kind::Component => &rules::COMPONENT_WRITE,
-            Kind::Served | Kind::Application | Kind::Cgi => &rules::CODE_WRITE,
-        };
-        let matched = Matched {
-            rule,
-            what: "other files in the place of those of a directory that servers use",
-            directory: Some(directory(&found)),
-        };
-        let source = String::from_utf8_lossy(&change.detail);
-        let verb = format!("mounted {source} on");
-        self.tell(who, event, at.path, &verb, matched)
+        let found = found.or_else(|| self.directories.below(at.mnt_ns, at.path));
+        if let Some(found) = &found {
+            seen.what = "other files in the place of those of a directory that servers use";
+            seen.file.directory = Some(directory(found));
+        }
+        seen
     }
 
     /// The watched directory that a name is in: by the identity that the kernel found, else by the
@@ -314,7 +314,14 @@ impl Detector {
     }
 
     /// Judges a name that a file has from now on.
-    fn write(&mut self, who: &Who<'_>, event: &Event, at: Name<'_>, verb: &str) -> Option<Found> {
+    fn write(
+        &mut self,
+        who: &Who<'_>,
+        event: &Event,
+        at: Name<'_>,
+        action: &'static str,
+        verb: &str,
+    ) -> Seen {
         let path = at.path;
         // A path cut at its front may be anywhere: a deep directory must not hide a web shell. Nor
         // must a name that is cut at its end, or that could not be read.
@@ -330,125 +337,166 @@ impl Detector {
             code(path)
         };
         let kind = of_name.or((unnamed || doubtful || at.is_code).then_some(Code::Program));
-        let (rule, what) = match (&found, kind) {
-            (Some(found), _) if found.kind == Kind::Component => (
-                &rules::COMPONENT_WRITE,
-                "in a directory that servers load components from",
-            ),
-            (Some(found), _) if found.kind == Kind::Cgi => (
-                &rules::CODE_WRITE,
-                "in a directory of programs run on request",
-            ),
-            (_, Some(_)) if unnamed => (&rules::CODE_WRITE, "a file whose name is not known whole"),
+        let (doubt, what) = match (&found, kind) {
+            (Some(found), _) if found.kind == Kind::Component => {
+                (None, "in a directory that servers load components from")
+            }
+            (Some(found), _) if found.kind == Kind::Cgi => {
+                (None, "in a directory of programs run on request")
+            }
+            (_, Some(_)) if unnamed => (Some(Doubt::Path), "a file whose name is not known whole"),
             (Some(_), Some(_)) if of_name.is_none() && !at.is_code => (
-                &rules::CODE_WRITE,
+                Some(Doubt::Name),
                 "a name where code is served that another thread may have rewritten unseen",
             ),
-            (Some(_), Some(Code::Program)) if of_application => (
-                &rules::CODE_WRITE,
-                "code of the application that the server runs",
-            ),
-            (Some(_), Some(Code::Program)) => (&rules::CODE_WRITE, "code where it is served"),
-            (Some(_), Some(Code::Control)) => (
-                &rules::CODE_WRITE,
-                "a file that says how served files are run",
-            ),
+            (Some(_), Some(Code::Program)) if of_application => {
+                (None, "code of the application that the server runs")
+            }
+            (Some(_), Some(Code::Program)) => (None, "code where it is served"),
+            (Some(_), Some(Code::Control)) => (None, "a file that says how served files are run"),
             (None, Some(_)) if cut && (of_name.is_some() || at.is_code) => (
-                &rules::CODE_WRITE,
+                Some(Doubt::Path),
                 "code under a path that is not known whole",
             ),
-            (None, Some(_)) => {
-                self.is_undecided = true;
-                return None;
-            }
-            (Some(_) | None, None) => return None,
+            (Some(_) | None, None) | (None, Some(_)) => (None, ""),
         };
+        let is_undecided = found.is_none() && kind.is_some() && what.is_empty();
         let directory = found.as_ref().map(directory);
-        let matched = Matched {
-            rule,
+        self.is_undecided |= is_undecided && who.server.is_some();
+        Seen {
+            file: FileCase {
+                path: path.to_vec(),
+                action,
+                directory,
+                code: kind.map(Code::name),
+                doubt,
+            },
+            verb: verb.to_owned(),
             what,
-            directory,
-        };
-        self.tell(who, event, path, verb, matched)
+        }
     }
 
+    /// Applies the rules of these categories.
     fn tell(
         &mut self,
-        who: &Who<'_>,
+        store: &Store,
         event: &Event,
-        path: &[u8],
-        verb: &str,
-        matched: Matched,
-    ) -> Option<Found> {
-        if who.starting {
-            return None; // an application server unpacks what an administrator gave it
+        who: &Who<'_>,
+        seen: Seen,
+        categories: &[Category],
+    ) -> Vec<Found> {
+        let Seen { file, verb, what } = seen;
+        let directory = file.directory.clone();
+        let path = file.path.clone();
+        let mut case = Case::new(Category::FileEvent, store, event);
+        if let Some(nearest) = who.nearest {
+            case.near(nearest, event);
+            // What a server unpacks while it starts an administrator gave it.
+            case.is_starting &= nearest.depth == 0;
         }
-        if !self.is_new_write(event, path) {
-            self.suppressed += 1;
-            return None;
+        case.server = who.server;
+        case.file = Some(file);
+        let changed = matches!(&event.payload, Payload::Change(change) if change.early.is_some())
+            || event.meta.flags & flag::BASE_CHANGED != 0;
+        case.facts.set(Fact::NamesChanged, changed);
+        let is_mover = who.nearest.is_none() && who.server.is_some();
+        case.facts.set(Fact::Outside, is_mover);
+        case.facts.set(Fact::Moved, is_mover);
+        let reason = || {
+            let mut reason = format!("{} {verb} {}", who.name, String::from_utf8_lossy(&path));
+            if !what.is_empty() {
+                reason.push_str(": ");
+                reason.push_str(what);
+            }
+            if event.meta.flags & flag::URING != 0 {
+                reason.push_str(", through io_uring");
+            }
+            if event.meta.flags & flag::ATTEMPT != 0 {
+                reason.push_str("; whether that succeeded is not known");
+            }
+            reason
+        };
+        let mut matched = Vec::new();
+        for category in categories {
+            case.category = *category;
+            matched.extend(self.matches(&case, event.payload.writer(), reason));
         }
-        let mut reason = format!(
-            "{} {verb} {}: {}",
-            who.name,
-            String::from_utf8_lossy(path),
-            matched.what,
-        );
-        if event.meta.flags & flag::URING != 0 {
-            reason.push_str(", through io_uring");
+        if matched.is_empty() {
+            return Vec::new();
         }
-        if event.meta.flags & flag::ATTEMPT != 0 {
-            reason.push_str("; whether that succeeded is not known");
+        if !self.is_new_write(event, &path) {
+            self.suppressed += matched.len() as u64;
+            return Vec::new();
         }
-        Some(Found {
+        let server_depth = who.nearest.and_then(Nearest::server_depth);
+        let found = matched.into_iter().map(|matched| Found {
             rule: matched.rule,
-            severity: who.severity,
-            reason,
-            server_depth: who.server_depth,
-            server: who.server.clone(),
-            directory: matched.directory,
-            writer: event.payload.writer(),
-        })
+            severity: matched.severity,
+            reason: matched.reason,
+            server_depth,
+            server: who.server.cloned(),
+            directory: directory.clone(),
+            writer: matched.writer,
+        });
+        found.collect()
     }
 }
 
 impl<'a> Who<'a> {
-    fn of(nearest: &'a Nearest<'_>, event: &Event) -> Self {
-        let server = &nearest.server;
-        Self {
-            server,
-            server_depth: nearest.server_depth(),
-            severity: Severity::High,
-            starting: nearest.depth == 0 && nearest.is_starting(event),
-            own: nearest.depth == 0,
-            name: named(server),
-            wrote: String::new(),
+    /// The subject, by its nearest server; without one by that whose file it moves.
+    fn of(
+        store: &Store,
+        event: &Event,
+        nearest: Option<&'a Nearest<'a>>,
+        by: Option<&'a By>,
+    ) -> Self {
+        if let Some(nearest) = nearest {
+            return Self {
+                server: Some(&nearest.server),
+                nearest: Some(nearest),
+                own: nearest.depth == 0,
+                name: named(&nearest.server),
+                wrote: String::new(),
+            };
         }
-    }
-
-    /// A process of no server's lineage, with a file that one of this server's wrote.
-    fn mover(store: &Store, event: &Event, by: &'a By) -> Self {
         let process = store.get(event.meta.subject);
         let name = process
             .and_then(Process::image)
             .map(|image| String::from_utf8_lossy(path::name(&image.exec.exe)).into_owned());
         let uid = event.payload.ids().map_or(0, |ids| ids.euid);
+        let wrote = by.map(|by| format!(", which {} wrote,", named(&by.server)));
         Self {
-            server: &by.server,
-            server_depth: None,
-            severity: Severity::Medium,
-            starting: false,
+            server: by.map(|by| &by.server),
+            nearest: None,
             own: false,
             name: format!(
                 "{} (user {uid})",
                 name.unwrap_or_else(|| "a process".to_owned())
             ),
-            wrote: format!(", which {} wrote,", named(&by.server)),
+            wrote: wrote.unwrap_or_default(),
         }
     }
 }
 
-fn named(server: &Server) -> String {
-    format!("{} ({} server)", server.name, server.role.name())
+/// What a change is to rules. Rights that make a file a program, or a stronger one, are content to them.
+fn categories(change: &Change) -> Vec<Category> {
+    match change.kind {
+        EventKind::Rename => vec![Category::FileEvent, Category::FileRename],
+        EventKind::Link | EventKind::Symlink | EventKind::Mknod | EventKind::Mount => {
+            vec![Category::FileEvent]
+        }
+        EventKind::Unlink => vec![Category::FileDelete],
+        EventKind::Chmod if makes_executable(change) => {
+            vec![Category::FileEvent, Category::FileChange]
+        }
+        EventKind::Setxattr if gives_rights(change) => {
+            vec![Category::FileEvent, Category::FileChange]
+        }
+        EventKind::Chmod | EventKind::Chown | EventKind::Setxattr | EventKind::Truncate => {
+            vec![Category::FileChange]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn directory(found: &Match<'_>) -> Directory {

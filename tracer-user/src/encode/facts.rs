@@ -13,13 +13,14 @@ use super::value::{Value, list, number, strings, words};
 use super::words::{
     Status, address, args_truncated, directory, family, file_type, is_memfd, socket_name,
 };
-use crate::alert::{Alert, HostFacts, Technique};
+use crate::alert::{Alert, HostFacts};
 use crate::enrich::facts::{ContainerFacts, PodFacts};
 use crate::event::{
     Change, Comm, Credentials, Exec, ExecFailed, FileAccess, FileId, NamespaceChange, Payload,
     Socket, Trace,
 };
 use crate::lineage::orphan;
+use crate::rule::Entry;
 
 pub(super) fn alert(scope: Scope<'_>) -> Option<&Alert> {
     scope.document.alert.as_ref()
@@ -457,7 +458,7 @@ pub(super) fn types(scope: Scope<'_>) -> Vec<&'static str> {
 }
 
 pub(super) fn action(scope: Scope<'_>) -> &str {
-    alert(scope).map_or_else(|| class(scope).action, |alert| alert.rule.action)
+    alert(scope).map_or_else(|| class(scope).action, |alert| &alert.rule.action)
 }
 
 pub(super) fn outcome(scope: Scope<'_>) -> &'static str {
@@ -473,36 +474,42 @@ pub(super) fn dataset(scope: Scope<'_>) -> &'static str {
 
 /// One string of each tactic of an alert. Equal ones once; as tactics differ in every one of their
 /// strings, the lists of ids, names and references stay parallel.
-pub(super) fn tactics(scope: Scope<'_>, of: fn(&Technique) -> String) -> Option<Value<'_>> {
-    strings(distinct(alert(scope)?.rule.techniques.iter().map(of)))
+pub(super) fn tactics(scope: Scope<'_>, of: fn(&Entry) -> String) -> Option<Value<'_>> {
+    let techniques = alert(scope)?.rule.techniques.iter();
+    let tactics = techniques.filter_map(|technique| technique.tactic.as_ref());
+    strings(distinct(tactics.map(of)))
 }
 
 /// The same of each technique.
-pub(super) fn techniques(scope: Scope<'_>, of: fn(&Technique) -> String) -> Option<Value<'_>> {
-    tactics(scope, of)
-}
-
-/// The same of each sub-technique.
-pub(super) fn subtechniques(
-    scope: Scope<'_>,
-    of: fn((&'static str, &'static str)) -> String,
-) -> Option<Value<'_>> {
+pub(super) fn techniques(scope: Scope<'_>, of: fn(&Entry) -> String) -> Option<Value<'_>> {
     let techniques = alert(scope)?.rule.techniques.iter();
     strings(distinct(
-        techniques.filter_map(|technique| technique.subtechnique.map(of)),
+        techniques.map(|technique| of(&technique.technique)),
     ))
 }
 
-/// The most specific id of a technique.
-pub(super) fn technique_id(technique: &Technique) -> &'static str {
-    technique.subtechnique.unwrap_or(technique.technique).0
+/// The same of each sub-technique.
+pub(super) fn subtechniques(scope: Scope<'_>, of: fn(&Entry) -> String) -> Option<Value<'_>> {
+    let techniques = alert(scope)?.rule.techniques.iter();
+    let all = techniques.filter_map(|technique| technique.subtechnique.as_ref());
+    strings(distinct(all.map(of)))
+}
+
+/// Id of an entry of ATT&CK.
+pub(super) fn entry_id(entry: &Entry) -> String {
+    entry.0.to_string()
+}
+
+/// Its name.
+pub(super) fn entry_name(entry: &Entry) -> String {
+    entry.1.to_string()
 }
 
 /// Where ATT&CK describes a technique or sub-technique.
-pub(super) fn attack(id: &str) -> String {
+pub(super) fn attack(entry: &Entry) -> String {
     format!(
         "https://attack.mitre.org/techniques/{}/",
-        id.replace('.', "/")
+        entry.0.replace('.', "/")
     )
 }
 

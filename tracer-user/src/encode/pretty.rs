@@ -76,7 +76,7 @@ impl Page<'_> {
             format_args!(
                 "{}  {}  {}\n",
                 self.paint(colour, &severity),
-                self.paint(BOLD, alert.rule.name),
+                self.paint(BOLD, &alert.rule.name),
                 self.paint(DIM, &self.time()),
             ),
         );
@@ -100,7 +100,7 @@ impl Page<'_> {
             .techniques
             .iter()
             .map(|technique| {
-                let (id, name) = technique.subtechnique.unwrap_or(technique.technique);
+                let (id, name) = technique.specific();
                 format!("{id} {name}")
             })
             .collect();

@@ -289,13 +289,15 @@ impl<'a> Scope<'a> {
     pub(super) fn server(self) -> Option<(Self, &'a Server)> {
         if let Some(alert) = &self.document.alert {
             let Some(depth) = alert.server_depth else {
-                let scope = self.server_beside(&alert.server.name);
+                let server = alert.server.as_ref()?;
+                let scope = self.server_beside(&server.name);
                 let scope = scope.or_else(|| self.writer()).or_else(|| self.link());
-                return scope.map(|scope| (scope, &alert.server));
+                return scope.map(|scope| (scope, server));
             };
             // The alert counts from the event's subject.
             let depth = depth + usize::from(born(self.document).is_some());
-            return self.ancestor(depth).map(|scope| (scope, &alert.server));
+            let server = alert.server.as_ref()?;
+            return self.ancestor(depth).map(|scope| (scope, server));
         }
         self.chain()
             .find_map(|scope| Some((scope, scope.process.server.as_ref()?)))

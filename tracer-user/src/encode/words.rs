@@ -1,6 +1,8 @@
 //! The kernel's numbers in the words that people and ECS use.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::event::ip;
 
 use tracer_common::event::{EventKind, access, namespace_call, trace_method};
 use tracer_common::limits::{ARGS_HEAD_BYTES, ARGS_TAIL_BYTES};
@@ -206,13 +208,7 @@ pub(super) fn socket_name(name: &[u8]) -> Vec<u8> {
 /// An address as the kernel keeps it. An IPv4 address that came through an IPv6 socket is shown as
 /// what it is.
 pub(super) fn address(family: u16, bytes: [u8; 16]) -> Option<IpAddr> {
-    match family {
-        AF_INET => bytes
-            .first_chunk::<4>()
-            .map(|four| IpAddr::V4(Ipv4Addr::from(*four))),
-        AF_INET6 => Some(Ipv6Addr::from(bytes).to_canonical()),
-        _ => None,
-    }
+    ip(family, bytes)
 }
 
 /// `file.type` of an `i_mode`; ECS knows these three.

@@ -195,7 +195,7 @@ pub struct Process {
     /// How it ended; `None` while it lives.
     pub ended: Option<Ended>,
     /// Rules that were raised for what it and its descendants ran, with the worst severity of each.
-    pub alerted: Vec<(&'static str, Severity)>,
+    pub alerted: Vec<(Arc<str>, Severity)>,
     /// Whether it is in the store's count of what processes take.
     pub counted: bool,
 }

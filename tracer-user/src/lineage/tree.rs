@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::Store;
 use super::process::{Ended, Image, Link, Process};
-use crate::alert::{HostFacts, ProcessView, Rule, Severity};
+use crate::alert::{HostFacts, ProcessView, Severity};
 use crate::event::ProcessKey;
+use crate::rule::Rule;
 
 /// Processes that a tree shows.
 pub const NODES: usize = 4096;
@@ -142,7 +143,7 @@ pub struct Raised {
     /// Its id.
     pub id: Uuid,
     /// The rule.
-    pub rule: &'static Rule,
+    pub rule: Arc<Rule>,
     /// How bad.
     pub severity: Severity,
     /// One sentence, perhaps only its beginning.

@@ -2,14 +2,15 @@
 //! first [`OF_ONE`], with the beginning of their reasons.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::view::NAMESPACE;
-use crate::alert::Rule;
 use crate::detect::Found;
 use crate::event::{Event, ProcessKey};
 use crate::lineage::tree::Raised;
+use crate::rule::Rule;
 
 /// Alerts remembered.
 const ALERTS: usize = 1024;
@@ -62,8 +63,8 @@ pub(super) fn raised(event: &Event, id: Uuid, found: &Found) -> Raised {
     Raised {
         process: event.meta.subject,
         boot_ns: event.meta.boot_ns,
-        id: alert_id(id, found.rule),
-        rule: found.rule,
+        id: alert_id(id, &found.rule),
+        rule: Arc::clone(&found.rule),
         severity: found.severity,
         reason: found.reason.clone(),
     }
@@ -73,7 +74,7 @@ pub(super) fn raised(event: &Event, id: Uuid, found: &Found) -> Raised {
 mod tests {
     use super::*;
     use crate::alert::Severity;
-    use crate::detect::rules;
+    use crate::detect::sigma::RuleSet;
 
     #[test]
     fn a_flood_of_one_process_pushes_nobody_out() {
@@ -86,7 +87,7 @@ mod tests {
             process: key(tgid),
             boot_ns: 1,
             id: Uuid::nil(),
-            rule: rules::ALL[0],
+            rule: Arc::clone(&RuleSet::pack().rules()[0]),
             severity: Severity::High,
             reason: reason.to_owned(),
         };

@@ -6,9 +6,7 @@ mod kin;
 
 use std::sync::Arc;
 
-use tracer::alert::{
-    Alert, Author, Directory, Document, Integrity, LossReport, Rule, Severity, Technique,
-};
+use tracer::alert::{Alert, Author, Directory, Document, Integrity, LossReport, Severity};
 use tracer::enrich::content::Content;
 use tracer::enrich::facts::Fact;
 use tracer::event::{
@@ -16,6 +14,7 @@ use tracer::event::{
     ProcessKey, Trace,
 };
 use tracer::lineage::process::{Ended, Origin, Server, Via, Why};
+use tracer::rule::{Rule, Technique, attack};
 use tracer_common::event::{EventKind, FdInfo, Ids, fd_kind, flag};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag, via};
@@ -32,40 +31,54 @@ pub(crate) struct Sample {
     pub(crate) document: Document,
 }
 
-static SHELL: Rule = Rule {
-    id: "server-spawned-shell",
-    name: "Server executed a shell",
-    description: "A process that descends from a server executed a shell.",
-    action: "server-spawned-shell",
-    version: "1",
-    techniques: &[
-        Technique {
-            tactic: ("TA0003", "Persistence"),
-            technique: ("T1505", "Server Software Component"),
-            subtechnique: Some(("T1505.003", "Web Shell")),
-        },
-        Technique {
-            tactic: ("TA0002", "Execution"),
-            technique: ("T1059", "Command and Scripting Interpreter"),
-            subtechnique: Some(("T1059.004", "Unix Shell")),
-        },
-    ],
-    false_positives: &["A web application that runs a maintenance script."],
-};
+/// A rule on what servers run.
+fn shell_rule() -> Arc<Rule> {
+    Arc::new(Rule {
+        id: "server-spawned-shell".into(),
+        uuid: Some("3b0e6d5c-8a41-4f0b-9a0e-5f3a2f1c7d10".to_owned()),
+        name: "Server executed a shell".to_owned(),
+        description: "A process that descends from a server executed a shell.".to_owned(),
+        action: "server-spawned-shell".to_owned(),
+        version: "1".to_owned(),
+        level: Severity::High,
+        techniques: techniques(&[
+            "attack.persistence",
+            "attack.t1505.003",
+            "attack.execution",
+            "attack.t1059.004",
+        ]),
+        data_sources: vec!["Process Creation".to_owned()],
+        references: Vec::new(),
+        false_positives: vec!["A web application that runs a maintenance script.".to_owned()],
+        ruleset: "tracer".to_owned(),
+        file: "persistence/shell.yml".to_owned(),
+    })
+}
 
-static WRITE: Rule = Rule {
-    id: "server-wrote-served-file",
-    name: "Server wrote a served file",
-    description: "A process that descends from a server wrote a file that a server serves.",
-    action: "server-wrote-served-file",
-    version: "2",
-    techniques: &[Technique {
-        tactic: ("TA0003", "Persistence"),
-        technique: ("T1505", "Server Software Component"),
-        subtechnique: Some(("T1505.003", "Web Shell")),
-    }],
-    false_positives: &[],
-};
+/// A rule on what they write.
+fn write_rule() -> Arc<Rule> {
+    Arc::new(Rule {
+        id: "server-wrote-served-file".into(),
+        uuid: None,
+        name: "Server wrote a served file".to_owned(),
+        description: "A process that descends from a server wrote a file that a server serves."
+            .to_owned(),
+        action: "server-wrote-served-file".to_owned(),
+        version: "2".to_owned(),
+        level: Severity::High,
+        techniques: techniques(&["attack.persistence", "attack.t1505.003"]),
+        data_sources: vec!["File Creation".to_owned()],
+        references: Vec::new(),
+        false_positives: Vec::new(),
+        ruleset: "tracer".to_owned(),
+        file: "persistence/write.yml".to_owned(),
+    })
+}
+
+fn techniques(tags: &[&str]) -> Vec<Technique> {
+    let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
+    attack::techniques(&tags)
+}
 
 pub(crate) fn all() -> Vec<Sample> {
     vec![
@@ -132,7 +145,7 @@ fn shell() -> Sample {
         ..Tag::ZERO
     };
     document.alert = Some(alert(
-        &SHELL,
+        shell_rule(),
         Severity::High,
         1,
         "php-fpm8.2 (815) executed dash: sh -c id",
@@ -154,7 +167,7 @@ fn creation() -> Sample {
             source: "/etc/nginx/sites-enabled/default".to_owned(),
         }),
         ..alert(
-            &WRITE,
+            write_rule(),
             Severity::Critical,
             0,
             "php-fpm8.2 (815) created shell.php where nginx serves",
@@ -194,7 +207,7 @@ fn rename_alert() -> Sample {
             source: "default".to_owned(),
         }),
         ..alert(
-            &WRITE,
+            write_rule(),
             Severity::Medium,
             0,
             "php-fpm8.2 (815) renamed a file to a.phtml",
@@ -335,7 +348,7 @@ fn hostile() -> Sample {
         vec![parent, systemd()],
     );
     document.alert = Some(alert(
-        &SHELL,
+        shell_rule(),
         Severity::Low,
         1,
         "a reason\nwith \x1b[31m colour and \u{202e} bidi",
@@ -415,7 +428,7 @@ fn memfd() -> Sample {
         vec![perl, worker(), master(), systemd()],
     );
     document.alert = Some(alert(
-        &SHELL,
+        shell_rule(),
         Severity::Critical,
         2,
         "php-fpm8.2 (815) runs code from memory",
@@ -586,7 +599,7 @@ fn changes() -> Vec<Sample> {
         },
     );
     toctou.document.event.event.meta.flags = flag::BASE_CHANGED | flag::UNVERIFIED;
-    toctou.document.alert = Some(alert(&WRITE, Severity::High, 0, "two names"));
+    toctou.document.alert = Some(alert(write_rule(), Severity::High, 0, "two names"));
     // An administrator moves an upload.
     let mut moved = told(
         "moved_alert",
@@ -608,7 +621,7 @@ fn changes() -> Vec<Sample> {
     moved.document.alert = Some(Alert {
         server_depth: None,
         ..alert(
-            &WRITE,
+            write_rule(),
             Severity::Medium,
             0,
             "bash renamed what php-fpm wrote",

@@ -10,7 +10,7 @@ use tracer_common::event::EventKind;
 use tracer_common::tag::Tag;
 
 use super::parts::*;
-use super::{SHELL, Sample, author};
+use super::{Sample, author, shell_rule};
 
 const UID: &str = "3d6e1f0a-0b1c-4d2e-8f3a-4b5c6d7e8f90";
 const OTHER: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
@@ -80,7 +80,7 @@ fn pod() -> Sample {
     document.event.writer = Some(other.clone());
     document.event.link = Some((Via::File, other));
     document.alert = Some(alert(
-        &SHELL,
+        shell_rule(),
         Severity::High,
         1,
         "php-fpm8.2 (815) executed dash: sh -c id",
@@ -114,7 +114,7 @@ fn reached() -> Sample {
     let mut document: Document = document(payload, process, vec![systemd()]);
     document.event.target = Some(target);
     document.alert = Some(alert(
-        &SHELL,
+        shell_rule(),
         Severity::Low,
         0,
         "php-fpm8.2 (815) reached in",

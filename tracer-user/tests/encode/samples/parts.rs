@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, Kin, ProcessView, Rule,
-    Severity,
+    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, Kin, ProcessView, Severity,
 };
 use tracer::enrich::content::{Owner, Package, PackageKind};
 use tracer::enrich::facts::Fact;
 use tracer::enrich::user::Users;
 use tracer::event::{Change, Event, Exec, FileAccess, FileId, Meta, Payload, ProcessKey, Socket};
 use tracer::lineage::process::{Image, Origin, Server, Why};
+use tracer::rule::Rule;
 use tracer_common::event::{EventKind, FdInfo, Ids, Namespaces, fd_kind};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
@@ -86,7 +86,7 @@ pub(super) fn host() -> Arc<HostFacts> {
 }
 
 pub(super) fn alert(
-    rule: &'static Rule,
+    rule: Arc<Rule>,
     severity: Severity,
     server_depth: usize,
     reason: &str,
@@ -97,7 +97,7 @@ pub(super) fn alert(
         severity,
         reason: reason.to_owned(),
         server_depth: Some(server_depth),
-        server: php(),
+        server: Some(php()),
         directory: None,
     }
 }
