@@ -219,11 +219,17 @@ impl EnrichedEvent {
         let names = self.processes().any(|process| process.names.is_pending());
         let files = self.content.is_pending()
             || self.processes().any(|process| process.content.is_pending());
+        let of_package = |process: &ProcessView| {
+            let content = process.content.found();
+            content.is_some_and(|content| content.package.is_pending())
+        };
+        let packages = self.processes().any(of_package);
         let words = [
             (container, "container"),
             (pod, "pod"),
             (names, "names"),
             (files, "hash"),
+            (packages, "package"),
         ];
         let pending = words.into_iter().filter(|(is_pending, _)| *is_pending);
         pending.map(|(_, word)| word).collect()
