@@ -19,6 +19,7 @@ use self::containerd::Containerd;
 use self::cri::Cri;
 use self::docker::Docker;
 use self::grpc::{CallError, Client};
+use self::storage::Storage;
 use crate::enrich::facts::ContainerFacts;
 use crate::pipeline::ContainerAsked;
 
@@ -26,8 +27,10 @@ mod containerd;
 mod cri;
 mod docker;
 pub mod grpc;
+mod storage;
 
-/// Where runtimes listen: containerd, k3s and RKE2, Bottlerocket, CRI-O, Docker's adapter, Docker, podman.
+/// Where runtimes listen: containerd, k3s and RKE2, Bottlerocket, CRI-O, Docker, podman; and where podman keeps its
+/// files, for when it does not listen.
 pub const SOCKETS: &[&str] = &[
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
@@ -35,6 +38,7 @@ pub const SOCKETS: &[&str] = &[
     "/run/crio/crio.sock",
     "/run/docker.sock",
     "/run/podman/podman.sock",
+    storage::ROOT,
 ];
 
 /// How long a runtime has for one answer, and a question for all of them.
@@ -77,6 +81,7 @@ struct Runtime {
     cri: Option<Cri>,
     containerd: Option<Containerd>,
     docker: Option<Docker>,
+    storage: Option<Storage>,
     /// In words.
     about: String,
 }
@@ -194,6 +199,15 @@ async fn find(states: Vec<watch::Receiver<State>>, id: &str) -> Option<Box<Conta
 impl Runtime {
     /// Who listens at a socket.
     async fn begin(socket: &Path) -> Result<Self, String> {
+        if let Some(storage) = Storage::at(socket) {
+            return Ok(Self {
+                cri: None,
+                containerd: None,
+                docker: None,
+                storage: Some(storage),
+                about: "podman's own files".to_owned(),
+            });
+        }
         if let Some((docker, version)) = Docker::begin(socket)
             .await
             .map_err(|error| error.to_string())?
@@ -203,6 +217,7 @@ impl Runtime {
                 cri: None,
                 containerd: None,
                 docker: Some(docker),
+                storage: None,
             });
         }
         let stream = trusted(socket).await.map_err(|error| error.to_string())?;
@@ -231,6 +246,7 @@ impl Runtime {
             cri,
             containerd,
             docker: None,
+            storage: None,
             about,
         })
     }
@@ -246,6 +262,9 @@ impl Runtime {
         }
         if let (None, Some(docker)) = (&found, &self.docker) {
             found = docker.find(id).await.ok().flatten();
+        }
+        if let (None, Some(storage)) = (&found, &self.storage) {
+            found = storage.find(id).await;
         }
         found.map(|facts| Box::new(facts.bounded()))
     }
@@ -281,7 +300,7 @@ impl Runtime {
         match (&self.cri, &self.containerd) {
             (Some(cri), _) => cri.lives().await,
             (None, Some(containerd)) => containerd.lives().await,
-            (None, None) => true,
+            (None, None) => self.storage.as_ref().is_none_or(Storage::lives),
         }
     }
 }

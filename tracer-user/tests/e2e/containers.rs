@@ -398,6 +398,43 @@ pub(crate) fn podman() -> Outcome {
     Ok(())
 }
 
+/// Podman as most run it, without its service: its own files tell the name and the image.
+pub(crate) fn podman_alone() -> Outcome {
+    let podman = Podman::new()?;
+    let image = image(&podman.dir)?;
+    allowed(podman.command().args(["load", "-q", "-i"]).arg(&image))?;
+    let agent = agent(&podman.dir, &podman.dir.join("root"))?;
+    let id = allowed(
+        podman
+            .run()
+            .args(["--detach", "--name", "shop-job"])
+            .arg(format!("{IMAGE}:7")),
+    )?;
+    // It is asked for when its first program is seen: some event after that has the answer.
+    let told = host::wait_for("the name of the container", || {
+        let (mark, token) = (agent.mark(), host::token());
+        host::run(
+            podman
+                .command()
+                .args(["exec", "shop-job", "/bin/sh", "-c"])
+                .arg(format!("true {token}")),
+        );
+        let session = executed(&agent, mark, &token);
+        (text(&session, "/container/name") == "shop-job").then_some(session)
+    });
+    has(
+        &told,
+        &[
+            ("/container/id", id.as_str()),
+            ("/container/runtime", "podman"),
+            ("/container/image/name", IMAGE),
+            ("/container/image/tag/0", "7"),
+        ],
+    );
+    agent.stop();
+    Ok(())
+}
+
 /// Containers at once that are gone within a second.
 const SHORT: usize = 24;
 

@@ -161,6 +161,7 @@ fn containers_are_known() {
     let only = std::env::var("TRACER_E2E").unwrap_or_default();
     let all = [
         ("podman", containers::podman as fn() -> Outcome),
+        ("podman without its service", containers::podman_alone),
         ("docker", containers::docker::docker),
         ("pod", containers::pods::debian_12),
         ("pod of containerd 1.7", containers::pods::debian_13),
