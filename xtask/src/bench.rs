@@ -108,7 +108,7 @@ fn store() -> Result<()> {
     let mut command = host::cargo();
     command.args(["test", "--quiet", "--release", "--package", "tracer-user"]);
     command.args(["--test", "memory", "--test", "pipeline"]);
-    command.args(["--", "--ignored", "--nocapture"]);
+    command.args(["--", "bench_", "--ignored", "--nocapture"]);
     // One after the other: they count what is allocated.
     command.arg("--test-threads=1");
     let status = command.status().context("cannot run cargo")?;

@@ -92,12 +92,13 @@ fn least(mut run: impl FnMut()) -> f64 {
 #[test]
 #[ignore = "a benchmark, which `cargo xtask bench` runs"]
 fn bench_questions() {
+    type Question<'a> = (&'a str, &'a dyn Fn(&Pipeline) -> Vec<u8>);
     let [few, many] = [1000, 100_000].map(host);
     let tree = |pipeline: &Pipeline, selector: &Selector, format| {
         answer_tree(&pipeline.tree(selector), format)
     };
     let text = Format::Text(PLAIN);
-    let questions: [(&str, &dyn Fn(&Pipeline) -> Vec<u8>); 6] = [
+    let questions: [Question<'_>; 6] = [
         ("tree --all, JSON", &|of| {
             tree(of, &Selector::All, Format::Json)
         }),
