@@ -119,6 +119,7 @@ impl Store {
             process.credentials = Some(exec.credentials());
             push_image(process, image);
             process.inherited = process.inherited.min(process.images.len());
+            self.moved(past.key, &exec.cgroup);
         }
         self.fit();
     }
@@ -162,6 +163,7 @@ impl Store {
             }
             push_image(process, image);
         }
+        self.moved(meta.subject, &exec.cgroup);
     }
 }
 
