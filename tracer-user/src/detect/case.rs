@@ -126,9 +126,10 @@ impl<'a> Case<'a> {
     /// A case of which nothing but the event is known.
     pub(super) fn new(category: Category, store: &'a Store, event: &'a Event) -> Self {
         let process = store.get(event.meta.subject);
-        let exec = match &event.payload {
-            Payload::Exec(exec) | Payload::Observed(exec) => Some(&**exec),
-            _ => process.and_then(Process::image).map(|image| &*image.exec),
+        let exec = if let Payload::Exec(exec) | Payload::Observed(exec) = &event.payload {
+            Some(&**exec)
+        } else {
+            process.and_then(Process::image).map(|image| &*image.exec)
         };
         Self {
             category,
@@ -180,9 +181,12 @@ impl Fields for Case<'_> {
     fn all_string_values(&self) -> Vec<Cow<'_, str>> {
         let values = fields::ALL.iter().filter_map(|field| (field.get)(self));
         values
-            .filter_map(|value| match value {
-                EventValue::Str(text) => Some(text),
-                _ => None,
+            .filter_map(|value| {
+                if let EventValue::Str(text) = value {
+                    Some(text)
+                } else {
+                    None
+                }
             })
             .collect()
     }

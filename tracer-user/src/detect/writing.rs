@@ -480,22 +480,30 @@ impl<'a> Who<'a> {
 
 /// What a change is to rules. Rights that make a file a program, or a stronger one, are content to them.
 fn categories(change: &Change) -> Vec<Category> {
-    match change.kind {
-        EventKind::Rename => vec![Category::FileEvent, Category::FileRename],
-        EventKind::Link | EventKind::Symlink | EventKind::Mknod | EventKind::Mount => {
-            vec![Category::FileEvent]
-        }
-        EventKind::Unlink => vec![Category::FileDelete],
-        EventKind::Chmod if makes_executable(change) => {
-            vec![Category::FileEvent, Category::FileChange]
-        }
-        EventKind::Setxattr if gives_rights(change) => {
-            vec![Category::FileEvent, Category::FileChange]
-        }
-        EventKind::Chmod | EventKind::Chown | EventKind::Setxattr | EventKind::Truncate => {
-            vec![Category::FileChange]
-        }
-        _ => Vec::new(),
+    let is = |kinds: &[EventKind]| kinds.contains(&change.kind);
+    let gives = makes_executable(change) || gives_rights(change);
+    if is(&[EventKind::Rename]) {
+        vec![Category::FileEvent, Category::FileRename]
+    } else if is(&[EventKind::Unlink]) {
+        vec![Category::FileDelete]
+    } else if is(&[
+        EventKind::Link,
+        EventKind::Symlink,
+        EventKind::Mknod,
+        EventKind::Mount,
+    ]) {
+        vec![Category::FileEvent]
+    } else if is(&[EventKind::Chmod, EventKind::Setxattr]) && gives {
+        vec![Category::FileEvent, Category::FileChange]
+    } else if is(&[
+        EventKind::Chmod,
+        EventKind::Chown,
+        EventKind::Setxattr,
+        EventKind::Truncate,
+    ]) {
+        vec![Category::FileChange]
+    } else {
+        Vec::new()
     }
 }
 

@@ -212,17 +212,17 @@ fn stdio(case: &Case<'_>, fd: usize) -> Value<'static> {
 }
 
 fn old<'c>(case: &Case<'c>) -> Option<&'c [u8]> {
-    match &case.event.payload {
-        Payload::Change(change) => Some(&change.old),
-        _ => None,
-    }
+    let Payload::Change(change) = &case.event.payload else {
+        return None;
+    };
+    Some(&change.old)
 }
 
 fn socket<'c>(case: &Case<'c>) -> Option<&'c Socket> {
-    match &case.event.payload {
-        Payload::Socket(socket) => Some(socket),
-        _ => None,
-    }
+    let Payload::Socket(socket) = &case.event.payload else {
+        return None;
+    };
+    Some(socket)
 }
 
 /// One end of a connection: the one that began it, or the other.
