@@ -9,6 +9,7 @@ pub mod code;
 mod executing;
 mod expected;
 mod nearest;
+mod recall;
 pub mod roles;
 pub mod rules;
 mod shells;
@@ -22,6 +23,7 @@ use tracer_common::event::{EventKind, access, flag};
 
 use self::aliases::{Aliases, Link};
 use self::nearest::{nearest, server_of};
+pub(crate) use self::recall::Kept;
 use self::shells::Shells;
 use self::undecided::Undecided;
 pub use self::undecided::{Asked, Dropped, QUESTIONS};

@@ -173,7 +173,7 @@ impl Detector {
         let exec = &image.exec;
         let remote = exec.stdio.iter().any(is_inet);
         let nearest = nearest(store, event, false, counts)?;
-        let by = self.written.holds(file.file, &file.path);
+        let by = self.written.holds(file.file, file.generation, &file.path);
         let writer = file.writer.or_else(|| Some(by?.writer));
         let becomes_it = exec.nlink == 0 || roles::is_loader(roles::base(&exec.exe));
         if !becomes_it && (writer.is_none() || nearest.depth == 0) {

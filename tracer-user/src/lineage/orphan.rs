@@ -266,7 +266,7 @@ mod tests {
     fn exec(cgroup: &str) -> Exec {
         let image = samples().into_iter().find_map(|sample| match sample {
             Remembered::Image(image) => Some((*image.exec).clone()),
-            Remembered::Process(_) | Remembered::Blind(_) => None,
+            _ => None,
         });
         Exec {
             cgroup: cgroup.into(),
