@@ -9,7 +9,7 @@ use tracer_common::tag::Tag;
 use super::heal::is_other;
 use super::process::{Ended, Image, Origin, Process};
 use super::{Retag, Store, push_image};
-use crate::detect::rules;
+use crate::detect::{roles, rules};
 use crate::event::{Exec, Meta, ProcessKey};
 use crate::source::remembered::{Past, PastAlert, PastImage, Remembered};
 
@@ -116,7 +116,7 @@ impl Store {
             images.find(|image| image.exec == *exec)
         });
         let image = Image {
-            server: past.server.clone(),
+            server: past.server.as_ref().map(roles::tabled),
             exec: Arc::clone(known.map_or(exec, |known| &known.exec)),
             boot_ns: past.boot_ns,
             observed: past.observed,

@@ -158,6 +158,31 @@ fn tags_are_in_the_kernel_before_the_snapshot_is() {
     );
 }
 
+/// Recorded, as it is in the state: the name that was read is the table's.
+#[test]
+fn configurations_of_servers_are_read_again() {
+    let mut teller = Teller::default();
+    let (remembered, _) = left(&mut teller, BEFORE);
+    let mut inputs = taken_up(remembered);
+    inputs.extend(teller.tell(SNAPSHOT));
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    for input in &inputs {
+        writer.write(input).unwrap();
+    }
+    let capture = writer.finish().unwrap();
+    let replayed = Reader::new(capture.as_slice()).unwrap();
+    let replayed: Vec<Input> = replayed.map(Result::unwrap).collect();
+    let read: Vec<(u32, &str)> = run(Emit::Alerts, &replayed)
+        .take_commands()
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Discover(seen) => Some((seen.key.tgid, seen.server)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(read, [(5, "php-fpm")]);
+}
+
 #[test]
 fn a_number_that_is_anothers_by_now_has_no_past() {
     let mut teller = Teller::default();

@@ -193,7 +193,10 @@ mod tests {
             let most = match &sample {
                 Remembered::File(past) => past.bytes(),
                 Remembered::Link(past) => past.bytes(),
-                _ => continue,
+                Remembered::Process(_)
+                | Remembered::Image(_)
+                | Remembered::Blind(_)
+                | Remembered::Told(_) => continue,
             };
             let mut bytes = Vec::new();
             put(&mut bytes, &sample);
