@@ -415,6 +415,7 @@ impl Agent {
         directories: Vec<Entry>,
     ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
+        self.contents.prepare();
         self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
         for remembered in left {

@@ -6,6 +6,7 @@ use tracer_common::event::{FdInfo, Ids};
 use tracer_common::tag::Tag;
 use uuid::Uuid;
 
+use crate::enrich::container::Place;
 use crate::enrich::content::Content;
 use crate::enrich::facts::{ContainerFacts, Fact, PodFacts};
 use crate::enrich::user::Users;
@@ -104,12 +105,8 @@ pub struct Entry {
 /// The container of a process as a document shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerView {
-    /// Its id, from the cgroup.
-    pub id: String,
-    /// The runtime that made it, as far as the cgroup tells.
-    pub runtime: Option<&'static str>,
-    /// Uid of its pod, from the cgroup.
-    pub pod_uid: Option<String>,
+    /// What the cgroup says of it.
+    pub place: Arc<Place>,
     /// What the runtime says of it.
     pub facts: Fact<Arc<ContainerFacts>>,
     /// What the runtime, or Kubernetes, says of its pod.
@@ -222,11 +219,17 @@ impl EnrichedEvent {
         let names = self.processes().any(|process| process.names.is_pending());
         let files = self.content.is_pending()
             || self.processes().any(|process| process.content.is_pending());
+        let of_package = |process: &ProcessView| {
+            let content = process.content.found();
+            content.is_some_and(|content| content.package.is_pending())
+        };
+        let packages = self.processes().any(of_package);
         let words = [
             (container, "container"),
             (pod, "pod"),
             (names, "names"),
             (files, "hash"),
+            (packages, "package"),
         ];
         let pending = words.into_iter().filter(|(is_pending, _)| *is_pending);
         pending.map(|(_, word)| word).collect()

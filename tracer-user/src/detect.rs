@@ -29,7 +29,6 @@ use self::undecided::Undecided;
 pub use self::undecided::{Asked, Dropped, QUESTIONS};
 use self::written::{By, Changed, Written};
 use crate::alert::{Directory, Rule, Severity};
-use crate::enrich::container::container_id;
 use crate::enrich::docroot::{Added, Directories, Entry, path};
 use crate::event::{Change, Event, FileAccess, FileId, Payload, ProcessKey, Writer};
 use crate::lineage::Store;
@@ -314,12 +313,12 @@ impl Detector {
         let maker = subject(store, event, change.mnt_ns);
         let container = match &maker {
             Some(_) => None,
-            None => container_of(store, event.meta.subject),
+            None => store.place_of(event.meta.subject),
         };
         // A server's lineage may have made itself a place where names mean other files.
         let same = |by: &By, path: &[u8]| match &maker {
             Some(_) => by.is_in(change.mnt_ns),
-            None => by.is_same_path(change.mnt_ns, container.as_deref(), path),
+            None => by.is_same_path(change.mnt_ns, container, path),
         };
         let is_tried = event.meta.flags & flag::ATTEMPT != 0;
         let is_resolved = event.meta.flags & flag::RESOLVED != 0;
@@ -441,13 +440,8 @@ fn subject(store: &Store, event: &Event, mnt_ns: u32) -> Option<By> {
         server: nearest.server,
         uid: event.payload.ids().map(|ids| ids.euid),
         mnt_ns,
-        container: container_of(store, event.meta.subject),
+        container: store.place_of(event.meta.subject).cloned(),
     })
-}
-
-/// The container that a process is in.
-fn container_of(store: &Store, key: ProcessKey) -> Option<String> {
-    container_id(&store.get(key)?.image()?.exec.cgroup)
 }
 
 /// The effective user of a process, as last told.

@@ -7,6 +7,7 @@ pub mod heal;
 mod kin;
 mod link;
 pub mod orphan;
+mod places;
 pub mod process;
 pub mod recall;
 pub mod servers;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use tracer_common::event::Ids;
 use tracer_common::tag::{Serves, Tag};
 
+use self::places::Places;
 use self::process::{Ended, Image, Origin, Process, RanAs};
 use self::serving::Developing;
 use crate::detect::roles;
@@ -93,8 +95,10 @@ pub struct Store {
     owes: bool,
     /// Processes in the order they were taken in; some of them are gone.
     newest: Vec<ProcessKey>,
-    /// How many processes have each program, by the place in memory of its facts.
-    programs: HashMap<usize, usize>,
+    /// The containers that processes are in.
+    places: Places,
+    /// How many processes share each program and each container, by where its facts are in memory.
+    shared: HashMap<usize, usize>,
     /// Processes that were changed since they were counted.
     touched: Vec<ProcessKey>,
     /// What all take that are counted, bytes.
@@ -119,7 +123,8 @@ impl Store {
             developing: Developing::new(),
             owes: false,
             newest: Vec::new(),
-            programs: HashMap::new(),
+            places: Places::default(),
+            shared: HashMap::new(),
             touched: Vec::new(),
             held: 0,
             max,
@@ -334,6 +339,8 @@ impl Store {
             pid_ns: fork.pid_ns,
             inherited: inherited.len(),
             images: inherited,
+            place: creator.place.clone(),
+            placed: creator.placed,
             ids: Some(fork.ids),
             credentials: creator.credentials,
             ..Process::new(fork.child, fork.child_start_boot_ns, Origin::Witnessed, tag)
@@ -386,6 +393,7 @@ impl Store {
             let parent = (exec.parent.tgid != 0).then_some(exec.parent);
             self.set_creator(meta.subject, parent);
         }
+        self.moved(meta.subject, &exec.cgroup);
         self.adopted(before, exec.parent);
     }
 
@@ -419,7 +427,11 @@ impl Store {
                 process.parent = parent;
                 process.tag.roles |= tag.roles;
                 process.images.insert(0, image);
+                let placed = process.placed;
                 self.set_creator(meta.subject, parent);
+                if !placed {
+                    self.moved(meta.subject, &exec.cgroup);
+                }
             }
             return;
         }
@@ -428,6 +440,7 @@ impl Store {
             parent,
             ..Process::running(meta, Origin::Observed, tag, exec, image)
         });
+        self.moved(meta.subject, &exec.cgroup);
     }
 
     /// Makes sure the subject of an event is in the store.
@@ -453,6 +466,9 @@ impl Store {
                 known.pid_ns = process.pid_ns;
                 known.ids = known.ids.or(process.ids);
                 known.credentials = known.credentials.or(process.credentials);
+                if !known.placed {
+                    (known.place, known.placed) = (process.place.take(), process.placed);
+                }
                 known.tag.roles |= process.tag.roles;
                 known.images.retain(|image| !image.observed);
                 known.inherited = process.images.len();

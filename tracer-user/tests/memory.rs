@@ -1,12 +1,16 @@
 //! What the store says that processes take, held against an allocator that counts; and its bound under a fork
 //! storm. A target of its own, as an allocator is everybody's, and one test, as all count together.
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tracer::enrich::content::package::Packages;
+use tracer::enrich::docroot::discover::Entered;
 use tracer::event::{Event, Exec, Exit, FileId, Fork, Meta, Payload, ProcessKey};
 use tracer::lineage::Store;
 use tracer::memory::{Budget, block};
+use tracer::source::snapshot;
 use tracer_common::event::{FdInfo, Ids, Namespaces};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
@@ -14,11 +18,14 @@ use tracer_common::tag::{Role, Tag};
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: everything is left to the system's allocator, with the caller's own arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(block(layout.size()), Ordering::Relaxed);
+        let size = block(layout.size());
+        let before = HELD.fetch_add(size, Ordering::Relaxed);
+        PEAK.fetch_max(before + size, Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -268,4 +275,38 @@ fn bench_store() {
             taken / MANY as usize
         );
     }
+}
+
+/// What `cargo xtask bench` prints of the index of this host's packages.
+#[test]
+#[ignore = "a benchmark, which `cargo xtask bench` runs"]
+fn bench_packages() {
+    let tgid = std::process::id();
+    let start_ticks = snapshot::started(Path::new("/proc"), tgid).expect("this process");
+    let link = std::fs::read_link("/proc/self/ns/mnt").expect("a namespace");
+    let number = link.to_str().and_then(|link| link.strip_prefix("mnt:["));
+    let number = number.and_then(|number| number.strip_suffix(']')?.parse().ok());
+    let mnt_ns = number.expect("a number");
+    let entered = Entered::new(ProcessKey { tgid, start_ticks }, mnt_ns).expect("this process");
+    let lists = std::fs::read_dir("/var/lib/dpkg/info").map_or(0, |names| {
+        let names = names.flatten().map(|entry| entry.file_name());
+        names
+            .filter(|name| name.as_encoded_bytes().ends_with(b".list"))
+            .count()
+    });
+    let (mut held_then, mut peak) = (0, 0);
+    let nanoseconds = least(1, |_| {
+        let before = held();
+        PEAK.store(before, Ordering::Relaxed);
+        let packages = Packages::default();
+        packages.prepare(&entered, mnt_ns, &AtomicU32::new(0));
+        held_then = held() - before;
+        peak = PEAK.load(Ordering::Relaxed) - before;
+    });
+    println!(
+        "index of {lists} packages of dpkg: {:.0} ms, {} KiB, {} KiB at most while it is built",
+        nanoseconds / 1e6,
+        held_then / 1024,
+        peak / 1024
+    );
 }

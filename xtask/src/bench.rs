@@ -107,6 +107,8 @@ fn store() -> Result<()> {
     let mut command = host::cargo();
     command.args(["test", "--quiet", "--release", "--package", "tracer-user"]);
     command.args(["--test", "memory", "--", "--ignored", "--nocapture"]);
+    // One after the other: they count what is allocated.
+    command.arg("--test-threads=1");
     let status = command.status().context("cannot run cargo")?;
     if status.success() {
         Ok(())

@@ -57,6 +57,8 @@ pub(super) struct Apart<T> {
     found: mpsc::UnboundedReceiver<(u64, T)>,
     /// Said that work waits for threads that were left behind.
     told: bool,
+    /// Of one owner, one piece of work at a time.
+    in_turn: bool,
 }
 
 type Perform<T> = Box<dyn FnOnce(&AtomicU32) -> T + Send>;
@@ -90,7 +92,15 @@ impl<T: Send + 'static> Apart<T> {
             give,
             found,
             told: false,
+            in_turn: false,
         }
+    }
+
+    /// The same, with one piece of work of one owner at a time, in the order they were asked for: what
+    /// one finds out is there for the next. Who is left behind is not waited for.
+    pub(super) const fn in_turn(mut self) -> Self {
+        self.in_turn = true;
+        self
     }
 
     /// Has work done as soon as there is a thread for it. What becomes of it comes by [`Self::told`],
@@ -222,7 +232,8 @@ impl<T: Send + 'static> Apart<T> {
             Owner::Host | Owner::Root(_) => true,
             Owner::User(_) => working().filter(|thread| is_user(thread.owner)).count() < of_users,
         };
-        fits && working().count() < self.limits.at_once && !self.is_hopeless(owner)
+        let is_turn = !self.in_turn || working().all(|thread| thread.owner != owner);
+        fits && is_turn && working().count() < self.limits.at_once && !self.is_hopeless(owner)
     }
 
     /// Whether so many threads were left behind that there is none for this owner.
@@ -322,6 +333,29 @@ mod tests {
         assert_eq!(stuck, LIMITS.stuck / 2);
         apart.ask(1000, Owner::Root(3), |_| 3);
         assert_eq!(next(&mut apart).await, (1000, Ok(3)));
+    }
+
+    #[tokio::test]
+    async fn in_turn_nobody_works_twice_at_once() {
+        let mut apart = Apart::new("test", LIMITS).in_turn();
+        let (answer, work) = hung();
+        let (other, of_other) = hung();
+        apart.ask(1, Owner::Root(1), work);
+        apart.ask(2, Owner::Root(1), |_| 2);
+        apart.ask(3, Owner::Root(2), of_other);
+        assert_eq!(apart.threads.len(), 2);
+        assert_eq!(apart.waiting.front().map(|job| job.id), Some(2));
+        drop(other);
+        assert_eq!(next(&mut apart).await, (3, Ok(1)));
+        answer.send(()).unwrap();
+        assert_eq!(next(&mut apart).await, (1, Ok(1)));
+        assert_eq!(next(&mut apart).await, (2, Ok(2)));
+        // One that hangs is left behind, and the next has its turn.
+        let (_answer, work) = hung();
+        apart.ask(4, Owner::Root(1), work);
+        apart.ask(5, Owner::Root(1), |_| 5);
+        assert_eq!(next(&mut apart).await, (4, Err(77)));
+        assert_eq!(next(&mut apart).await, (5, Ok(5)));
     }
 
     #[tokio::test]

@@ -47,12 +47,17 @@ impl Detector {
         let dropped = self.dropped(store, exec);
         let nameless = exec.nlink == 0;
         let of_lineage = nearest(store, event, true, counts);
+        let container = store.place_of(event.meta.subject);
         let outsider = of_lineage
             .as_ref()
             .is_none_or(|nearest| nearest.beside.is_some());
         // What a name means is less sure where another process uses it.
         let dropped = dropped.filter(|dropped| {
-            !outsider || dropped.identity || dropped.by.is_same_place(exec, &dropped.path)
+            !outsider
+                || dropped.identity
+                || dropped
+                    .by
+                    .is_same_path(exec.ns.mnt, container, &dropped.path)
         });
         let nearest = of_lineage.or_else(|| beside(dropped.as_ref()?))?;
         // A server that starts a server (php-fpm reloading, Apache running php-cgi) runs none of these; one

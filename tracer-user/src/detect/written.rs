@@ -10,11 +10,12 @@ mod names;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use self::names::{Id, Names};
-use crate::enrich::container::container_id;
+use crate::enrich::container::Place;
 use crate::enrich::docroot::path::MAX_BYTES;
-use crate::event::{Exec, FileId, Writer};
+use crate::event::{FileId, Writer};
 use crate::lineage::process::Server;
 use crate::source::remembered::{Author, PastFile};
 
@@ -55,7 +56,7 @@ pub(super) struct By {
     /// Its mount namespace, inode number; zero where unknown.
     pub(super) mnt_ns: u32,
     /// The container it was in.
-    pub(super) container: Option<String>,
+    pub(super) container: Option<Arc<Place>>,
 }
 
 impl From<&By> for Author {
@@ -83,22 +84,23 @@ impl From<&Author> for By {
 }
 
 impl By {
-    /// Whether a path that the writer used means the same file to what an exec begins: see
-    /// [`Self::is_same_path`].
-    pub(super) fn is_same_place(&self, exec: &Exec, path: &[u8]) -> bool {
-        let container = container_id(&exec.cgroup);
-        self.is_same_path(exec.ns.mnt, container.as_deref(), path)
-    }
-
     /// Whether a path that the writer used means the same file elsewhere: in the same mount namespace,
     /// or in the same container or on the host, except for what services have a directory of their own
     /// for.
-    pub(super) fn is_same_path(&self, mnt_ns: u32, container: Option<&str>, path: &[u8]) -> bool {
+    pub(super) fn is_same_path(
+        &self,
+        mnt_ns: u32,
+        container: Option<&Arc<Place>>,
+        path: &[u8],
+    ) -> bool {
         let private = |dir: &[u8]| path.starts_with(dir);
+        fn id(place: Option<&Arc<Place>>) -> Option<&str> {
+            Some(&place?.id)
+        }
         self.is_in(mnt_ns)
             || (!private(b"/tmp/")
                 && !private(b"/var/tmp/")
-                && self.container.as_deref() == container)
+                && id(self.container.as_ref()) == id(container))
     }
 
     /// Whether this is the writer's mount namespace.

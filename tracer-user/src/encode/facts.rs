@@ -30,13 +30,13 @@ pub(super) fn host(scope: Scope<'_>) -> &HostFacts {
 }
 
 pub(super) fn container_id(scope: Scope<'_>) -> Option<&str> {
-    Some(&scope.process.container.as_ref()?.id)
+    Some(&scope.process.container.as_ref()?.place.id)
 }
 
 /// What made the container: itself says it better than the cgroup.
 pub(super) fn container_runtime(scope: Scope<'_>) -> Option<&str> {
     let told = container(scope).and_then(|facts| facts.runtime.as_deref());
-    told.or_else(|| scope.process.container.as_ref()?.runtime)
+    told.or_else(|| scope.process.container.as_ref()?.place.runtime)
 }
 
 pub(super) fn container(scope: Scope<'_>) -> Option<&ContainerFacts> {
@@ -57,7 +57,7 @@ pub(super) fn owner<'a>(scope: Scope<'a>, kind: &str) -> Option<&'a str> {
 
 pub(super) fn pod_uid(scope: Scope<'_>) -> Option<&str> {
     let told = pod(scope).and_then(|pod| pod.uid.as_deref());
-    told.or_else(|| scope.process.container.as_ref()?.pod_uid.as_deref())
+    told.or_else(|| scope.process.container.as_ref()?.place.pod_uid.as_deref())
 }
 
 /// The container of a process beside the one that the document is about, where it is another.

@@ -563,7 +563,7 @@ pub(super) static FIELDS: &[Field] = &[
     one("tracer.directory.kind", Keyword, ALERT, "`served`; `application` for one whose files a server runs, `component` for one that it loads code from, `cgi` for one whose files are programs.", |s| text(alert(s)?.directory.as_ref()?.kind)),
     one("tracer.directory.source", Keyword, ALERT, "Where that is known from: `default`, or a configuration file.", |s| text(&alert(s)?.directory.as_ref()?.source)),
     one("tracer.container.exec_session", Boolean, ALL, "The process came into its container after that had begun, as `kubectl exec`, `docker exec` and probes of health do, or descends from one that did.", |s| only(s.document.event.exec_session)),
-    list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`, `names` (of users and groups), `hash`.", |s| words(s.document.event.pending())),
+    list("tracer.enrichment.pending", Keyword, ALL, "Facts that were asked for and not answered in time: `container`, `pod`, `names` (of users and groups), `hash`, `package`.", |s| words(s.document.event.pending())),
     rows("tracer.lineage", ALL, LINEAGE, |s| s.ancestors().collect()),
     one("tracer.origin", Keyword, ALL, "How the process is known: `witnessed` (its creation was seen), `observed` (found in /proc at start), `inferred` (named by another record), `healed` (found in /proc after a loss) or `restored` (known from the agent before this one).", |s| text(s.process.origin.name())),
     list("tracer.inferred_by", Keyword, ALL, "What the server was inferred by, of a process older than the agent that lost its creator to a reaper: `cgroup`, `session`, `group`, `stdio`. Absent where it was not.", inferred_by),

@@ -306,7 +306,7 @@ fn container(scope: Scope<'_>) -> String {
     let Some(view) = &scope.process.container else {
         return String::new();
     };
-    let mut text = view.id.clone();
+    let mut text = view.place.id.clone();
     if let Some(facts) = view.facts.found() {
         if let Some(name) = &facts.name {
             text.push_str(&format!(" {name}"));

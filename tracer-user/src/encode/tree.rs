@@ -182,7 +182,8 @@ fn container_words(process: &ProcessView) -> Option<String> {
     let view = process.container.as_ref()?;
     let facts = view.facts.found();
     // As the tools of containers show it; all of it is in JSON.
-    let short = view.id.get(..12).unwrap_or(&view.id);
+    let id = &view.place.id;
+    let short = id.get(..12).unwrap_or(id);
     let mut text = String::from("container ");
     match facts.and_then(|facts| facts.name.as_deref()) {
         Some(name) => visible_prose(&format!("{name} ({short})"), &mut text),

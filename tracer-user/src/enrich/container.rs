@@ -4,7 +4,7 @@
 //! or labels: those are for whoever asks the runtime.
 
 /// What a cgroup path says of the container that it is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The container's id.
     pub id: String,
@@ -42,12 +42,6 @@ pub fn place(cgroup_path: &[u8]) -> Option<Place> {
         });
     }
     None
-}
-
-/// The id alone, as [`place`] gives it.
-#[must_use]
-pub fn container_id(cgroup_path: &[u8]) -> Option<String> {
-    place(cgroup_path).map(|place| place.id)
 }
 
 /// `<id>`, `<runtime>-<id>`, `<runtime>-<id>.scope`, and `<slice>:<runtime>:<id>`, which runc makes where
@@ -137,6 +131,10 @@ mod tests {
 
     const A: &str = "0e1d2c3b4a5968778695a4b3c2d1e0f00e1d2c3b4a5968778695a4b3c2d1e0f0";
     const B: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+    fn container_id(path: &[u8]) -> Option<String> {
+        place(path).map(|place| place.id)
+    }
+
     const TASK: &str = "0e1d2c3b4a5968778695a4b3c2d1e0f0";
 
     #[test]

@@ -62,6 +62,8 @@ pub enum Package {
     /// There is no database that is understood, or it could not be read to its end.
     #[default]
     Unknown,
+    /// It is being looked up.
+    Pending,
     /// There is one, and no package has the path.
     Nobody,
     /// A package's.
@@ -74,8 +76,14 @@ impl Package {
     pub fn owner(&self) -> Option<&Owner> {
         match self {
             Self::Owned(owner) => Some(owner),
-            Self::Unknown | Self::Nobody => None,
+            Self::Unknown | Self::Pending | Self::Nobody => None,
         }
+    }
+
+    /// Whether it may still be answered.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending)
     }
 
     /// Whether it is a package's, where that is known.
@@ -84,7 +92,7 @@ impl Package {
         match self {
             Self::Owned(_) => Some(true),
             Self::Nobody => Some(false),
-            Self::Unknown => None,
+            Self::Unknown | Self::Pending => None,
         }
     }
 }

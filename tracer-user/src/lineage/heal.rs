@@ -96,6 +96,7 @@ impl Store {
             process.credentials = Some(exec.credentials());
             process.parent = Some(exec.parent).filter(|parent| parent.tgid != 0);
             push_image(process, image);
+            self.moved(key, &exec.cgroup);
         }
         changed
     }
@@ -122,8 +123,12 @@ impl Store {
             if process.images.is_empty() {
                 process.images.push(image);
             }
+            let placed = process.placed;
             if process.creator.is_none() {
                 self.set_creator(key, creator);
+            }
+            if !placed {
+                self.moved(key, &exec.cgroup);
             }
             return;
         }
@@ -132,6 +137,7 @@ impl Store {
             parent,
             ..Process::running(meta, Origin::Healed, meta.tag, exec, image)
         });
+        self.moved(key, &exec.cgroup);
     }
 
     /// Ends the processes that began before the reading and were not found. How many.

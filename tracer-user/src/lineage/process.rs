@@ -7,6 +7,7 @@ use tracer_common::event::Ids;
 use tracer_common::tag::{Role, Tag};
 
 use crate::alert::Severity;
+use crate::enrich::container::Place;
 use crate::event::{Credentials, Exec, Meta, ProcessKey};
 
 /// Changes of users, groups and capabilities that are kept of one process.
@@ -177,6 +178,11 @@ pub struct Process {
     pub images_forgotten: u32,
     /// The kernel gave it the children of another that ended: it is a reaper (`PR_SET_CHILD_SUBREAPER`).
     pub reaper: bool,
+    /// The container that it is in, shared by all that are in it; `None` on the host, and where nothing told.
+    /// [`super::Store::place`] knows what follows from the creator.
+    pub place: Option<Arc<Place>>,
+    /// Whether its cgroup was told, by itself or by who created it.
+    pub placed: bool,
     /// Descent from a server.
     pub tag: Tag,
     /// What else than its birth the tag came by.
@@ -219,6 +225,8 @@ impl Process {
             ran_as: Vec::new(),
             images_forgotten: 0,
             reaper: false,
+            place: None,
+            placed: false,
             tag,
             link: None,
             kept: false,

@@ -127,6 +127,7 @@ impl Store {
             process.credentials = Some(exec.credentials());
             push_image(process, image);
             process.inherited = process.inherited.min(process.images.len());
+            self.moved(past.key, &exec.cgroup);
         }
         self.fit();
     }
@@ -183,6 +184,7 @@ impl Store {
             }
             push_image(process, image);
         }
+        self.moved(meta.subject, &exec.cgroup);
     }
 }
 

@@ -10,7 +10,6 @@ use tracer_common::tag::Role;
 
 use super::Store;
 use super::process::{Image, Process, Why};
-use crate::enrich::container::container_id;
 use crate::event::ProcessKey;
 
 /// A server that runs.
@@ -115,7 +114,7 @@ fn view(store: &Store, process: &Process, image: &Image) -> Option<ServerView> {
         executable: image.exec.exe.clone(),
         uid: process.ids.map(|ids| ids.euid),
         ports: process.ports.clone(),
-        container: container_id(&image.exec.cgroup),
+        container: store.place(process).map(|place| place.id.clone()),
         descendants: 0,
         programs: 0,
         below: below.map(|above| above.key),

@@ -1,6 +1,7 @@
 //! What the processes of the store take, and what goes when that is more than they may.
 //!
-//! Facts of an exec are shared by all processes that inherited the program, and count once. Whoever changes
+//! Facts of an exec are shared by all processes that inherited the program, a container by all that are in it;
+//! they count once. Whoever changes
 //! a process takes it out of the count ([`Store::get_mut`]); before the bound is looked at it is counted again.
 //!
 //! Ended processes go first, those that ended first before others. When all that is left lives or has a
@@ -10,9 +11,9 @@
 use std::sync::Arc;
 
 use super::process::{Image, Process, RanAs};
-use super::{REFUSED, Store};
+use super::{REFUSED, Store, places};
 use crate::alert::Severity;
-use crate::event::{Exec, ProcessKey};
+use crate::event::ProcessKey;
 use crate::memory::{block, entry, exec};
 
 /// Newest processes among which one of no server's lineage is looked for.
@@ -25,7 +26,7 @@ const PLACES: usize = entry(size_of::<(ProcessKey, Box<Process>)>())
     + entry(size_of::<(u32, ProcessKey)>())
     + 4 * size_of::<(u64, ProcessKey)>();
 
-/// What a shared program takes in the table of these.
+/// What shared facts take in the table of these.
 const SHARED: usize = entry(size_of::<(usize, usize)>());
 
 /// What a process takes, without the facts of its programs.
@@ -38,9 +39,9 @@ fn own(process: &Process) -> usize {
         + block(process.alerted.capacity() * size_of::<(&str, Severity)>())
 }
 
-/// The place in memory of a program's facts: equal for those who share them.
-fn place(exec: &Arc<Exec>) -> usize {
-    Arc::as_ptr(exec).addr()
+/// Where shared facts are in memory: equal for those who share them.
+fn address<T>(facts: &Arc<T>) -> usize {
+    Arc::as_ptr(facts).addr()
 }
 
 impl Store {
@@ -59,12 +60,19 @@ impl Store {
             return;
         }
         self.held += own(process);
-        for image in &process.images {
-            let uses = self.programs.entry(place(&image.exec)).or_default();
+        let shared = &mut self.shared;
+        let mut count = |address, weight: usize| {
+            let uses = shared.entry(address).or_default();
             *uses += 1;
             if *uses == 1 {
-                self.held += SHARED + exec(&image.exec);
+                self.held += SHARED + weight;
             }
+        };
+        for image in &process.images {
+            count(address(&image.exec), exec(&image.exec));
+        }
+        if let Some(place) = &process.place {
+            count(address(place), places::weight(place));
         }
     }
 
@@ -77,16 +85,22 @@ impl Store {
             return false;
         }
         self.held = self.held.saturating_sub(own(process));
-        for image in &process.images {
-            let place = place(&image.exec);
-            let Some(uses) = self.programs.get_mut(&place) else {
-                continue;
+        let shared = &mut self.shared;
+        let mut uncount = |address, weight: usize| {
+            let Some(uses) = shared.get_mut(&address) else {
+                return;
             };
             *uses = uses.saturating_sub(1);
             if *uses == 0 {
-                self.programs.remove(&place);
-                self.held = self.held.saturating_sub(SHARED + exec(&image.exec));
+                shared.remove(&address);
+                self.held = self.held.saturating_sub(SHARED + weight);
             }
+        };
+        for image in &process.images {
+            uncount(address(&image.exec), exec(&image.exec));
+        }
+        if let Some(place) = &process.place {
+            uncount(address(place), places::weight(place));
         }
         true
     }

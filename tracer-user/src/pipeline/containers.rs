@@ -9,10 +9,9 @@ use std::sync::Arc;
 use super::pods::Pods;
 use super::{Command, ContainerAsked, Pipeline};
 use crate::alert::{ContainerView, EnrichedEvent, ProcessView};
-use crate::enrich::container::{Place, place};
+use crate::enrich::container::Place;
 use crate::enrich::facts::{ContainerFacts, Fact};
 use crate::event::ProcessKey;
-use crate::lineage::process::Process;
 use crate::source::Enrichment;
 
 /// Containers remembered, those that ended included. Of each at most 30 KiB of facts, mostly below 2.
@@ -114,16 +113,9 @@ impl Containers {
     }
 
     /// The container of a process, as far as it is known.
-    pub(super) fn view(&self, place: Place) -> ContainerView {
-        let Place {
-            id,
-            runtime,
-            pod_uid,
-        } = place;
+    pub(super) fn view(&self, place: &Arc<Place>) -> ContainerView {
         let mut view = ContainerView {
-            id,
-            runtime,
-            pod_uid,
+            place: Arc::clone(place),
             facts: Fact::Absent,
             pod: Fact::Absent,
         };
@@ -141,10 +133,11 @@ impl Containers {
     }
 
     fn fill(&self, view: &mut ContainerView) {
-        let known = self.known.get(&*view.id);
+        let known = self.known.get(&*view.place.id);
         view.facts = known.map_or(Fact::Absent, |known| known.facts.clone());
         let of_runtime = view.facts.found().and_then(|facts| facts.pod.as_ref());
         let uid = view
+            .place
             .pod_uid
             .as_deref()
             .or_else(|| of_runtime?.uid.as_deref());
@@ -154,7 +147,7 @@ impl Containers {
             (Fact::Found(pod), _) => Fact::Found(pod),
             (Fact::Pending | Fact::Absent, Some(pod)) => Fact::Found(Arc::new(pod.clone())),
             (Fact::Pending, None) => Fact::Pending,
-            (Fact::Absent, None) if view.facts.is_pending() && view.pod_uid.is_some() => {
+            (Fact::Absent, None) if view.facts.is_pending() && view.place.pod_uid.is_some() => {
                 Fact::Pending
             }
             (Fact::Absent, None) => Fact::Absent,
@@ -195,27 +188,16 @@ impl Pipeline {
         }
     }
 
-    /// The container of a process. One whose cgroup could not be read is where its creator is.
-    pub(super) fn place(&self, process: &Process) -> Option<Place> {
-        self.store
-            .chain(process.key)
-            .filter_map(Process::image)
-            .find(|image| !image.exec.cgroup.is_empty())
-            .and_then(|image| place(&image.exec.cgroup))
-    }
-
     /// The container of a process, and how its lineage came into it.
-    fn entry(&self, process: ProcessKey) -> Option<(Place, Entry)> {
+    fn entry(&self, process: ProcessKey) -> Option<(Arc<Place>, Entry)> {
         let mut chain = self.store.chain(process);
         let mut top = chain.next()?;
-        let inside = self.place(top)?;
+        let inside = self.store.place(top)?;
         let mut lineage = vec![top];
         let mut outside = None;
         for process in chain {
-            if self
-                .place(process)
-                .is_none_or(|place| place.id != inside.id)
-            {
+            let around = self.store.place(process);
+            if around.is_none_or(|around| around.id != inside.id) {
                 outside = Some(process.pid_ns);
                 break;
             }
@@ -228,7 +210,7 @@ impl Pipeline {
             .rev()
             .find(|process| Some(process.pid_ns) != outside);
         Some((
-            inside,
+            Arc::clone(inside),
             Entry {
                 by: top.key,
                 is_init: entered.is_some_and(|process| process.vpid == 1),

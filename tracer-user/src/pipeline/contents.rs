@@ -153,9 +153,12 @@ impl Pipeline {
 /// Puts into an event what is known by now of the files that it shows.
 pub(super) fn complete_contents(contents: &Contents, event: &mut EnrichedEvent) {
     for process in event.processes_mut() {
-        if process.content.is_pending()
-            && let Some(image) = &process.image
-        {
+        let lacks = match &process.content {
+            Fact::Found(content) => content.package.is_pending(),
+            Fact::Pending => true,
+            Fact::Absent => false,
+        };
+        if lacks && let Some(image) = &process.image {
             process.content = contents.get(executable(image));
         }
     }

@@ -5,7 +5,6 @@ use tracer_common::event::FdInfo;
 
 use super::Pipeline;
 use crate::alert::{Entry, Kin};
-use crate::enrich::container::container_id;
 use crate::event::{ProcessKey, is_inet};
 use crate::lineage::process::{Image, Process};
 
@@ -44,7 +43,10 @@ impl Pipeline {
             let above = *chain.peek()?;
             let kind = if is_sshd(above) && !is_sshd(process) {
                 "sshd"
-            } else if container(process).is_some_and(|id| Some(id) != container(above)) {
+            } else if self.store.place(process).is_some_and(|inside| {
+                let around = self.store.place(above);
+                around.is_none_or(|around| around.id != inside.id)
+            }) {
                 "container"
             } else if above.key.tgid == 1 && process.image()?.exec.tty.is_some() {
                 "console"
@@ -69,11 +71,6 @@ impl Pipeline {
         }
         None
     }
-}
-
-/// The container of a process. That of one without a program is its creator's, which is looked at as well.
-fn container(process: &Process) -> Option<String> {
-    container_id(&process.image()?.exec.cgroup)
 }
 
 fn is_sshd(process: &Process) -> bool {

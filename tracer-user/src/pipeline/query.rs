@@ -145,7 +145,7 @@ impl Pipeline {
             }
             Selector::Container(prefix) => {
                 let is_in = |process: &Process| {
-                    let place = self.place(process);
+                    let place = self.store.place(process);
                     place.is_some_and(|place| place.id.starts_with(prefix.as_str()))
                 };
                 some(all(&is_in), &|| NoTree::Container(prefix.clone()))

@@ -9,6 +9,7 @@ use super::Pipeline;
 use super::contents::{executable, written};
 use super::names::names_of;
 use crate::alert::{Author, EnrichedEvent, Integrity, ProcessView};
+use crate::enrich::container::place;
 use crate::event::{Event, Meta, Payload, ProcessKey, TICK_NS, Writer};
 use crate::lineage::process::{Image, Origin, Process, Via};
 
@@ -147,7 +148,10 @@ impl Pipeline {
                 .unwrap_or_default(),
             names: names_of(&self.names, image.as_ref()),
             server: image.as_ref().and_then(|image| image.server.clone()),
-            container: self.place(process).map(|place| self.containers.view(place)),
+            container: self
+                .store
+                .place(process)
+                .map(|place| self.containers.view(place)),
             image,
             ports: process.ports.clone(),
             ended: process.ended,
@@ -182,7 +186,10 @@ impl Pipeline {
             tag,
             ..
         } = event.meta;
+        let cgroup = image.as_ref().map_or(&[][..], |image| &image.exec.cgroup);
         self.view(&Process {
+            place: place(cgroup).map(Arc::new),
+            placed: !cgroup.is_empty(),
             ids: image.as_ref().map(|image| image.exec.ids),
             images: image.into_iter().collect(),
             ..Process::new(subject, start_boot_ns, Origin::Inferred, tag)

@@ -164,6 +164,61 @@ pub(crate) fn names_of_a_mount_namespace() -> Outcome {
     Ok(())
 }
 
+/// The first alert of a root directory has its hashes, however much there is to be read of the packages there.
+pub(crate) fn packages_that_take_long() -> Outcome {
+    let folder = TempDir::new("packages");
+    let info = folder.dir("info", None);
+    let nginx = folder.join("nginx");
+    // About what a root may have that is read to its end.
+    for package in 0..4000 {
+        let file = |file| format!("/usr/share/package-{package}/a-folder/another/file-{file}\n");
+        let mut list: String = (0..100).map(file).collect();
+        if package == 3999 {
+            list += &format!("{}\n", nginx.display());
+        }
+        folder.file(&format!("info/package-{package}.list"), &list);
+    }
+    let home = folder.dir("home", None);
+    let code = folder.file(
+        "code.sh",
+        "while :; do (: > \"$1/x.php\"; sleep 0.2); done\n",
+    );
+    fs::copy(host::real(host::program("dash")?), &nginx).expect("copy of dash");
+    let agent = Agent::start(&["--emit", "alerts", "--format", "json"])?;
+    let mut unshare = Command::new(host::program("unshare")?);
+    let script = "mkdir -p /var/lib/dpkg/info && mount --bind \"$1\" /var/lib/dpkg/info && \
+                  exec \"$2\" \"$3\" \"$4\"";
+    unshare.args(["--mount", "/bin/sh", "-c", script, "sh"]);
+    unshare.args([&info, &nginx, &code, &home]);
+    unshare.env("DOCUMENT_ROOT", &home);
+    let server = Server::start(unshare);
+    let of_server = |document: &Value| {
+        text(document, "/rule/id") == CODE_WRITE.0
+            && text(document, "/process/executable") == nginx.to_string_lossy()
+    };
+    let wait = |matches: &dyn Fn(&Value) -> bool| {
+        let told = agent.wait_for(0, host::DEADLINE, |document| {
+            of_server(document) && matches(document)
+        });
+        let told = told.unwrap_or_else(|| panic!("{}", agent.stderr()));
+        told.document
+    };
+    let first = wait(&|_| true);
+    assert_eq!(
+        text(&first, "/process/hash/sha256"),
+        hash_of(&nginx),
+        "{first:#}"
+    );
+    // And when that has been read, it is known whose the server is.
+    let name = "/tracer/executable/package/name";
+    let later = wait(&|document| !text(document, name).is_empty());
+    assert_eq!(text(&later, name), "package-3999", "{later:#}");
+    drop(server);
+    let ended = agent.stop();
+    assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+    Ok(())
+}
+
 /// What a file system does not answer for holds up neither an alert nor the agent's end: the shell's own
 /// executable is there, but its content never comes.
 pub(crate) fn files_without_an_answer() -> Outcome {

@@ -146,6 +146,7 @@ fn users_cannot_harm_the_agent() {
         hostile::directories_without_an_answer,
         content::names_of_a_mount_namespace,
         content::files_without_an_answer,
+        content::packages_that_take_long,
     ] {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED hostile: {reason}"));

@@ -355,7 +355,68 @@ fn inherited_where_it_is_unreadable() {
     let documents = documents(Emit::Events, &inputs(&story(text)));
     let last = documents.last().unwrap();
     assert_eq!(last.event.process.key.tgid, 11);
-    assert_eq!(last.event.process.container.as_ref().unwrap().id, A);
+    assert_eq!(last.event.process.container.as_ref().unwrap().place.id, A);
+}
+
+/// One that the store has no room for is where its own record says.
+#[test]
+fn told_of_who_was_refused() {
+    let none = Budget {
+        store: 0,
+        ..Budget::default()
+    };
+    let mut pipeline = Pipeline::new(Emit::Events, none);
+    let text = "observed 1 /sbin/init\nend\nexec 10 :vpid=1 :pidns=7 :cgroup=/docker/{A} /usr/bin/id id\nwait 1s\nnow";
+    for input in preamble().into_iter().chain(inputs(&story(text))) {
+        pipeline.input(input);
+    }
+    assert_eq!(pipeline.processes(), 0);
+    let documents = pipeline.take_documents();
+    let container = documents.last().unwrap().event.process.container.as_ref();
+    assert_eq!(container.unwrap().place.id, A);
+}
+
+/// What an exec within a container costs at the end of a chain of twelve, as a ratio to one of the host:
+/// with no document, and with one each.
+#[test]
+#[ignore = "a benchmark: cargo test --release --test pipeline bench -- --ignored --nocapture"]
+fn bench_exec_in_a_container() {
+    const TIMES: u32 = 2000;
+    let pod = format!("/kubepods/burstable/pod3d6e1f0a-0b1c-4d2e-8f3a-4b5c6d7e8f90/{A}");
+    for emit in [Emit::Alerts, Emit::All] {
+        let each = |cgroup: &str| {
+            let mut text = String::from("observed 1 /sbin/init\nend\n");
+            for pid in 10..22 {
+                let creator = if pid == 10 { 1 } else { pid - 1 };
+                text.push_str(&format!(
+                    "fork {creator}>{pid}\nexec {pid} :cgroup={cgroup} /usr/bin/env env\n"
+                ));
+            }
+            let mut teller = Teller::default();
+            let begin = [preamble(), teller.tell(&text)].concat();
+            let more = teller
+                .tell(&format!("exec 21 :cgroup={cgroup} /usr/bin/id id\n").repeat(TIMES as usize));
+            let mut least = f64::INFINITY;
+            for _ in 0..9 {
+                let mut pipeline = Pipeline::new(emit, Budget::default());
+                begin.iter().for_each(|input| pipeline.input(input.clone()));
+                let start = std::time::Instant::now();
+                for input in &more {
+                    pipeline.input(input.clone());
+                    pipeline.take_documents();
+                }
+                pipeline.input(Input::Watermark(u64::MAX));
+                pipeline.take_documents();
+                least = least.min(start.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES));
+            }
+            least
+        };
+        let (inside, host) = (each(&pod), each("/system.slice/some.service"));
+        println!(
+            "{emit:?}: {inside:.2} us in a container, {:.2} times that of the host",
+            inside / host
+        );
+    }
 }
 
 /// A flood of containers makes no memory grow; what is forgotten is asked for again.

@@ -160,3 +160,41 @@ fn where_nobody_hashes_nothing_waits() {
     assert!(asked(&mut pipeline).is_empty());
     assert_eq!(pipeline.take_documents().len(), 2);
 }
+
+#[test]
+fn a_hash_does_not_wait_for_its_package() {
+    let mut pipeline = run(true);
+    let asked = asked(&mut pipeline);
+    let with = |package| content(1).map(|content| Content { package, ..content });
+    for asked in &asked {
+        let content = match asked.is {
+            Is::Executable => with(Package::Pending),
+            Is::Written => content(2),
+        };
+        let moment = asked.moment;
+        pipeline.input(Input::Content { moment, content });
+    }
+    assert!(pipeline.take_documents().is_empty(), "packages may come");
+    // That of the server comes: the page lacks nothing any more.
+    let content = with(Package::Nobody);
+    let moment = asked[0].moment;
+    pipeline.input(Input::Content { moment, content });
+    let [page] = &pipeline.take_documents()[..] else {
+        panic!("the page lacks nothing")
+    };
+    let of = |view: &tracer::alert::ProcessView| {
+        let content = view.content.found().unwrap();
+        (content.sha256[0], content.package.is_owned())
+    };
+    assert_eq!(of(&page.event.process), (1, Some(false)));
+    assert!(page.event.pending().is_empty());
+    // That of the shell does not.
+    let raised = page.event.event.meta.boot_ns;
+    pipeline.input(Input::Watermark(raised + 1000 * MS));
+    let [shell] = &pipeline.take_documents()[..] else {
+        panic!("the shell has waited")
+    };
+    assert_eq!(of(&shell.event.process), (1, None));
+    assert_eq!(of(&shell.event.lineage[0]), (1, Some(false)));
+    assert_eq!(shell.event.pending(), ["package"]);
+}

@@ -111,8 +111,8 @@ fn container(view: &ContainerView) -> Value {
     let pod = view.pod.found();
     let runtime = facts.and_then(|facts| facts.runtime.as_deref());
     known(json!({
-        "id": view.id,
-        "runtime": runtime.or(view.runtime),
+        "id": view.place.id,
+        "runtime": runtime.or(view.place.runtime),
         "name": facts.and_then(|facts| facts.name.as_deref()),
         "image": facts.map(|facts| known(json!({
             "name": facts.image.name, "tags": facts.image.tags,
@@ -120,7 +120,7 @@ fn container(view: &ContainerView) -> Value {
         "pod": known(json!({
             "namespace": pod.and_then(|pod| pod.namespace.as_deref()),
             "name": pod.and_then(|pod| pod.name.as_deref()),
-            "uid": pod.and_then(|pod| pod.uid.as_deref()).or(view.pod_uid.as_deref()),
+            "uid": pod.and_then(|pod| pod.uid.as_deref()).or(view.place.pod_uid.as_deref()),
         })),
     }))
 }

@@ -30,7 +30,7 @@ const INDEX_BYTES: usize = 4 << 20;
 
 /// Lists of one root, names in the directory that they are in, and bytes of all.
 const LISTS: usize = 20_000;
-const NAMES: usize = 8 * LISTS;
+const NAMES: usize = 16 * LISTS;
 const LISTS_BYTES: u64 = 64 << 20;
 
 /// Bytes of a file that is read through for one package.
@@ -73,6 +73,17 @@ const PLACE_BITS: u32 = 24;
 const PLACE: u64 = (1 << PLACE_BITS) - 1;
 
 impl Packages {
+    /// Reads the lists of a root, so that who is asked for first need not wait for them.
+    pub fn prepare(&self, entered: &Entered, mnt_ns: u32, at: &AtomicU32) {
+        self.index(entered.jail(), mnt_ns, at);
+    }
+
+    /// Whether the lists of any root are remembered.
+    #[cfg(test)]
+    pub(crate) fn is_prepared(&self) -> bool {
+        !lock(&self.indexes).is_empty()
+    }
+
     /// Whose the executable is.
     #[must_use]
     pub fn owner(&self, entered: &Entered, asked: &ContentAsked, at: &AtomicU32) -> Package {
@@ -113,12 +124,7 @@ impl Packages {
 
     /// `None` where there is no database.
     fn dpkg(&self, jail: &Jail, mnt_ns: u32, forms: &[Vec<u8>], at: &AtomicU32) -> Option<Package> {
-        let key = (mnt_ns, jail.state(DPKG.as_bytes())?);
-        let index = self.recall(&key).unwrap_or_else(|| {
-            let index = Arc::new(Index::build(jail, at));
-            self.remember(key, Arc::clone(&index));
-            index
-        });
+        let index = self.index(jail, mnt_ns, at)?;
         if index.lists.is_empty() {
             return (!index.whole).then_some(Package::Unknown);
         }
@@ -139,6 +145,15 @@ impl Packages {
         } else {
             Package::Unknown
         })
+    }
+
+    fn index(&self, jail: &Jail, mnt_ns: u32, at: &AtomicU32) -> Option<Arc<Index>> {
+        let key = (mnt_ns, jail.state(DPKG.as_bytes())?);
+        Some(self.recall(&key).unwrap_or_else(|| {
+            let index = Arc::new(Index::build(jail, at));
+            self.remember(key, Arc::clone(&index));
+            index
+        }))
     }
 
     fn recall(&self, key: &Key) -> Option<Arc<Index>> {
@@ -164,19 +179,26 @@ impl Packages {
 impl Index {
     fn build(jail: &Jail, at: &AtomicU32) -> Self {
         let mut index = Self::default();
-        let Ok((names, more)) = jail.list(DPKG.as_bytes(), NAMES) else {
+        // A directory may have a million names: only those of lists are kept, and no more than are read.
+        let (mut names, mut is_all) = (Vec::new(), true);
+        let more = jail.each(DPKG.as_bytes(), NAMES, |name| {
+            if let Some(name) = name.strip_suffix(b".list") {
+                let name = text(name).filter(|_| names.len() < LISTS);
+                is_all &= name.is_some();
+                names.extend(name);
+            }
+        });
+        let Ok(more) = more else {
             return index;
         };
-        index.whole = !more;
+        names.sort_unstable();
+        index.whole = is_all && !more;
         let mut left = LISTS_BYTES;
         let mut bytes = 0;
         for name in names {
-            let Some(name) = name.strip_suffix(b".list") else {
-                continue;
-            };
-            let read = text(name)
-                .filter(|_| index.lists.len() < LISTS && bytes < INDEX_BYTES)
-                .and_then(|name| index.add(jail, name, &mut left, &mut bytes, at));
+            let read = (bytes < INDEX_BYTES)
+                .then(|| index.add(jail, name, &mut left, &mut bytes, at))
+                .flatten();
             index.whole &= read.is_some();
         }
         index.paths.sort_unstable();

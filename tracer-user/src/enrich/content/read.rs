@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
-use super::package::Packages;
 use super::{Content, ContentAsked, HashLimits, Is, Package};
 use crate::enrich::docroot::discover::jail::{read_limited, readable};
 use crate::enrich::docroot::discover::{Entered, identity};
@@ -49,16 +48,26 @@ impl Stamp {
     }
 }
 
-/// What is in the file, and whose it is; `None` where that cannot be known. `known` may have it from before.
-/// That it goes on is shown to who waits for progress.
+/// What was found in a file.
+#[derive(Debug)]
+pub struct Hashed {
+    /// What is in it; whose an executable is is [to be looked up](super::package).
+    pub content: Content,
+    /// What tells whether it has changed since.
+    pub stamp: Stamp,
+    /// The process by which it was reached.
+    pub entered: Entered,
+}
+
+/// What is in the file; `None` where that cannot be known. `known` may have it from before. That it goes on is
+/// shown to who waits for progress.
 #[must_use]
 pub fn content(
     asked: &ContentAsked,
     limits: HashLimits,
     known: &dyn Fn(&Stamp) -> Option<[u8; 32]>,
-    packages: &Packages,
     at: &AtomicU32,
-) -> Option<(Content, Stamp)> {
+) -> Option<Hashed> {
     let limit = match asked.is {
         Is::Executable => limits.executable,
         Is::Written => limits.written,
@@ -94,7 +103,7 @@ pub fn content(
         return None;
     }
     let package = match asked.is {
-        Is::Executable => packages.owner(&entered, asked, at),
+        Is::Executable => Package::Pending,
         Is::Written => Package::Unknown,
     };
     let content = Content {
@@ -103,7 +112,11 @@ pub fn content(
         open,
         package,
     };
-    Some((content, before))
+    Some(Hashed {
+        content,
+        stamp: before,
+        entered,
+    })
 }
 
 /// The file, if it is the one that is asked for, open for reading.
@@ -217,7 +230,7 @@ mod tests {
             written: 100,
         };
         let at = AtomicU32::new(0);
-        content(asked, limits, &|_| None, &Packages::default(), &at).map(|(content, _)| content)
+        content(asked, limits, &|_| None, &at).map(|hashed| hashed.content)
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::enrich::content::{Content, Owner, Package, PackageKind};
 const NOBODY: u8 = 0;
 const DEB: u8 = 1;
 const APK: u8 = 2;
+const PENDING: u8 = 3;
 
 pub(super) fn put(payload: &mut Vec<u8>, content: &Content) {
     let Content {
@@ -23,6 +24,7 @@ pub(super) fn put(payload: &mut Vec<u8>, content: &Content) {
     payload.push(u8::from(*open));
     match package {
         Package::Unknown => {}
+        Package::Pending => payload.push(PENDING),
         Package::Nobody => payload.push(NOBODY),
         Package::Owned(owner) => {
             payload.push(match owner.kind {
@@ -56,6 +58,7 @@ impl Fields<'_> {
         }
         let kind = match self.array()? {
             [NOBODY] => return Ok(Package::Nobody),
+            [PENDING] => return Ok(Package::Pending),
             [DEB] => PackageKind::Deb,
             [APK] => PackageKind::Apk,
             _ => return Err("unknown kind of package"),
@@ -83,6 +86,7 @@ pub(super) fn samples() -> Vec<crate::source::Input> {
     };
     let packages = [
         Package::Unknown,
+        Package::Pending,
         Package::Nobody,
         owned(PackageKind::Deb, Some("1:2-3~a")),
         owned(PackageKind::Apk, None),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tracer::alert::{ContainerView, Document, Severity};
+use tracer::enrich::container::Place;
 use tracer::enrich::facts::{ContainerFacts, Fact, ImageFacts, Labels, Owner, PodFacts};
 use tracer::event::{Payload, ProcessKey, Trace};
 use tracer::lineage::process::Via;
@@ -53,9 +54,11 @@ fn in_pod(id: &str, container: &str, pod: &str) -> ContainerView {
         pod: Some(pod.clone()),
     };
     ContainerView {
-        id: id.to_owned(),
-        runtime: None,
-        pod_uid: some(UID),
+        place: Arc::new(Place {
+            id: id.to_owned(),
+            runtime: None,
+            pod_uid: some(UID),
+        }),
         facts: Fact::Found(Arc::new(facts)),
         pod: Fact::Found(Arc::new(pod)),
     }
@@ -94,9 +97,11 @@ fn reached() -> Sample {
     target.container = Some(in_pod(CONTAINER, "web", "web-5d-x"));
     let mut process = worker();
     process.container = Some(ContainerView {
-        id: OTHER.to_owned(),
-        runtime: Some("cri-o"),
-        pod_uid: Some(UID.to_owned()),
+        place: Arc::new(Place {
+            id: OTHER.to_owned(),
+            runtime: Some("cri-o"),
+            pod_uid: Some(UID.to_owned()),
+        }),
         facts: Fact::Pending,
         pod: Fact::Pending,
     });

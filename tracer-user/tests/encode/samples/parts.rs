@@ -7,6 +7,7 @@ use tracer::alert::{
     Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, Kin, ProcessView, Rule,
     Severity,
 };
+use tracer::enrich::container::Place;
 use tracer::enrich::content::{Owner, Package, PackageKind};
 use tracer::enrich::facts::Fact;
 use tracer::enrich::user::Users;
@@ -156,9 +157,11 @@ pub(super) fn master() -> ProcessView {
 /// A container of which nothing but its cgroup is known.
 pub(super) fn container() -> ContainerView {
     ContainerView {
-        id: CONTAINER.to_owned(),
-        runtime: None,
-        pod_uid: None,
+        place: Arc::new(Place {
+            id: CONTAINER.to_owned(),
+            runtime: None,
+            pod_uid: None,
+        }),
         facts: Fact::Absent,
         pod: Fact::Absent,
     }

@@ -131,26 +131,42 @@ impl Jail {
     ///
     /// Where there is no such directory, or it is none that is read here.
     pub fn list(&self, inside: &[u8], limit: usize) -> io::Result<(Vec<Vec<u8>>, bool)> {
+        let mut names = Vec::new();
+        let more = self.each(inside, limit, |name| names.push(name.to_vec()))?;
+        names.sort_unstable();
+        Ok((names, more))
+    }
+
+    /// Hands over the names in a directory as they come, at most `limit`. True where there were more.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such directory, or it is none that is read here.
+    pub fn each(
+        &self,
+        inside: &[u8],
+        limit: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> io::Result<bool> {
         // As above: to open it for reading is to ask the file system.
         let place = self.directory(inside)?;
         answers_by_itself(&place)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(own_link(&place), flags, Mode::empty())?;
-        let mut names = Vec::new();
+        let mut left = limit;
         for entry in rustix::fs::Dir::new(directory)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
-            if names.len() >= limit {
-                names.sort_unstable();
-                return Ok((names, true));
-            }
-            names.push(name.to_vec());
+            let Some(rest) = left.checked_sub(1) else {
+                return Ok(true);
+            };
+            left = rest;
+            take(name);
         }
-        names.sort_unstable();
-        Ok((names, false))
+        Ok(false)
     }
 
     /// Whether there is such a directory.
