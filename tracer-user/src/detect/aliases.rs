@@ -5,8 +5,10 @@
 //! sure. No file system is asked what a link is.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::written::{By, Changed, is_possible};
+use crate::enrich::container::Place;
 use crate::enrich::docroot::path;
 use crate::event::FileId;
 use crate::source::remembered::{Author, PastLink};
@@ -146,7 +148,7 @@ impl Aliases {
     }
 
     /// Takes up a link that an earlier agent knew, as the one that was made last.
-    pub(super) fn recall(&mut self, past: &PastLink) {
+    pub(super) fn recall(&mut self, past: &PastLink, container: Option<Arc<Place>>) {
         let PastLink {
             path,
             says,
@@ -154,7 +156,7 @@ impl Aliases {
             author,
         } = past;
         // Which directories matter is not known yet; of so many as are left none has to go.
-        let link = Link::new(path, says, *directory, By::from(author));
+        let link = Link::new(path, says, *directory, By::recalled(author, container));
         self.add(link, &|_, _| true);
     }
 

@@ -1,8 +1,12 @@
 //! What of the rules' memory is left to the next agent, and how that takes it up. Refuses to grow beyond a
 //! share of bytes: links first, as they are few, then files, and of both the newest.
 
+use std::sync::Arc;
+
 use super::Detector;
-use crate::source::remembered::{PastFile, PastLink, Remembered};
+use crate::enrich::container::Place;
+use crate::lineage::Store;
+use crate::source::remembered::{Author, PastFile, PastLink, Remembered};
 
 /// What is left to the next agent, and how many files and links there was no room for.
 pub(crate) struct Kept {
@@ -42,12 +46,19 @@ impl Detector {
     }
 
     /// Takes up a file that an earlier agent knew.
-    pub(crate) fn recall_file(&mut self, past: &PastFile) {
-        self.written.recall(past);
+    pub(crate) fn recall_file(&mut self, store: &mut Store, past: &PastFile) {
+        let container = container(store, &past.author);
+        self.written.recall(past, container);
     }
 
     /// The same of a link.
-    pub(crate) fn recall_link(&mut self, past: &PastLink) {
-        self.aliases.recall(past);
+    pub(crate) fn recall_link(&mut self, store: &mut Store, past: &PastLink) {
+        let container = container(store, &past.author);
+        self.aliases.recall(past, container);
     }
+}
+
+fn container(store: &mut Store, author: &Author) -> Option<Arc<Place>> {
+    let id = author.container.as_ref()?;
+    Some(store.shared_place(id))
 }

@@ -66,24 +66,23 @@ impl From<&By> for Author {
             server: by.server.clone(),
             uid: by.uid,
             mnt_ns: by.mnt_ns,
-            container: by.container.clone(),
-        }
-    }
-}
-
-impl From<&Author> for By {
-    fn from(author: &Author) -> Self {
-        Self {
-            writer: author.writer,
-            server: author.server.clone(),
-            uid: author.uid,
-            mnt_ns: author.mnt_ns,
-            container: author.container.clone(),
+            container: by.container.as_ref().map(|place| place.id.clone()),
         }
     }
 }
 
 impl By {
+    /// What an earlier agent knew, and the container that it says.
+    pub(super) fn recalled(author: &Author, container: Option<Arc<Place>>) -> Self {
+        Self {
+            writer: author.writer,
+            server: author.server.clone(),
+            uid: author.uid,
+            mnt_ns: author.mnt_ns,
+            container,
+        }
+    }
+
     /// Whether a path that the writer used means the same file elsewhere: in the same mount namespace,
     /// or in the same container or on the host, except for what services have a directory of their own
     /// for.
@@ -234,11 +233,16 @@ impl Written {
     }
 
     /// Takes up what an earlier agent knew of a file, as the one that was written last.
-    pub(super) fn recall(&mut self, past: &PastFile) {
+    pub(super) fn recall(&mut self, past: &PastFile, container: Option<Arc<Place>>) {
         let file = past.file.filter(|file| !is_made_up(*file));
         let generation = past.generation.filter(|_| file.is_some());
         let first = past.names.first().map_or(b"".as_slice(), Vec::as_slice);
-        self.insert(file, generation, first, By::from(&past.author));
+        self.insert(
+            file,
+            generation,
+            first,
+            By::recalled(&past.author, container),
+        );
         let Some(file) = file.or_else(|| self.names.file_of(first)) else {
             return;
         };

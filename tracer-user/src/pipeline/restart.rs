@@ -59,10 +59,10 @@ impl Pipeline {
             Remembered::Blind(blind) => self.restart.blinds.add(blind),
             Remembered::Told(past) => self.store.recall_told(&past),
             Remembered::File(past) => {
-                self.detector.recall_file(&past);
+                self.detector.recall_file(&mut self.store, &past);
                 self.commands.push(Command::Written(known(&past)));
             }
-            Remembered::Link(past) => self.detector.recall_link(&past),
+            Remembered::Link(past) => self.detector.recall_link(&mut self.store, &past),
         }
         self.retag(retag);
     }

@@ -346,7 +346,7 @@ fn recalled(written: &Written) -> Written {
     past.reverse();
     let mut again = Written::new(BYTES);
     for one in past {
-        again.recall(&one);
+        again.recall(&one, None);
     }
     again
 }
@@ -422,18 +422,19 @@ fn what_makes_no_sense_is_taken_up_within_the_bounds() {
             ..sane.clone()
         },
     ] {
-        written.recall(&past);
+        written.recall(&past, None);
         assert!(written.len() <= 2);
     }
     assert!(written.names(1).len() <= NAMES);
     // More than there is room for: what was written last stays.
     let mut small = Written::new(64 << 10);
     for inode in 0..1000_u32 {
-        small.recall(&PastFile {
+        let past = PastFile {
             file: Some(file(inode.into())),
             names: vec![format!("/n/{inode}").into_bytes()],
             ..sane.clone()
-        });
+        };
+        small.recall(&past, None);
     }
     assert!(small.bytes() <= 64 << 10);
     assert!(small.has_path(b"/n/999") && !small.has_path(b"/n/0"));
