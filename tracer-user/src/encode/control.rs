@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::json::write;
 use super::text::{json_str, put};
 use super::tree::{Format, Style, json::candidates, no_tree, servers, tree};
-use crate::control::{Ask, PROTOCOL};
+use crate::control::{Ask, PROTOCOL, REPLY_BYTES};
 use crate::lineage::tree::{NoTree, Selector, TreeView};
 use crate::pipeline::query::{ServersView, StatusView};
 
@@ -48,8 +48,10 @@ pub fn request(ask: &Ask) -> Vec<u8> {
 #[must_use]
 pub fn answer_tree(answer: &Result<TreeView, NoTree>, format: Format) -> Vec<u8> {
     match answer {
-        Ok(view) if format == Format::Json => object("tree", |out| tree(view, format, out)),
-        Ok(view) => text(|out| tree(view, format, out)),
+        Ok(view) if format == Format::Json => {
+            bounded(object("tree", |out| tree(view, format, out)))
+        }
+        Ok(view) => bounded(text(|out| tree(view, format, out))),
         Err(why) => {
             let (kind, named) = match why {
                 NoTree::Ambiguous(_, several) => ("ambiguous", candidates(several)),
@@ -70,10 +72,23 @@ pub fn answer_tree(answer: &Result<TreeView, NoTree>, format: Format) -> Vec<u8>
 /// The answer to a question for servers.
 #[must_use]
 pub fn answer_servers(view: &ServersView, style: Option<Style>) -> Vec<u8> {
-    match style {
+    bounded(match style {
         None => object("servers", |out| servers::json(view, out)),
         Some(style) => text(|out| servers::text(view, style, out)),
+    })
+}
+
+/// What a client would cut off is not sent. A view is bounded in what can be counted before, so this is for
+/// what nobody thought of.
+fn bounded(answer: Vec<u8>) -> Vec<u8> {
+    if answer.len() <= REPLY_BYTES {
+        return answer;
     }
+    let bytes = answer.len();
+    let why = format!(
+        "the answer has {bytes} bytes, and {REPLY_BYTES} are sent at most; ask for one process"
+    );
+    refusal("too_long", &why)
 }
 
 /// The answer to a question for counts.
@@ -137,4 +152,18 @@ fn text(body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     json_str(&String::from_utf8_lossy(&text), &mut out);
     out.extend_from_slice(b"}\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_said_to_be() {
+        let short = vec![b'x'; 1000];
+        assert_eq!(bounded(short.clone()), short);
+        let refused = bounded(vec![b'x'; REPLY_BYTES + 1]);
+        let refused = String::from_utf8(refused).unwrap();
+        assert!(refused.contains("too_long") && refused.contains("134217729 bytes"));
+    }
 }

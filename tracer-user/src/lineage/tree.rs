@@ -158,7 +158,7 @@ pub struct Place {
     pub depth: usize,
     /// It was asked for.
     pub chosen: bool,
-    /// Processes right below it that are not shown, for want of room.
+    /// Processes below it that are not shown, for want of room, nor is anybody in between.
     pub left_out: usize,
 }
 
@@ -203,17 +203,25 @@ pub fn grow(
     }
     let below: HashSet<ProcessKey> = below.iter().map(|process| process.key).collect();
     let is_whole = |key: ProcessKey| below.contains(&key) || chosen.contains(&key);
+    // Each once, with all that is below it, at the nearest above it that is shown.
+    let mut counted: HashSet<ProcessKey> = HashSet::new();
+    let mut left_out = |key: ProcessKey| {
+        let before = counted.len();
+        let mut rest = vec![key];
+        while let Some(key) = rest.pop() {
+            let mine = children.get(&key).into_iter().flatten();
+            let mine = mine.map(|child| child.key);
+            rest.extend(mine.filter(|key| !room.taken.contains(key) && counted.insert(*key)));
+        }
+        counted.len() - before
+    };
     draw(store, &children, &room.taken)
         .into_iter()
-        .map(|(key, depth)| {
-            let mine = children.get(&key).filter(|_| is_whole(key));
-            let is_out = |child: &&&Process| !room.taken.contains(&child.key);
-            Place {
-                key,
-                depth,
-                chosen: chosen.contains(&key),
-                left_out: mine.map_or(0, |mine| mine.iter().filter(is_out).count()),
-            }
+        .map(|(key, depth)| Place {
+            key,
+            depth,
+            chosen: chosen.contains(&key),
+            left_out: if is_whole(key) { left_out(key) } else { 0 },
         })
         .collect()
 }
@@ -313,7 +321,7 @@ fn cost(process: &Process) -> usize {
                 .iter()
                 .map(|argument| argument.len() + 4)
                 .sum();
-            image.exec.exe.len() + image.exec.filename.len() + args
+            image.exec.exe.len() + image.exec.filename.len() + image.exec.cwd.len() + args
         })
         .sum()
 }

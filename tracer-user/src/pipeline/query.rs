@@ -18,6 +18,12 @@ const WROTE_BY_ALL: usize = 4096;
 /// Paths of files shown, bytes.
 const WROTE_BYTES: usize = 1 << 20;
 
+/// Servers that are listed: those that have been there longest, which no flood of others takes out.
+pub const SERVERS: usize = 1024;
+
+/// Names of servers that are given to who asked for another.
+const NAMES: usize = 32;
+
 /// Processes of one number that are named.
 const CANDIDATES: usize = 32;
 
@@ -30,6 +36,8 @@ pub struct ServersView {
     pub boot_wall_ns: i128,
     /// The servers, in the order in which they were started.
     pub servers: Vec<Listed>,
+    /// How many more there are.
+    pub left_out: usize,
 }
 
 /// A server with what is known around it.
@@ -94,11 +102,14 @@ impl Pipeline {
                 directories: Vec::new(),
             })
         };
+        let servers = servers(&self.store);
         ServersView {
             host: Arc::clone(&self.host),
             boot_wall_ns: self.boot_wall_ns,
-            servers: servers(&self.store)
+            left_out: servers.len().saturating_sub(SERVERS),
+            servers: servers
                 .into_iter()
+                .take(SERVERS)
                 .filter_map(listed)
                 .collect(),
         }
@@ -175,6 +186,7 @@ impl Pipeline {
         let mut names: Vec<String> = servers.map(|server| server.name).collect();
         names.sort_unstable();
         names.dedup();
+        names.truncate(NAMES);
         names
     }
 

@@ -591,7 +591,22 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Every frame that is read is in the table of the documentation, and no other.
+    #[test]
+    fn frames_are_documented() {
+        let text = include_str!("../../../docs/captures.md");
+        let rows = text.lines().filter_map(|line| {
+            let (number, _) = line.strip_prefix("| ")?.split_once(" | ")?;
+            number.parse::<u8>().ok()
+        });
+        let known = |kind: &u8| parse(*kind, Vec::new()) != Err("unknown frame type");
+        let read: BTreeSet<u8> = (0..=u8::MAX).filter(known).collect();
+        assert_eq!(rows.collect::<BTreeSet<u8>>(), read);
+    }
 
     fn inputs() -> Vec<Input> {
         let mut inputs: Vec<Input> = remembered::samples()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::host::{self, DEADLINE, Skip};
+use crate::host::{self, DEADLINE, Skip, TempDir};
 
 /// A line of the agent.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Agent {
     child: Child,
     inbox: Arc<Inbox>,
     readers: Vec<JoinHandle<()>>,
+    /// Its control socket is in it.
+    _folder: TempDir,
 }
 
 #[derive(Default)]
@@ -94,8 +96,15 @@ impl Agent {
         } else {
             &["--state", "none"]
         };
-        let mut child = Command::new(binary())
-            .arg("run")
+        // Nor may two agents ask for one socket: the second would say so.
+        let folder = TempDir::new("control");
+        let socket = folder.join("run/control.sock");
+        let mut command = Command::new(binary());
+        command.arg("run");
+        if !args.contains(&"--control") {
+            command.arg("--control").arg(&socket);
+        }
+        let mut child = command
             .args(args)
             .args(state)
             .stdin(Stdio::null())
@@ -124,6 +133,7 @@ impl Agent {
             child,
             inbox,
             readers,
+            _folder: folder,
         };
         agent.until_ready()?;
         Ok(agent)

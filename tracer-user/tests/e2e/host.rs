@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use rustix::process::{Pid, Signal};
+use tracer::detect::roles::entry;
 
 /// How long anything may take: generous, because machines that run tests are busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -226,6 +227,25 @@ pub(crate) fn own_lineage() -> Vec<Process> {
         chain.push(found);
     }
     chain
+}
+
+/// Skips where these tests were started from a login session: what only listens, and is no server by its name,
+/// is a development server there, which raises no alert by design.
+pub(crate) fn outside_sessions() -> Outcome {
+    for process in own_lineage().iter().filter(|process| process.pid != 1) {
+        let name = base_name(&process.executable);
+        match entry::named(name.as_bytes()) {
+            Some(way) if way.is_session() => {
+                return Err(Skip(format!(
+                    "started from a session of {name}, where a server in development raises no alert; run the tests \
+                     as a service, as `systemd-run --pipe` does"
+                )));
+            }
+            Some(_) => break,
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// The children of a process.

@@ -37,7 +37,7 @@ pub(crate) fn short_servers_leave_no_tags() -> Outcome {
 }
 
 /// A count of the summary; zero where it has none.
-fn count(stderr: &str, name: &str) -> u64 {
+pub(crate) fn count(stderr: &str, name: &str) -> u64 {
     let summary = stderr
         .lines()
         .rev()

@@ -35,6 +35,7 @@ mod roles;
 mod scene;
 mod served;
 mod server;
+mod storm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -151,6 +152,14 @@ fn users_cannot_harm_the_agent() {
         if let Err(Skip(reason)) = run() {
             host::say(&format!("SKIPPED hostile: {reason}"));
         }
+    }
+}
+
+#[test]
+fn a_storm_of_processes_keeps_to_the_budget() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = storm::memory_is_bounded() {
+        host::say(&format!("SKIPPED storm: {reason}"));
     }
 }
 

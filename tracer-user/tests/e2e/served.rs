@@ -335,6 +335,7 @@ fn uwsgi(scene: &Scene) -> Outcome {
 }
 
 fn node(scene: &Scene) -> Outcome {
+    host::outside_sessions()?;
     let node = program("node")?;
     let user = User::named("www-data")?;
     let dir = TempDir::new("node");

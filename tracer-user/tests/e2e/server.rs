@@ -313,6 +313,7 @@ pub(crate) fn php_builtin() -> Result<Site, Skip> {
 
 /// A web application on node that runs what it is asked to.
 pub(crate) fn node() -> Result<Site, Skip> {
+    host::outside_sessions()?;
     let node = program("node")?;
     let user = User::named(WEB_USER)?;
     let (dir, docroot) = folder("node", &user);
@@ -336,6 +337,7 @@ pub(crate) fn node() -> Result<Site, Skip> {
 
 /// A compiled program that no table names: a copy of this one.
 pub(crate) fn own() -> Result<Site, Skip> {
+    host::outside_sessions()?;
     let user = User::named(WEB_USER)?;
     let (dir, docroot) = folder("own", &user);
     let port = free_port();
@@ -353,6 +355,7 @@ pub(crate) fn own() -> Result<Site, Skip> {
 
 /// A web application on Python's own HTTP server.
 pub(crate) fn python() -> Result<Site, Skip> {
+    host::outside_sessions()?;
     let python = program("python3")?;
     let user = User::named(WEB_USER)?;
     let (dir, docroot) = folder("python", &user);
@@ -388,6 +391,7 @@ pub(crate) fn python() -> Result<Site, Skip> {
 
 /// A web application on the JDK's own HTTP server.
 pub(crate) fn java() -> Result<Site, Skip> {
+    host::outside_sessions()?;
     let java = program("java")?;
     program("javac")?;
     let user = User::named(WEB_USER)?;

@@ -22,6 +22,7 @@ mod lineage;
 mod linked;
 mod loss;
 mod names;
+mod query;
 mod random;
 mod replay;
 mod restart;

@@ -215,7 +215,8 @@ fn what_does_not_fit_is_counted_and_evidence_stays() {
     }
     let view = view_of(&story, 1);
     assert_eq!(view.nodes.len(), DEPTH + 1);
-    assert_eq!(view.left_out(), 1);
+    // All of them, and not only the next.
+    assert_eq!(view.left_out(), depth as usize - DEPTH - 1);
     drawn(&view, TEXT);
     // From below, the chain does not reach the first: it says so.
     let view = view_of(&story, depth);

@@ -136,10 +136,14 @@ fn by_name(exec: &Exec) -> Option<Entry> {
     } else {
         name
     };
-    NATIVE
-        .iter()
-        .find(|(_, names)| any(names, name))
-        .map(|(entry, _)| *entry)
+    named(name)
+}
+
+/// The way that a program of this name is, wherever it lies and whatever it is asked to do.
+#[must_use]
+pub fn named(name: &[u8]) -> Option<Entry> {
+    let found = NATIVE.iter().find(|(_, names)| any(names, name));
+    found.map(|(entry, _)| *entry)
 }
 
 fn by_arguments(exec: &Exec) -> Option<Entry> {

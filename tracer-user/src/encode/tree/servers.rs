@@ -64,6 +64,9 @@ pub fn text(view: &ServersView, style: Style, out: &mut Vec<u8>) {
     if view.servers.is_empty() {
         text.push_str("no server runs here\n");
     }
+    if view.left_out > 0 {
+        text.push_str(&format!("{} more servers, left out\n", view.left_out));
+    }
     let text = if style.ascii { ascii(&text) } else { text };
     out.extend_from_slice(text.as_bytes());
 }
@@ -76,6 +79,7 @@ pub fn json(view: &ServersView, out: &mut Vec<u8>) {
         &json!({
             "tracer": env!("CARGO_PKG_VERSION"),
             "host": host(&view.host),
+            "left_out": view.left_out,
             "servers": servers,
         }),
         out,
