@@ -3,6 +3,7 @@
 //! Each subcommand lives in a module of its own; this file only declares them, and the doc comments
 //! are the help text. Nothing in the repository is built or tested by a shell script.
 
+mod apt;
 mod bench;
 mod children;
 mod demo;
@@ -11,6 +12,7 @@ mod host;
 mod libtest;
 mod reference;
 mod run;
+mod runtimes;
 mod site;
 mod test;
 mod tidy;

@@ -17,7 +17,7 @@ use crate::ebpf::{self, Profile};
 use crate::host::{self, Privilege, cargo, run};
 use crate::libtest::{self, Counts};
 use crate::toolchain::{self, Purpose};
-use crate::{reference, tidy, vm};
+use crate::{reference, runtimes, tidy, vm};
 
 /// Installs what is missing and runs every check and test.
 ///
@@ -389,7 +389,13 @@ fn kernel() -> Result<Outcome> {
 }
 
 fn e2e() -> Result<Outcome> {
-    Ok(match as_root("e2e", &[])? {
+    if let Err(error) = runtimes::fetch() {
+        // The tests of these say themselves that they were skipped.
+        eprintln!("warning: {error:#}");
+    }
+    let runtimes = host::target_directory().join("runtimes");
+    let runtimes = runtimes.to_string_lossy();
+    Ok(match as_root("e2e", &[("TRACER_RUNTIMES", &runtimes)])? {
         Ok(tests) => tests.outcome(),
         Err(why) => Outcome::Skipped(why),
     })

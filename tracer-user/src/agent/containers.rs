@@ -9,7 +9,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -19,6 +19,7 @@ use self::containerd::Containerd;
 use self::cri::Cri;
 use self::docker::Docker;
 use self::grpc::{CallError, Client};
+use self::storage::Storage;
 use crate::enrich::facts::ContainerFacts;
 use crate::pipeline::ContainerAsked;
 
@@ -26,8 +27,10 @@ mod containerd;
 mod cri;
 mod docker;
 pub mod grpc;
+mod storage;
 
-/// Where runtimes listen: containerd, k3s and RKE2, Bottlerocket, CRI-O, Docker's adapter, Docker, podman.
+/// Where runtimes listen: containerd, k3s and RKE2, Bottlerocket, CRI-O, Docker, podman; and where podman keeps its
+/// files, for when it does not listen.
 pub const SOCKETS: &[&str] = &[
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
@@ -35,6 +38,7 @@ pub const SOCKETS: &[&str] = &[
     "/run/crio/crio.sock",
     "/run/docker.sock",
     "/run/podman/podman.sock",
+    storage::ROOT,
 ];
 
 /// How long a runtime has for one answer, and a question for all of them.
@@ -77,6 +81,7 @@ struct Runtime {
     cri: Option<Cri>,
     containerd: Option<Containerd>,
     docker: Option<Docker>,
+    storage: Option<Storage>,
     /// In words.
     about: String,
 }
@@ -194,6 +199,15 @@ async fn find(states: Vec<watch::Receiver<State>>, id: &str) -> Option<Box<Conta
 impl Runtime {
     /// Who listens at a socket.
     async fn begin(socket: &Path) -> Result<Self, String> {
+        if let Some(storage) = Storage::at(socket) {
+            return Ok(Self {
+                cri: None,
+                containerd: None,
+                docker: None,
+                storage: Some(storage),
+                about: "podman's own files".to_owned(),
+            });
+        }
         if let Some((docker, version)) = Docker::begin(socket)
             .await
             .map_err(|error| error.to_string())?
@@ -203,6 +217,7 @@ impl Runtime {
                 cri: None,
                 containerd: None,
                 docker: Some(docker),
+                storage: None,
             });
         }
         let stream = trusted(socket).await.map_err(|error| error.to_string())?;
@@ -231,6 +246,7 @@ impl Runtime {
             cri,
             containerd,
             docker: None,
+            storage: None,
             about,
         })
     }
@@ -247,6 +263,9 @@ impl Runtime {
         if let (None, Some(docker)) = (&found, &self.docker) {
             found = docker.find(id).await.ok().flatten();
         }
+        if let (None, Some(storage)) = (&found, &self.storage) {
+            found = storage.find(id).await;
+        }
         found.map(|facts| Box::new(facts.bounded()))
     }
 
@@ -261,19 +280,19 @@ impl Runtime {
     }
 
     /// Begins to follow what is made; `None` where it does not tell.
-    async fn watch(&self) -> Result<Option<Events>, String> {
-        if let Some(docker) = &self.docker {
-            let events = docker.watch().await.map_err(|error| error.to_string())?;
-            return Ok(Some(Events::Docker(events)));
-        }
-        let Some(cri) = &self.cri else {
-            return Ok(None);
-        };
-        match cri.watch().await {
-            Ok(events) => Ok(Some(Events::Cri(events))),
-            Err(CallError::Unimplemented) => Ok(None),
-            Err(error) => Err(error.to_string()),
-        }
+    async fn watch(&self) -> Option<Events> {
+        let began = timeout(ANSWER, async {
+            if let Some(docker) = &self.docker {
+                return docker.watch().await.ok().map(Events::Docker);
+            }
+            if let Some(containerd) = &self.containerd
+                && let Ok(events) = containerd.watch().await
+            {
+                return Some(Events::Containerd(events));
+            }
+            self.cri.as_ref()?.watch().await.ok().map(Events::Cri)
+        });
+        began.await.unwrap_or_default()
     }
 
     /// Whether it still answers.
@@ -281,7 +300,7 @@ impl Runtime {
         match (&self.cri, &self.containerd) {
             (Some(cri), _) => cri.lives().await,
             (None, Some(containerd)) => containerd.lives().await,
-            (None, None) => true,
+            (None, None) => self.storage.as_ref().is_none_or(Storage::lives),
         }
     }
 }
@@ -293,7 +312,7 @@ pub async fn probe(socket: &Path) -> Option<Result<String, String>> {
     }
     Some(match timeout(ANSWER, Runtime::begin(socket)).await {
         Ok(Ok(runtime)) => {
-            let how = how(&runtime.watch().await);
+            let how = how(runtime.watch().await.as_ref());
             Ok(format!("{}; {how}", runtime.about))
         }
         Ok(Err(why)) => Err(why),
@@ -302,15 +321,15 @@ pub async fn probe(socket: &Path) -> Option<Result<String, String>> {
 }
 
 /// How it is known what is made.
-const fn how(events: &Result<Option<Events>, String>) -> &'static str {
+const fn how(events: Option<&Events>) -> &'static str {
     match events {
-        Ok(Some(_)) => "containers are told when they are made",
-        Ok(None) => "containers are asked for when they are first seen",
-        Err(_) => "it does not tell of containers",
+        Some(_) => "containers are told when they are made",
+        None => "containers are asked for when they are first seen",
     }
 }
 
 enum Events {
+    Containerd(containerd::Events),
     Cri(cri::Events),
     Docker(docker::Events),
 }
@@ -318,6 +337,7 @@ enum Events {
 impl Events {
     async fn next(&mut self) -> Option<String> {
         match self {
+            Self::Containerd(events) => events.next().await.ok().flatten(),
             Self::Cri(events) => events.next().await.ok().flatten(),
             Self::Docker(events) => events.next().await.ok().flatten(),
         }
@@ -332,17 +352,20 @@ async fn follow(socket: PathBuf, state: watch::Sender<State>, answer: mpsc::Send
     loop {
         match timeout(ANSWER, Runtime::begin(&socket)).await {
             Ok(Ok(runtime)) => {
-                pause = first;
-                let events = runtime.watch().await;
-                let how = how(&events);
-                let about = format!("{}: {}; {how}", socket.display(), runtime.about);
-                if about != said {
-                    eprintln!("tracer: container runtime at {about}");
-                    said = about;
-                }
+                let began = Instant::now();
                 state.send_replace(State::Up(runtime.clone()));
+                let events = runtime.watch().await;
+                let how = how(events.as_ref());
+                let about = format!("{}: {}; {how}", socket.display(), runtime.about);
+                eprintln!("tracer: container runtime at {about}");
                 if tell(&runtime, events, &answer).await.is_err() {
                     return; // the agent is at its end
+                }
+                said = format!("{} is gone", socket.display());
+                eprintln!("tracer: the container runtime at {said}; it is tried again");
+                // One that breaks off again and again is not asked for all of its containers each time at once.
+                if began.elapsed() >= longest {
+                    pause = first;
                 }
             }
             Ok(Err(why)) if socket.exists() => {
@@ -366,27 +389,25 @@ struct Ended;
 /// Tells of what is there, then of what comes, until the runtime breaks off.
 async fn tell(
     runtime: &Runtime,
-    events: Result<Option<Events>, String>,
+    events: Option<Events>,
     answer: &mpsc::Sender<Answer>,
 ) -> Result<(), Ended> {
-    for id in runtime.list().await {
+    let listed = timeout(ANSWER, runtime.list()).await;
+    for id in listed.unwrap_or_default() {
         say(runtime, id, answer).await?;
     }
-    match events {
-        Ok(Some(mut events)) => {
-            while let Some(id) = events.next().await {
-                say(runtime, id, answer).await?;
+    let Some(mut events) = events else {
+        // Whether it is there is all that there is to follow.
+        while matches!(timeout(ANSWER, runtime.lives()).await, Ok(true)) {
+            tokio::time::sleep(LOOK).await;
+            if answer.is_closed() {
+                return Err(Ended);
             }
         }
-        Ok(None) | Err(_) => {
-            // Whether it is there is all that there is to follow.
-            while matches!(timeout(ANSWER, runtime.lives()).await, Ok(true)) {
-                tokio::time::sleep(LOOK).await;
-                if answer.is_closed() {
-                    return Err(Ended);
-                }
-            }
-        }
+        return Ok(());
+    };
+    while let Some(id) = events.next().await {
+        say(runtime, id, answer).await?;
     }
     Ok(())
 }

@@ -2,9 +2,6 @@
 //! that say what a container is. Numbers are those of `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
 
 use std::collections::HashMap;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::grpc::{CallError, Client, Messages};
 use crate::enrich::facts::{ContainerFacts, ImageFacts, Labels, PodFacts};
@@ -147,9 +144,6 @@ pub(super) struct Cri {
 /// What happens to containers, as it happens.
 pub(super) struct Events(Messages);
 
-/// How long a refusal may take.
-const REFUSAL: Duration = Duration::from_millis(500);
-
 const RUNTIME: &str = "/runtime.v1.RuntimeService";
 
 impl Cri {
@@ -166,16 +160,13 @@ impl Cri {
         Ok((Self { client, runtime }, version))
     }
 
-    /// Begins to watch. Containers that are there already are not told. Older runtimes refuse (containerd
-    /// before 1.7).
+    /// Begins to watch. Containers that are there already are not told. CRI-O refuses by an end at once, where
+    /// `enable_pod_events` is not set.
     pub(super) async fn watch(&self) -> Result<Events, CallError> {
         let path = format!("{RUNTIME}/GetContainerEvents");
         let mut events = self.client.stream(&path, &[], &Nothing {}).await?;
-        // Who refuses does so at once; who does not may have nothing to say for hours.
-        match timeout(REFUSAL, events.head()).await {
-            Ok(Err(refused)) => Err(refused),
-            Ok(Ok(())) | Err(_) => Ok(Events(events)),
-        }
+        events.accepted().await?;
+        Ok(Events(events))
     }
 
     /// Whether it still answers.
@@ -280,7 +271,7 @@ fn pod_facts(pod: Pod) -> PodFacts {
 }
 
 /// Labels of the pod itself: the kubelet puts its own beside them.
-fn pod_labels(labels: HashMap<String, String>) -> Labels {
+pub(super) fn pod_labels(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
     let own = |(name, _): &(String, String)| !name.starts_with("io.kubernetes.pod.");
     labels.into_iter().filter(own).collect()
 }

@@ -4,15 +4,20 @@
 //! message is larger than [`MESSAGE_BYTES`].
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 /// Largest message taken: a list of some ten thousand containers.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long the refusal of a call that tells what happens may take.
+const REFUSAL: Duration = Duration::from_millis(500);
 
 /// The status of a call that the other side does not know (`UNIMPLEMENTED`).
 const UNIMPLEMENTED: u32 = 12;
@@ -149,6 +154,23 @@ impl Messages {
             None => Part::Body(response.into_body()),
         };
         Ok(())
+    }
+
+    /// Of a call that tells what happens: waits for a refusal, where there is one. An end at once is one too.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]
+    pub async fn accepted(&mut self) -> Result<(), CallError> {
+        // Who refuses does so at once; who does not may have nothing to say for hours.
+        match timeout(REFUSAL, self.head()).await {
+            Ok(head) => head?,
+            Err(_) => return Ok(()),
+        }
+        match self.from {
+            Part::Ended => Err(CallError::Unimplemented),
+            Part::Head(_) | Part::Body(_) => Ok(()),
+        }
     }
 
     /// The next message; `None` at a good end. Cancel safe.

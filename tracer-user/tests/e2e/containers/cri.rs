@@ -72,6 +72,18 @@ struct Id {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct ImageOf {
+    #[prost(message, optional, tag = "1")]
+    image: Option<Id>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageKnown {
+    #[prost(message, optional, tag = "1")]
+    image: Option<Id>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct Mount {
     #[prost(string, tag = "1")]
     container_path: String,
@@ -143,10 +155,28 @@ const fn namespaces() -> Option<Namespaces> {
     Some(Namespaces { network: 2, pid: 1 })
 }
 
+/// What the kubelet writes into the labels of a pod and of its containers.
+fn labels(uid: &str, own: [(&str, &str); 1]) -> HashMap<String, String> {
+    let all = [
+        ("io.kubernetes.pod.name", "web-0"),
+        ("io.kubernetes.pod.namespace", "shop"),
+        ("io.kubernetes.pod.uid", uid),
+    ];
+    all.into_iter()
+        .chain(own)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
 /// A pod as it was asked for, and its id.
 pub(super) struct Pod {
     config: PodConfig,
-    id: String,
+    pub(super) id: String,
+}
+
+async fn begin(socket: &Path) -> Client {
+    let stream = UnixStream::connect(socket).await.expect("containerd");
+    Client::begin(stream).await.expect("HTTP/2")
 }
 
 pub(super) struct Cri {
@@ -172,15 +202,20 @@ impl Cri {
             .enable_all()
             .build()
             .expect("a runtime");
-        let client = runtime.block_on(async {
-            let stream = UnixStream::connect(socket).await.expect("containerd");
-            Client::begin(stream).await.expect("HTTP/2")
-        });
+        let client = runtime.block_on(begin(socket));
         Self {
             runtime,
             client,
             pods: RefCell::default(),
         }
+    }
+
+    /// Goes on with a runtime that was started again, when it takes calls.
+    pub(super) fn reconnect(&mut self, socket: &Path) {
+        self.client = self.runtime.block_on(begin(socket));
+        crate::host::wait_for("runtime.v1", || {
+            self.call::<Nothing>("ListPodSandbox", &Nothing {}).ok()
+        });
     }
 
     fn call<A: prost::Message + Default>(
@@ -192,6 +227,21 @@ impl Cri {
         self.runtime.block_on(self.client.call(&path, &[], ask))
     }
 
+    /// Waits until it knows the image of pods: of what is imported it learns by and by.
+    pub(super) fn wait_for_image(&self) {
+        let ask = ImageOf {
+            image: Some(Id {
+                id: format!("{IMAGE}:7"),
+            }),
+        };
+        let path = "/runtime.v1.ImageService/ImageStatus";
+        crate::host::wait_for("the image", || {
+            let known: Result<ImageKnown, _> =
+                self.runtime.block_on(self.client.call(path, &[], &ask));
+            known.ok()?.image
+        });
+    }
+
     pub(super) fn run_pod(&self, uid: &str) -> Result<Pod, CallError> {
         let config = PodConfig {
             metadata: Some(PodName {
@@ -199,15 +249,7 @@ impl Cri {
                 uid: uid.into(),
                 namespace: "shop".into(),
             }),
-            // As the kubelet labels it.
-            labels: [
-                ("app.kubernetes.io/name", "shop"),
-                ("io.kubernetes.pod.name", "web-0"),
-                ("io.kubernetes.pod.namespace", "shop"),
-                ("io.kubernetes.pod.uid", uid),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
+            labels: labels(uid, [("app.kubernetes.io/name", "shop")]),
             linux: Some(PodLinux {
                 cgroup_parent: format!("/kubepods/besteffort/pod{uid}"),
                 security: Some(PodSecurity {
@@ -223,10 +265,11 @@ impl Cri {
         Ok(Pod { config, id })
     }
 
-    /// Creates and starts a container with the host's programs and a site.
-    pub(super) fn run_container(
+    /// Creates a container with the host's programs and a site. Nothing runs in it yet.
+    pub(super) fn create(
         &self,
         pod: &Pod,
+        name: &str,
         command: &[String],
         site: &Path,
     ) -> Result<String, CallError> {
@@ -236,7 +279,7 @@ impl Cri {
             readonly,
         };
         let config = ContainerConfig {
-            metadata: Some(Name { name: "web".into() }),
+            metadata: Some(Name { name: name.into() }),
             image: Some(Id {
                 id: format!("{IMAGE}:7"),
             }),
@@ -245,7 +288,10 @@ impl Cri {
                 mount(Path::new("/usr"), "/usr", true),
                 mount(site, "/site", false),
             ],
-            labels: [("io.kubernetes.container.name".to_owned(), "web".to_owned())].into(),
+            labels: labels(
+                &pod.config.metadata.as_ref().expect("a name").uid,
+                [("io.kubernetes.container.name", name)],
+            ),
             linux: Some(ContainerLinux {
                 security: Some(ContainerSecurity {
                     namespaces: namespaces(),
@@ -258,8 +304,12 @@ impl Cri {
             pod_config: Some(pod.config.clone()),
         };
         let created: Id = self.call("CreateContainer", &ask)?;
-        self.call::<Nothing>("StartContainer", &created)?;
         Ok(created.id)
+    }
+
+    pub(super) fn start(&self, id: &str) -> Result<(), CallError> {
+        let ask = Id { id: id.to_owned() };
+        self.call::<Nothing>("StartContainer", &ask).map(drop)
     }
 
     pub(super) fn exec(&self, id: &str, command: &[&str]) {

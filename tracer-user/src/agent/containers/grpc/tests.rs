@@ -33,6 +33,10 @@ async fn answer(name: &str, mut respond: SendResponse<Bytes>) {
         respond.send_response(refused("12"), true).unwrap();
         return;
     }
+    if name == "ended" {
+        respond.send_response(refused("0"), true).unwrap();
+        return;
+    }
     if name == "never" {
         std::future::pending::<()>().await;
     }
@@ -114,6 +118,15 @@ async fn a_call_that_tells_what_happens() {
     assert_eq!(messages.next::<Text>().await, Ok(None));
     let mut refused = client.stream("/unknown", &[], &text("")).await.unwrap();
     assert_eq!(refused.head().await, Err(CallError::Unimplemented));
+    let accepted = async |name: &str| {
+        let mut events = client.stream(name, &[], &text("")).await.unwrap();
+        events.accepted().await
+    };
+    // CRI-O's way to say that it was not told to tell.
+    assert_eq!(accepted("/ended").await, Err(CallError::Unimplemented));
+    assert_eq!(accepted("/unknown").await, Err(CallError::Unimplemented));
+    assert_eq!(accepted("/late").await, Ok(()));
+    assert_eq!(accepted("/never").await, Ok(()));
     let mut silent = client.stream("/never", &[], &text("")).await.unwrap();
     assert!(timeout(wait, silent.next::<Text>()).await.is_err());
 }
