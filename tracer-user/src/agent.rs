@@ -642,6 +642,7 @@ impl Agent {
                         eprintln!("tracer: cannot mark a server's executable: {error}");
                     }
                 }
+                Command::Written(file) => self.know_written(&file),
                 Command::Heal => self.healing.want(),
                 Command::Identify => self.servers.moved(),
                 Command::Resolve(asked) => self.names.ask(asked),

@@ -10,6 +10,7 @@ pub mod code;
 mod executing;
 mod expected;
 mod nearest;
+mod recall;
 pub mod roles;
 pub mod severity;
 mod shells;
@@ -25,6 +26,7 @@ use tracer_common::event::{EventKind, access, flag};
 
 use self::aliases::{Aliases, Link};
 use self::nearest::{nearest, server_of};
+pub(crate) use self::recall::Kept;
 use self::shells::Shells;
 use self::sigma::RuleSet;
 use self::undecided::Undecided;

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
-use tracer_common::tag::{InodeKey, Serves, Tag};
+use tracer_common::tag::{self, InodeKey, Serves, Tag};
 use uuid::Uuid;
 
 use tracer_common::probe::Tier;
@@ -32,7 +32,9 @@ pub use self::names::NamesAsked;
 use self::names::complete_names;
 use self::pending::Pending;
 use self::raised::{Latest, alert_id, raised};
+pub use self::restart::Left;
 use self::restart::Restart;
+pub(crate) use self::restart::WRITTEN_BYTES;
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
@@ -53,6 +55,8 @@ pub enum Command {
     Tag(ProcessKey, Tag),
     /// Make an executable give roles in the kernel.
     Role(InodeKey, Serves),
+    /// Have the kernel side know a file that a server's lineage wrote, unless it knows better.
+    Written(WrittenFile),
     /// Read a server's configuration for the directories it serves.
     Discover(ServerSeen),
     /// Find out anew where directories are: one may have been made, moved or covered.
@@ -71,6 +75,15 @@ pub enum Command {
     /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
     /// containers are answered, there must be an answer to each ([`Input::Container`]).
     Container(ContainerAsked),
+}
+
+/// A file that a server's lineage wrote, as the kernel side knows such a one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// The file and who wrote it, where it is known by more than its names.
+    pub file: Option<(InodeKey, tag::Writer)>,
+    /// The last components of its names.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// A container that was seen for the first time.

@@ -10,6 +10,7 @@ pub mod btf;
 pub mod calls;
 pub mod machine;
 pub mod offsets;
+mod written;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,7 +23,7 @@ use aya_log::EbpfLogger;
 use tracer_common::control::Control;
 use tracer_common::ledger::Ledger;
 use tracer_common::probe::{Probe, Tier};
-use tracer_common::tag::{InodeKey, Serves, Tag};
+use tracer_common::tag::{InodeKey, Serves, Tag, Writer};
 use tracer_common::wire::as_bytes;
 
 use self::account::Counters;
@@ -30,6 +31,7 @@ use self::attach::{Attached, is_refusal};
 pub use self::attach::{ProbeReport, TierChoice};
 use self::btf::Btf;
 use self::machine::Sizes;
+use self::written::Written;
 
 /// Where the kernel gives its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -145,6 +147,7 @@ pub struct Sensor {
     tags: HashMap<MapData, u32, Plain<Tag>>,
     roles: HashMap<MapData, Plain<InodeKey>, Plain<Serves>>,
     directories: HashMap<MapData, Plain<InodeKey>, u32>,
+    written: Written,
     drops: PerCpuArray<MapData, u64>,
     ledger: PerCpuArray<MapData, Plain<Ledger>>,
     /// The numbers of the CPUs, in the order of the ledger's.
@@ -262,6 +265,7 @@ impl Sensor {
         let directories = take(&mut ebpf, "DIRECTORIES")?
             .try_into()
             .map_err(|error| map_error(&error))?;
+        let written = Written::take(&mut ebpf)?;
         let drops = take(&mut ebpf, "DROPS")?
             .try_into()
             .map_err(|error| map_error(&error))?;
@@ -274,6 +278,7 @@ impl Sensor {
             tags,
             roles,
             directories,
+            written,
             drops,
             ledger,
             cpus: machine::possible_cpus(),
@@ -362,6 +367,24 @@ impl Sensor {
         self.roles
             .insert(Plain(exe), Plain(serves), 0)
             .map_err(|error| map_error(&error))
+    }
+
+    /// Has the kernel side know a file that a server's lineage wrote, unless it knows of a later writer.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn set_written(&mut self, file: InodeKey, writer: Writer) -> Result<(), SensorError> {
+        self.written.set(file, writer)
+    }
+
+    /// Has it know the last component of a name of such a file.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn set_written_name(&mut self, name: &[u8]) -> Result<(), SensorError> {
+        self.written.name(name)
     }
 
     /// Makes a directory a watched one, where it has this generation; any, where that is zero.

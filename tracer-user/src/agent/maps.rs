@@ -4,9 +4,26 @@
 use super::apart::Word;
 use super::owner::Owner;
 use super::{Agent, TAGS};
+use crate::pipeline::WrittenFile;
 use crate::sensor::account::Occupancy;
 
+/// What is said once of the map of written files.
+const WRITTEN: &str = "written before";
+
 impl Agent {
+    /// Tells the kernel side of a file that an earlier agent knew.
+    pub(super) fn know_written(&mut self, WrittenFile { file, names }: &WrittenFile) {
+        let file = file.map(|(file, writer)| self.sensor.set_written(file, writer));
+        let names = names.iter().map(|name| self.sensor.set_written_name(name));
+        let mut all = file.into_iter().chain(names);
+        if let Some(Err(error)) = all.find(Result::is_err)
+            && !self.warned.contains(&WRITTEN)
+        {
+            eprintln!("tracer: the kernel side does not know what servers wrote before: {error}");
+            self.warned.push(WRITTEN);
+        }
+    }
+
     /// Has it counted how full the maps are.
     pub(super) fn count_maps(&mut self) {
         if !self.is_counting {

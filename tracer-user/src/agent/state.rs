@@ -14,6 +14,7 @@ use self::file::{Place, encode, keep_alive};
 use super::apart::{Apart, Limits, Word};
 use super::host;
 use super::owner::Owner;
+use crate::pipeline::Left;
 use crate::source::remembered::{Blind, Remembered};
 
 /// One write at a time.
@@ -55,7 +56,8 @@ pub(super) struct Keeper {
 
 struct Written {
     file: std::fs::File,
-    left_out: usize,
+    /// Entries of lineage, and files and links of servers, for which there was no room.
+    left_out: [usize; 2],
 }
 
 /// What the state gives to an agent that begins.
@@ -127,7 +129,7 @@ fn say(path: &Path, why: &str, so: &str) {
 
 impl Keeper {
     /// Once a second: has the file written where something has changed, else only the time in it.
-    pub(super) fn step(&mut self, changes: u64, remember: impl FnOnce() -> Vec<Remembered>) {
+    pub(super) fn step(&mut self, changes: u64, remember: impl FnOnce() -> Left) {
         if self.is_writing || self.failed {
             return;
         }
@@ -138,16 +140,19 @@ impl Keeper {
             self.written = Some(changes);
             self.is_writing = true;
             let (place, boot_id) = (Arc::clone(&self.place), self.boot_id.clone());
-            let remembered = remember();
+            let left = remember();
             self.apart.ask(0, Owner::Host, move |_| {
-                write(&place, &boot_id, boot_ns, remembered)
+                write(&place, &boot_id, boot_ns, left)
             });
         } else if let Some(file) = self.file.clone() {
             self.is_writing = true;
             self.apart.ask(0, Owner::Host, move |_| {
                 let told = keep_alive(&file, boot_ns).map_err(|error| error.to_string());
                 let file = file.try_clone().map_err(|error| error.to_string());
-                told.and(file).map(|file| Written { file, left_out: 0 })
+                told.and(file).map(|file| Written {
+                    file,
+                    left_out: [0; 2],
+                })
             });
         }
     }
@@ -175,14 +180,14 @@ impl Keeper {
     }
 
     /// Writes the file for the last time, at the end of the agent: by then nobody waits for it.
-    pub(super) async fn finish(mut self, remembered: Vec<Remembered>) {
+    pub(super) async fn finish(mut self, left: Left) {
         if self.is_writing {
             let _late = tokio::time::timeout(self.every, self.done()).await;
         }
         if self.failed || self.is_writing {
             return; // what is being written would take the place of this
         }
-        match write(&self.place, &self.boot_id, host::boot_ns(), remembered) {
+        match write(&self.place, &self.boot_id, host::boot_ns(), left) {
             Ok(written) => self.keep(written),
             Err(why) => self.fail(&why),
         }
@@ -190,9 +195,12 @@ impl Keeper {
 
     fn keep(&mut self, Written { file, left_out }: Written) {
         self.file = Some(Arc::new(file));
-        if left_out > 0 && !self.is_full {
+        let [lineage, written] = left_out;
+        if lineage + written > 0 && !self.is_full {
             self.is_full = true;
-            let why = format!("{left_out} entries of lineage do not fit");
+            let why = format!(
+                "{lineage} entries of lineage and {written} files and links of servers do not fit"
+            );
             say(&self.path, &why, "they are left out");
         }
     }
@@ -206,14 +214,10 @@ impl Keeper {
     }
 }
 
-fn write(
-    place: &Place,
-    boot_id: &str,
-    boot_ns: u64,
-    remembered: Vec<Remembered>,
-) -> Result<Written, String> {
+fn write(place: &Place, boot_id: &str, boot_ns: u64, left: Left) -> Result<Written, String> {
     let (bytes, left_out) =
-        encode(boot_id, boot_ns, remembered).map_err(|error| error.to_string())?;
+        encode(boot_id, boot_ns, left.remembered).map_err(|error| error.to_string())?;
     let file = place.write(&bytes).map_err(|error| error.to_string())?;
+    let left_out = [left_out, left.left_out];
     Ok(Written { file, left_out })
 }

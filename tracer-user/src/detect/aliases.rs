@@ -5,10 +5,13 @@
 //! sure. No file system is asked what a link is.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::written::{By, Changed, is_possible};
+use crate::enrich::container::Place;
 use crate::enrich::docroot::path;
 use crate::event::FileId;
+use crate::source::remembered::{Author, PastLink};
 
 /// Links remembered.
 const LINKS: usize = 256;
@@ -127,6 +130,34 @@ impl Aliases {
                 rest(&link.path, path).is_none() || !(changed.same)(&link.by, &link.path)
             });
         }
+    }
+
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// What the next agent has to know of them, the one that was made last first.
+    pub(super) fn remember(&self) -> impl Iterator<Item = PastLink> {
+        self.links.iter().rev().map(|link| PastLink {
+            path: link.path.clone(),
+            says: link.says.clone(),
+            directory: link.directory,
+            author: Author::from(&link.by),
+        })
+    }
+
+    /// Takes up a link that an earlier agent knew, as the one that was made last.
+    pub(super) fn recall(&mut self, past: &PastLink, container: Option<Arc<Place>>) {
+        let PastLink {
+            path,
+            says,
+            directory,
+            author,
+        } = past;
+        // Which directories matter is not known yet; of so many as are left none has to go.
+        let link = Link::new(path, says, *directory, By::recalled(author, container));
+        self.add(link, &|_, _| true);
     }
 
     /// Where the link of this name leads.

@@ -189,7 +189,7 @@ impl Detector {
         let image = store.get(event.meta.subject).and_then(Process::image)?;
         let exec = &image.exec;
         let nearest = nearest(store, event, false, counts)?;
-        let by = self.written.holds(file.file, &file.path);
+        let by = self.written.holds(file.file, file.generation, &file.path);
         let writer = file.writer.or_else(|| Some(by?.writer));
         let becomes_it = exec.nlink == 0 || roles::is_loader(roles::base(&exec.exe));
         let mut case = Case::new(Category::ImageLoad, store, event);

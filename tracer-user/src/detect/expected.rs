@@ -155,7 +155,7 @@ pub(super) fn dropped(written: &Written, exec: &Exec) -> Option<Dropped> {
         let by = written.by_path(&path).filter(|_| !name.is_empty())?;
         Some(of(&path, by, direct, false))
     };
-    if let Some(by) = written.holds(exec.file, &exec.exe) {
+    if let Some(by) = written.holds(exec.file, exec.generation, &exec.exe) {
         return Some(of(&exec.exe, by, true, true));
     }
     if let Some(found) = named(roles::target(exec), true) {

@@ -197,6 +197,24 @@ pub fn by_serving(exec: &Exec, why: Why) -> Server {
     })
 }
 
+/// A server as the tables know it, where they know one by its name: only of such a one a configuration is
+/// read.
+#[must_use]
+pub fn tabled(server: &Server) -> Server {
+    let native = NATIVE.iter().map(|known| known.name);
+    let hosted = HOSTED.iter().map(|known| known.name);
+    let mut runtimes = RUNTIMES.iter().map(|(name, _)| *name);
+    let is_it = |known: &&'static str| **known == *server.name;
+    let known = match server.why {
+        Why::Named => native.chain(hosted).find(is_it),
+        Why::Listens | Why::Accepts => runtimes.find(is_it),
+    };
+    Server {
+        name: known.map_or_else(|| server.name.clone(), Cow::Borrowed),
+        ..server.clone()
+    }
+}
+
 /// What kind of program an exec runs, if one of interest.
 #[must_use]
 pub fn program(exec: &Exec) -> Option<Program> {

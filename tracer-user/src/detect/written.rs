@@ -17,6 +17,7 @@ use crate::enrich::container::Place;
 use crate::enrich::docroot::path::MAX_BYTES;
 use crate::event::{FileId, Writer};
 use crate::lineage::process::Server;
+use crate::source::remembered::{Author, PastFile};
 
 /// Files remembered.
 const WRITTEN: usize = 16_384;
@@ -58,7 +59,30 @@ pub(super) struct By {
     pub(super) container: Option<Arc<Place>>,
 }
 
+impl From<&By> for Author {
+    fn from(by: &By) -> Self {
+        Self {
+            writer: by.writer,
+            server: by.server.clone(),
+            uid: by.uid,
+            mnt_ns: by.mnt_ns,
+            container: by.container.as_ref().map(|place| place.id.clone()),
+        }
+    }
+}
+
 impl By {
+    /// What an earlier agent knew, and the container that it says.
+    pub(super) fn recalled(author: &Author, container: Option<Arc<Place>>) -> Self {
+        Self {
+            writer: author.writer,
+            server: author.server.clone(),
+            uid: author.uid,
+            mnt_ns: author.mnt_ns,
+            container,
+        }
+    }
+
     /// Whether a path that the writer used means the same file elsewhere: in the same mount namespace,
     /// or in the same container or on the host, except for what services have a directory of their own
     /// for.
@@ -184,6 +208,52 @@ impl Written {
             let file = self.files.get(file)?;
             Some((&file.by, self.names.path(*file.names.first()?)))
         })
+    }
+
+    /// How many files are known.
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// What the next agent has to know of them, the one that was written last first. One whose names are
+    /// all longer than any path, and that has no identity, is left out.
+    pub(super) fn remember(&self) -> impl Iterator<Item = PastFile> {
+        self.order.values().rev().filter_map(|file| {
+            let known = self.files.get(file)?;
+            let names = known.names.iter().map(|name| self.names.path(*name));
+            let past = PastFile {
+                file: Some(*file).filter(|file| !is_made_up(*file)),
+                generation: known.generation,
+                privileged: known.privileged,
+                names: names.filter(|name| name.len() <= MAX_BYTES).collect(),
+                author: Author::from(&known.by),
+            };
+            (past.file.is_some() || !past.names.is_empty()).then_some(past)
+        })
+    }
+
+    /// Takes up what an earlier agent knew of a file, as the one that was written last.
+    pub(super) fn recall(&mut self, past: &PastFile, container: Option<Arc<Place>>) {
+        let file = past.file.filter(|file| !is_made_up(*file));
+        let generation = past.generation.filter(|_| file.is_some());
+        let first = past.names.first().map_or(b"".as_slice(), Vec::as_slice);
+        self.insert(
+            file,
+            generation,
+            first,
+            By::recalled(&past.author, container),
+        );
+        let Some(file) = file.or_else(|| self.names.file_of(first)) else {
+            return;
+        };
+        for name in past.names.iter().take(NAMES).skip(1) {
+            if name.len() <= MAX_BYTES && self.knows(file) {
+                self.name(file, name);
+            }
+        }
+        if let Some(known) = self.files.get_mut(&file) {
+            known.privileged |= past.privileged;
+        }
     }
 
     /// Whether a file is known by this identity.
@@ -332,9 +402,14 @@ impl Written {
     }
 
     /// Who wrote this file, where it still has a name it had. An inode number alone is used again
-    /// when the file is gone.
-    pub(super) fn holds(&self, file: FileId, path: &[u8]) -> Option<&By> {
-        (self.names.file_of(path) == Some(file)).then(|| self.by_path(path))?
+    /// when the file is gone; with a name too, where that went while no agent ran, but then mostly with
+    /// another generation.
+    pub(super) fn holds(&self, file: FileId, generation: u32, path: &[u8]) -> Option<&By> {
+        let known = self.files.get(&file)?;
+        let is_another = known
+            .generation
+            .is_some_and(|known| known != 0 && generation != 0 && known != generation);
+        (!is_another && self.names.file_of(path) == Some(file)).then_some(&known.by)
     }
 
     /// Whether a file of this name was written.

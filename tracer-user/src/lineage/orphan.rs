@@ -266,7 +266,11 @@ mod tests {
     fn exec(cgroup: &str) -> Exec {
         let image = samples().into_iter().find_map(|sample| match sample {
             Remembered::Image(image) => Some((*image.exec).clone()),
-            Remembered::Process(_) | Remembered::Blind(_) => None,
+            Remembered::Process(_)
+            | Remembered::Blind(_)
+            | Remembered::Told(_)
+            | Remembered::File(_)
+            | Remembered::Link(_) => None,
         });
         Exec {
             cgroup: cgroup.into(),

@@ -25,9 +25,12 @@ pub(super) struct Places {
 impl Places {
     /// The container of a cgroup path, the same for all that name it.
     fn of(&mut self, cgroup: &[u8]) -> Option<Arc<Place>> {
-        let place = place(cgroup)?;
+        Some(self.shared(place(cgroup)?))
+    }
+
+    fn shared(&mut self, place: Place) -> Arc<Place> {
         if let Some(known) = self.known.get(&place) {
-            return Some(Arc::clone(known));
+            return Arc::clone(known);
         }
         if self.known.len() >= self.most {
             self.known.retain(|place| Arc::strong_count(place) > 1);
@@ -35,7 +38,7 @@ impl Places {
         }
         let place = Arc::new(place);
         self.known.insert(Arc::clone(&place));
-        Some(place)
+        place
     }
 }
 
@@ -64,6 +67,15 @@ impl Store {
     #[must_use]
     pub fn place_of(&self, key: ProcessKey) -> Option<&Arc<Place>> {
         self.place(self.get(key)?)
+    }
+
+    /// A container of which only the id is known, the same for all that are told of it.
+    pub fn shared_place(&mut self, id: &str) -> Arc<Place> {
+        self.places.shared(Place {
+            id: id.to_owned(),
+            runtime: None,
+            pod_uid: None,
+        })
     }
 
     /// Notes where a process is. An empty path is one that could not be read.

@@ -9,8 +9,9 @@ use tracer_common::tag::Tag;
 use super::heal::is_other;
 use super::process::{Ended, Image, Origin, Process};
 use super::{Retag, Store, push_image};
+use crate::detect::{roles, rules};
 use crate::event::{Exec, Meta, ProcessKey};
-use crate::source::remembered::{Past, PastImage, Remembered};
+use crate::source::remembered::{Past, PastAlert, PastImage, Remembered};
 
 /// Processes that are left to the next agent: of more, those that started first. As many as the kernel
 /// side has tags for on most machines, with what is above them.
@@ -51,6 +52,13 @@ impl Store {
                     server: image.server.clone(),
                     exec: Arc::clone(&image.exec),
                 }))
+            }));
+            remembered.extend(process.alerted.iter().map(|(rule, severity)| {
+                Remembered::Told(PastAlert {
+                    key: process.key,
+                    rule: (*rule).to_owned(),
+                    severity: *severity,
+                })
             }));
         }
         remembered
@@ -108,7 +116,7 @@ impl Store {
             images.find(|image| image.exec == *exec)
         });
         let image = Image {
-            server: past.server.clone(),
+            server: past.server.as_ref().map(roles::tabled),
             exec: Arc::clone(known.map_or(exec, |known| &known.exec)),
             boot_ns: past.boot_ns,
             observed: past.observed,
@@ -122,6 +130,19 @@ impl Store {
             self.moved(past.key, &exec.cgroup);
         }
         self.fit();
+    }
+
+    /// Takes up an alert that was raised where such a process began an attack. One of a rule that is none of
+    /// ours is passed over.
+    pub fn recall_told(&mut self, past: &PastAlert) {
+        let mut rules = rules::ALL.iter();
+        if let Some(rule) = rules.find(|rule| rule.id == past.rule)
+            && let Some(process) = self.get_mut(past.key)
+            && process.origin == Origin::Restored
+        {
+            process.alerted.retain(|(known, _)| *known != rule.id);
+            process.alerted.push((rule.id, past.severity));
+        }
     }
 
     /// Who was not found by the snapshot of this time has ended while no agent ran. How many were found.

@@ -4,13 +4,28 @@
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
+use tracer_common::tag;
 use uuid::Uuid;
 
-use super::{NAMESPACE, Pipeline};
+use super::{Command, NAMESPACE, Pipeline, WrittenFile};
 use crate::alert::LossReport;
-use crate::event::{Event, Payload};
+use crate::detect::Kept;
+use crate::enrich::docroot::path;
+use crate::event::{Event, Payload, TICK_NS};
 use crate::lineage::process::Process;
-use crate::source::remembered::{Blind, Remembered};
+use crate::source::remembered::{Blind, PastFile, Remembered};
+
+/// What is left of what servers wrote takes no more than that, bytes: of more, the newest. 16,384 files with
+/// names of two hundred bytes fit.
+pub(crate) const WRITTEN_BYTES: usize = 8 << 20;
+
+/// What an agent leaves to the next one of this boot.
+pub struct Left {
+    /// As inputs, in the order in which they are to be taken.
+    pub remembered: Vec<Remembered>,
+    /// Files and links of servers for which there was no room.
+    pub left_out: usize,
+}
 
 /// What is known of the time before this agent, and of what the next one needs.
 #[derive(Default)]
@@ -42,6 +57,12 @@ impl Pipeline {
             Remembered::Process(past) => self.store.recall(&past, &mut retag),
             Remembered::Image(image) => self.store.recall_image(&image),
             Remembered::Blind(blind) => self.restart.blinds.add(blind),
+            Remembered::Told(past) => self.store.recall_told(&past),
+            Remembered::File(past) => {
+                self.detector.recall_file(&mut self.store, &past);
+                self.commands.push(Command::Written(known(&past)));
+            }
+            Remembered::Link(past) => self.detector.recall_link(&mut self.store, &past),
         }
         self.retag(retag);
     }
@@ -64,9 +85,17 @@ impl Pipeline {
 
     /// What the next agent of this boot has to be told.
     #[must_use]
-    pub fn remember(&self) -> Vec<Remembered> {
+    pub fn remember(&self) -> Left {
         let blinds = self.restart.blinds.all().map(Remembered::Blind);
-        blinds.chain(self.store.remember()).collect()
+        let Kept {
+            remembered,
+            left_out,
+        } = self.detector.remember(WRITTEN_BYTES);
+        let lineage = self.store.remember();
+        Left {
+            remembered: blinds.chain(lineage).chain(remembered).collect(),
+            left_out,
+        }
     }
 
     /// Changes with what that gives.
@@ -98,8 +127,12 @@ impl Pipeline {
             Payload::Fork(_) | Payload::Exec(_) | Payload::Exit(_) | Payload::Trace(_) => true,
             Payload::File(_) => meta.tag.is_server_lineage(),
             Payload::Socket(socket) => socket.kind == EventKind::Listen,
-            Payload::Change(_)
-            | Payload::ExecFailed(_)
+            // Whoever does it: what is told of is what a server's lineage did, wrote or linked.
+            Payload::Change(_) => {
+                self.restart.changed();
+                return;
+            }
+            Payload::ExecFailed(_)
             | Payload::Credentials(_)
             | Payload::Namespace(_)
             | Payload::Comm(_) => false,
@@ -135,6 +168,31 @@ impl Pipeline {
                 .blinds
                 .between(process.start_boot_ns, until_boot_ns)
         })
+    }
+}
+
+/// What the kernel side is to know of such a file. By its identity only where that is whole: another file may
+/// have the number by now.
+fn known(past: &PastFile) -> WrittenFile {
+    let writer = past.author.writer;
+    let identity = past.file.zip(past.generation);
+    let identity = identity.filter(|_| writer.tag.is_server_lineage());
+    WrittenFile {
+        file: identity.map(|(file, generation)| {
+            let writer = tag::Writer {
+                start_boot_ns: writer.process.start_ticks.saturating_mul(TICK_NS),
+                boot_ns: writer.boot_ns,
+                tag: writer.tag,
+                tgid: writer.process.tgid,
+                generation,
+            };
+            (file.into(), writer)
+        }),
+        names: past
+            .names
+            .iter()
+            .map(|name| path::name(name).to_vec())
+            .collect(),
     }
 }
 

@@ -99,7 +99,7 @@ impl Tags {
     }
 }
 
-fn is_other_than_thought(error: &MapError) -> bool {
+pub(super) fn is_other_than_thought(error: &MapError) -> bool {
     let MapError::SyscallError(error) = error else {
         return false;
     };

@@ -1,5 +1,8 @@
 //! What an agent leaves to the next one of the same boot, as inputs: the lineage of servers as far as
-//! `/proc` cannot show it again. Refuses to hold what can be read anew: who lives is the snapshot's word.
+//! `/proc` cannot show it again, what it wrote, and what was told of it. Refuses to hold what can be read
+//! anew: who lives is the snapshot's word.
+
+mod written;
 
 use std::sync::Arc;
 
@@ -7,8 +10,11 @@ use tracer_common::event::{FdInfo, Ids, Namespaces};
 use tracer_common::tag::{Role, Tag};
 use tracer_common::wire::{Wire, as_bytes, split};
 
+pub use self::written::{Author, PastFile, PastLink};
+use self::written::{put_writer, writer};
 use super::capture::{Fields, put_text};
-use crate::event::{Exec, FileId, ProcessKey, Writer};
+use crate::alert::Severity;
+use crate::event::{Exec, FileId, ProcessKey};
 use crate::lineage::process::{Ended, Link, Server, Via, Why};
 
 /// Ports, programs and arguments of one process at most: more is no file of ours.
@@ -23,6 +29,12 @@ pub enum Remembered {
     Image(Box<PastImage>),
     /// A time in which no agent ran, and which was told.
     Blind(Blind),
+    /// An alert that was raised where an attack began. It comes after the process.
+    Told(PastAlert),
+    /// A file that a server's lineage wrote. It comes after those that were written before.
+    File(Box<PastFile>),
+    /// A symbolic link that one made. It comes after those that were made before.
+    Link(Box<PastLink>),
 }
 
 /// A time in which no agent ran.
@@ -82,9 +94,23 @@ pub struct PastImage {
     pub exec: Arc<Exec>,
 }
 
+/// An alert: what else comes of the same attack is part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastAlert {
+    /// The process that the attack began at.
+    pub key: ProcessKey,
+    /// The rule's id.
+    pub rule: String,
+    /// How bad it was.
+    pub severity: Severity,
+}
+
 const PROCESS: u8 = 0;
 const IMAGE: u8 = 1;
 const BLIND: u8 = 2;
+const TOLD: u8 = 3;
+const FILE: u8 = 4;
+const LINK: u8 = 5;
 
 pub(super) fn put(payload: &mut Vec<u8>, remembered: &Remembered) {
     match remembered {
@@ -100,6 +126,18 @@ pub(super) fn put(payload: &mut Vec<u8>, remembered: &Remembered) {
             payload.push(BLIND);
             put_blind(payload, *blind);
         }
+        Remembered::Told(past) => {
+            payload.push(TOLD);
+            put_told(payload, past);
+        }
+        Remembered::File(past) => {
+            payload.push(FILE);
+            written::put_file(payload, past);
+        }
+        Remembered::Link(past) => {
+            payload.push(LINK);
+            written::put_link(payload, past);
+        }
     }
 }
 
@@ -109,6 +147,9 @@ pub(super) fn take(rest: &mut Fields<'_>) -> Result<Remembered, &'static str> {
         PROCESS => Ok(Remembered::Process(Box::new(past(rest)?))),
         IMAGE => Ok(Remembered::Image(Box::new(image(rest)?))),
         BLIND => Ok(Remembered::Blind(blind(rest)?)),
+        TOLD => Ok(Remembered::Told(told(rest)?)),
+        FILE => Ok(Remembered::File(Box::new(written::file(rest)?))),
+        LINK => Ok(Remembered::Link(Box::new(written::link(rest)?))),
         _ => Err("unknown kind of what was remembered"),
     }
 }
@@ -122,6 +163,36 @@ pub(super) fn blind(rest: &mut Fields<'_>) -> Result<Blind, &'static str> {
     Ok(Blind {
         since_boot_ns: u64(rest)?,
         until_boot_ns: u64(rest)?,
+    })
+}
+
+fn put_told(payload: &mut Vec<u8>, past: &PastAlert) {
+    let PastAlert {
+        key,
+        rule,
+        severity,
+    } = past;
+    put_key(payload, *key);
+    put_text(payload, rule.as_bytes());
+    payload.push(match severity {
+        Severity::Low => 0,
+        Severity::Medium => 1,
+        Severity::High => 2,
+        Severity::Critical => 3,
+    });
+}
+
+fn told(rest: &mut Fields<'_>) -> Result<PastAlert, &'static str> {
+    Ok(PastAlert {
+        key: key(rest)?,
+        rule: rest.string()?,
+        severity: match rest.array()? {
+            [0] => Severity::Low,
+            [1] => Severity::Medium,
+            [2] => Severity::High,
+            [3] => Severity::Critical,
+            _ => return Err("unknown severity"),
+        },
     })
 }
 
@@ -222,15 +293,7 @@ fn put_image(payload: &mut Vec<u8>, image: &PastImage) {
     put_key(payload, *key);
     put_u64(payload, *boot_ns);
     payload.push(u8::from(*observed));
-    put_option(payload, server.as_ref(), |payload, server| {
-        put_text(payload, server.name.as_bytes());
-        put_u32(payload, server.role.bit());
-        payload.push(match server.why {
-            Why::Named => 0,
-            Why::Listens => 1,
-            Why::Accepts => 2,
-        });
-    });
+    put_option(payload, server.as_ref(), put_server);
     put_exec(payload, exec);
 }
 
@@ -239,22 +302,34 @@ fn image(rest: &mut Fields<'_>) -> Result<PastImage, &'static str> {
         key: key(rest)?,
         boot_ns: u64(rest)?,
         observed: flag(rest)?,
-        server: option(rest, |rest| {
-            let name = rest.string()?.into();
-            let bit = u32(rest)?;
-            let mut roles = Role::ALL.iter().copied();
-            Ok(Server {
-                name,
-                role: roles.find(|role| role.bit() == bit).ok_or("unknown role")?,
-                why: match rest.array()? {
-                    [0] => Why::Named,
-                    [1] => Why::Listens,
-                    [2] => Why::Accepts,
-                    _ => return Err("unknown reason of a server"),
-                },
-            })
-        })?,
+        server: option(rest, server)?,
         exec: Arc::new(exec(rest)?),
+    })
+}
+
+fn put_server(payload: &mut Vec<u8>, server: &Server) {
+    put_text(payload, server.name.as_bytes());
+    put_u32(payload, server.role.bit());
+    payload.push(match server.why {
+        Why::Named => 0,
+        Why::Listens => 1,
+        Why::Accepts => 2,
+    });
+}
+
+fn server(rest: &mut Fields<'_>) -> Result<Server, &'static str> {
+    let name = rest.string()?.into();
+    let bit = u32(rest)?;
+    let mut roles = Role::ALL.iter().copied();
+    Ok(Server {
+        name,
+        role: roles.find(|role| role.bit() == bit).ok_or("unknown role")?,
+        why: match rest.array()? {
+            [0] => Why::Named,
+            [1] => Why::Listens,
+            [2] => Why::Accepts,
+            _ => return Err("unknown reason of a server"),
+        },
     })
 }
 
@@ -317,11 +392,7 @@ fn put_exec(payload: &mut Vec<u8>, exec: &Exec) {
         put_u32(payload, *major);
         put_u32(payload, *minor);
     });
-    put_option(payload, writer.as_ref(), |payload, writer| {
-        put_key(payload, writer.process);
-        put_u64(payload, writer.boot_ns);
-        put_wire(payload, &writer.tag);
-    });
+    put_option(payload, writer.as_ref(), put_writer);
 }
 
 fn exec(rest: &mut Fields<'_>) -> Result<Exec, &'static str> {
@@ -356,13 +427,7 @@ fn exec(rest: &mut Fields<'_>) -> Result<Exec, &'static str> {
         loginuid: option(rest, u32)?,
         sessionid: option(rest, u32)?,
         tty: option(rest, |rest| Ok((u32(rest)?, u32(rest)?)))?,
-        writer: option(rest, |rest| {
-            Ok(Writer {
-                process: key(rest)?,
-                boot_ns: u64(rest)?,
-                tag: wire(rest)?,
-            })
-        })?,
+        writer: option(rest, writer)?,
     })
 }
 
@@ -453,6 +518,7 @@ pub(crate) use self::tests::samples;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Writer;
 
     pub(crate) fn samples() -> Vec<Remembered> {
         let key = ProcessKey {
@@ -546,7 +612,53 @@ mod tests {
             }),
             exec: Arc::new(exec),
         };
+        let author = Author {
+            writer: Writer {
+                process: other,
+                boot_ns: 8,
+                tag,
+            },
+            server: Server {
+                name: "php-fpm".into(),
+                role: Role::App,
+                why: Why::Named,
+            },
+            uid: Some(33),
+            mnt_ns: 9,
+            container: Some("c".repeat(64)),
+        };
+        let file = PastFile {
+            file: Some(FileId { dev: 1, inode: 2 }),
+            generation: Some(3),
+            privileged: true,
+            names: vec![b"/srv/\xff".to_vec(), b"/srv/two".to_vec()],
+            author: author.clone(),
+        };
+        let named = PastFile {
+            file: None,
+            generation: None,
+            names: vec![b"/srv/named".to_vec()],
+            ..file.clone()
+        };
+        let link = PastLink {
+            path: b"/srv/link".to_vec(),
+            says: b"../tmp".to_vec(),
+            directory: Some(FileId { dev: 1, inode: 5 }),
+            author: Author {
+                uid: None,
+                container: None,
+                ..author
+            },
+        };
         vec![
+            Remembered::Told(PastAlert {
+                key,
+                rule: "server-shell".to_owned(),
+                severity: Severity::High,
+            }),
+            Remembered::File(Box::new(file)),
+            Remembered::File(Box::new(named)),
+            Remembered::Link(Box::new(link)),
             Remembered::Process(Box::new(past)),
             Remembered::Image(Box::new(image)),
             Remembered::Blind(Blind {

@@ -21,6 +21,7 @@ mod attacks;
 mod benign;
 mod containers;
 mod content;
+mod dropped;
 mod fuse;
 mod healing;
 mod host;
@@ -110,6 +111,14 @@ fn lineage_is_known_after_a_restart() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(Skip(reason)) = restart::lineage_survives_a_restart() {
         host::say(&format!("SKIPPED restart: {reason}"));
+    }
+}
+
+#[test]
+fn what_servers_wrote_is_known_after_a_restart() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(Skip(reason)) = dropped::what_servers_wrote_survives_a_restart() {
+        host::say(&format!("SKIPPED dropped: {reason}"));
     }
 }
 

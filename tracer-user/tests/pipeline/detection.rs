@@ -67,6 +67,7 @@ fn names_are_looked_up_where_it_matters() {
                 | Command::Discover(_)
                 | Command::Identify
                 | Command::Heal
+                | Command::Written(_)
                 | Command::Names(_)
                 | Command::Content(_)
                 | Command::Container(_) => None,

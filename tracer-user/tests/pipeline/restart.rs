@@ -1,5 +1,7 @@
 //! An agent ends, another of the same boot takes up what it knew.
 
+mod written;
+
 use tracer::alert::Document;
 use tracer::config::Emit;
 use tracer::memory::Budget;
@@ -41,7 +43,7 @@ const SNAPSHOT: &str = "
 /// What the first agent of these stories leaves.
 fn left(teller: &mut Teller, before: &str) -> (Vec<Remembered>, Vec<Document>) {
     let mut first = run(Emit::All, &[preamble(), teller.tell(before)].concat());
-    (first.remember(), first.take_documents())
+    (first.remember().remembered, first.take_documents())
 }
 
 /// What the second begins with.
@@ -156,6 +158,31 @@ fn tags_are_in_the_kernel_before_the_snapshot_is() {
     );
 }
 
+/// Recorded, as it is in the state: the name that was read is the table's.
+#[test]
+fn configurations_of_servers_are_read_again() {
+    let mut teller = Teller::default();
+    let (remembered, _) = left(&mut teller, BEFORE);
+    let mut inputs = taken_up(remembered);
+    inputs.extend(teller.tell(SNAPSHOT));
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    for input in &inputs {
+        writer.write(input).unwrap();
+    }
+    let capture = writer.finish().unwrap();
+    let replayed = Reader::new(capture.as_slice()).unwrap();
+    let replayed: Vec<Input> = replayed.map(Result::unwrap).collect();
+    let read: Vec<(u32, &str)> = run(Emit::Alerts, &replayed)
+        .take_commands()
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Discover(seen) => Some((seen.key.tgid, seen.server)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(read, [(5, "php-fpm")]);
+}
+
 #[test]
 fn a_number_that_is_anothers_by_now_has_no_past() {
     let mut teller = Teller::default();
@@ -214,18 +241,18 @@ fn what_is_left_again_is_the_same() {
     let keys = |all: &[Remembered]| -> Vec<u32> {
         let processes = all.iter().filter_map(|one| match one {
             Remembered::Process(past) => Some(past.key.tgid),
-            Remembered::Image(_) | Remembered::Blind(_) => None,
+            _ => None,
         });
         processes.collect()
     };
-    let again = second.remember();
+    let again = second.remember().remembered;
     assert_eq!(keys(&again), keys(&remembered));
     assert!(matches!(again[0], Remembered::Blind(_)));
     // Who has nobody left is left to nobody.
     let mut inputs = taken_up(again);
     inputs.extend(teller.tell("observed 1 :at=60000 /sbin/init\nend"));
     assert_eq!(
-        keys(&run(Emit::Alerts, &inputs).remember()),
+        keys(&run(Emit::Alerts, &inputs).remember().remembered),
         Vec::<u32>::new()
     );
 }
@@ -280,7 +307,7 @@ fn a_state_that_makes_no_sense_does_no_harm() {
         inputs.extend(snapshot.clone());
         inputs.extend(told_after(seed));
         let second = run(Emit::All, &inputs);
-        assert!(second.remember().len() <= 100);
+        assert!(second.remember().remembered.len() <= 100);
     }
 }
 

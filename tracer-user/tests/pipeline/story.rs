@@ -176,6 +176,7 @@ pub(crate) fn tags(story: &str) -> Vec<(u32, Tag)> {
             | Command::Discover(_)
             | Command::Identify
             | Command::Heal
+            | Command::Written(_)
             | Command::Resolve(_)
             | Command::Names(_)
             | Command::Content(_)

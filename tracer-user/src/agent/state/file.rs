@@ -28,14 +28,20 @@ use rustix::io::Errno;
 use tracer_common::event::VERSION as RECORDS;
 
 use crate::enrich::docroot::discover::jail::read_limited;
+use crate::pipeline::WRITTEN_BYTES;
 use crate::source::Input;
 use crate::source::capture::{CaptureError, Reader, Writer};
 use crate::source::remembered::Remembered;
 
-/// Longest body: beyond it what started last is left out.
-pub(super) const BODY_BYTES: usize = 32 << 20;
+/// Most bytes of lineage: beyond it what started last is left out.
+const LINEAGE_BYTES: usize = 32 << 20;
 
-const MAGIC: [u8; 8] = *b"TRACERS\x01";
+/// Longest body. What servers wrote is bounded by who gives it.
+const BODY_BYTES: usize = LINEAGE_BYTES + WRITTEN_BYTES;
+
+/// Version 1 knew nothing of written files and of alerts; what it has is understood.
+const MAGIC: [u8; 8] = *b"TRACERS\x02";
+const OLDEST: u8 = 1;
 const HEAD: usize = 84;
 const ALIVE_AT: usize = 32;
 const BOOT_ID_AT: usize = 48;
@@ -168,7 +174,14 @@ pub(super) fn encode(
     let mut body = Writer::new(Vec::new())?;
     let mut left_out = 0;
     for one in remembered {
-        if body.out().len() >= BODY_BYTES - LARGEST {
+        let most = match one {
+            Remembered::File(_) | Remembered::Link(_) => BODY_BYTES,
+            Remembered::Process(_)
+            | Remembered::Image(_)
+            | Remembered::Blind(_)
+            | Remembered::Told(_) => LINEAGE_BYTES,
+        };
+        if body.out().len() >= most - LARGEST {
             left_out += 1;
         } else {
             body.write(&Input::Remembered(one))?;
@@ -209,7 +222,7 @@ fn parse(bytes: &[u8], boot_id: &str) -> Result<Option<State>, String> {
         return Err("not a state file of tracer".to_owned());
     }
     let records = u64::from_le_bytes(chunk(&mut rest)?);
-    if version != ours || records != u64::from(RECORDS) {
+    if !(OLDEST..=ours).contains(&version) || records != u64::from(RECORDS) {
         return Err("another version of tracer wrote it".to_owned());
     }
     let length = u64::from_le_bytes(chunk(&mut rest)?);
@@ -346,7 +359,7 @@ mod tests {
         }
         for at in 0..whole.len() {
             let mut broken = whole.clone();
-            broken[at] ^= 0x41;
+            broken[at] ^= 0x42;
             assert!(parse(&broken, BOOT).is_err(), "{at}");
         }
         // With a checksum that is right: what the frames say is judged.
@@ -360,6 +373,22 @@ mod tests {
             }
         }
         assert!(parse(b"", BOOT).is_err());
+    }
+
+    #[test]
+    fn an_older_layout_is_taken_up_and_a_newer_one_is_not() {
+        let with_version = |version| {
+            let mut other = bytes();
+            other[7] = version;
+            let sum = checksum(&[&other[..24], &other[BOOT_ID_AT..]]);
+            other[24..32].copy_from_slice(&sum.to_le_bytes());
+            parse(&other, BOOT)
+        };
+        assert_eq!(with_version(1).unwrap().unwrap().remembered, remembered());
+        for version in [0, 3] {
+            let why = with_version(version).unwrap_err();
+            assert!(why.contains("another version"), "{why}");
+        }
     }
 
     #[test]

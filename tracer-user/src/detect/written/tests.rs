@@ -60,7 +60,7 @@ impl Written {
 }
 
 fn holds(written: &Written, inode: u64, path: &str) -> bool {
-    written.holds(file(inode), path.as_bytes()).is_some()
+    written.holds(file(inode), 0, path.as_bytes()).is_some()
 }
 
 fn has_module(written: &Written, dir: &str, name: &str) -> bool {
@@ -338,4 +338,104 @@ fn a_file_of_a_name_too_long_is_known_by_its_identity() {
     assert!(written.knows(file(1)) && written.names(1).is_empty());
     written.link(b"", b"/tmp/x", &sure(Some(file(1))));
     assert!(holds(&written, 1, "/tmp/x"));
+}
+
+/// Everything, as the next agent has it.
+fn recalled(written: &Written) -> Written {
+    let mut past: Vec<_> = written.remember().collect();
+    past.reverse();
+    let mut again = Written::new(BYTES);
+    for one in past {
+        again.recall(&one, None);
+    }
+    again
+}
+
+#[test]
+fn the_next_agent_knows_the_same() {
+    let mut written = Written::new(BYTES);
+    written.wrote(1, "/srv/a");
+    written.wrote(2, "/srv/b");
+    written.link(b"/srv/a", b"/srv/c", &sure(Some(file(1))));
+    written.insert(None, None, b"/srv/named", by(7));
+    written.privilege(Some(file(2)), b"/srv/b");
+    // Written once more: the latest.
+    written.wrote(1, "/srv/a");
+    let again = recalled(&written);
+    let past = |written: &Written| written.remember().collect::<Vec<_>>();
+    assert_eq!(past(&again), past(&written));
+    let first: Vec<_> = again.all().map(|(_, path)| path).collect();
+    assert_eq!(
+        first,
+        [b"/srv/a".as_slice(), b"/srv/named", b"/srv/b"],
+        "in their order"
+    );
+    assert!(again.is_privileged(file(2)) && !again.is_privileged(file(1)));
+    assert_eq!(again.names(1).len(), 2);
+    assert_eq!(again.by_path(b"/srv/named").unwrap().writer.process.tgid, 7);
+    assert!(again.holds(file(1), 1, b"/srv/c").is_some());
+    assert!(
+        again.holds(file(1), 2, b"/srv/c").is_none(),
+        "the number is another file's by now"
+    );
+    assert!(again.holds(file(1), 0, b"/srv/c").is_some(), "not told");
+    // What is learned from now on.
+    let mut again = again;
+    again.moved("/srv", "/opt");
+    assert_eq!(again.by_path(b"/opt/c").unwrap().writer.process.tgid, 1);
+}
+
+#[test]
+fn what_makes_no_sense_is_taken_up_within_the_bounds() {
+    let sane = {
+        let mut written = Written::new(BYTES);
+        written.wrote(1, "/srv/a");
+        written.remember().next().unwrap()
+    };
+    let mut written = Written::new(BYTES);
+    let names = |count: u32| {
+        (0..count)
+            .map(|at| format!("/n/{at}").into_bytes())
+            .collect()
+    };
+    for past in [
+        PastFile {
+            names: Vec::new(),
+            ..sane.clone()
+        },
+        PastFile {
+            file: None,
+            names: Vec::new(),
+            ..sane.clone()
+        },
+        PastFile {
+            names: vec![vec![b'/'; MAX_BYTES + 1]; 3],
+            ..sane.clone()
+        },
+        PastFile {
+            file: Some(made_up(5)),
+            names: vec![b"/srv/a".to_vec(), b"/srv/a".to_vec(), Vec::new()],
+            ..sane.clone()
+        },
+        PastFile {
+            names: names(500),
+            ..sane.clone()
+        },
+    ] {
+        written.recall(&past, None);
+        assert!(written.len() <= 2);
+    }
+    assert!(written.names(1).len() <= NAMES);
+    // More than there is room for: what was written last stays.
+    let mut small = Written::new(64 << 10);
+    for inode in 0..1000_u32 {
+        let past = PastFile {
+            file: Some(file(inode.into())),
+            names: vec![format!("/n/{inode}").into_bytes()],
+            ..sane.clone()
+        };
+        small.recall(&past, None);
+    }
+    assert!(small.bytes() <= 64 << 10);
+    assert!(small.has_path(b"/n/999") && !small.has_path(b"/n/0"));
 }
