@@ -9,7 +9,7 @@ use tracer_common::tag::Tag;
 use super::heal::is_other;
 use super::process::{Ended, Image, Origin, Process};
 use super::{Retag, Store, push_image};
-use crate::detect::{roles, rules};
+use crate::detect::roles;
 use crate::event::{Exec, Meta, ProcessKey};
 use crate::source::remembered::{Past, PastAlert, PastImage, Remembered};
 
@@ -56,7 +56,7 @@ impl Store {
             remembered.extend(process.alerted.iter().map(|(rule, severity)| {
                 Remembered::Told(PastAlert {
                     key: process.key,
-                    rule: (*rule).to_owned(),
+                    rule: rule.to_string(),
                     severity: *severity,
                 })
             }));
@@ -132,16 +132,16 @@ impl Store {
         self.fit();
     }
 
-    /// Takes up an alert that was raised where such a process began an attack. One of a rule that is none of
-    /// ours is passed over.
+    /// Takes up an alert that was raised where such a process began an attack. One of a rule that is no more
+    /// folds nothing.
     pub fn recall_told(&mut self, past: &PastAlert) {
-        let mut rules = rules::ALL.iter();
-        if let Some(rule) = rules.find(|rule| rule.id == past.rule)
-            && let Some(process) = self.get_mut(past.key)
+        if let Some(process) = self.get_mut(past.key)
             && process.origin == Origin::Restored
         {
-            process.alerted.retain(|(known, _)| *known != rule.id);
-            process.alerted.push((rule.id, past.severity));
+            process.alerted.retain(|(known, _)| **known != *past.rule);
+            process
+                .alerted
+                .push((Arc::from(past.rule.as_str()), past.severity));
         }
     }
 
