@@ -83,8 +83,8 @@ fn what_servers_wrote_is_known_after_a_restart() {
         let raised = second(before, after);
         assert_eq!(alerts(&raised), *expected, "{before} | {after}");
         let with_writer = raised.iter().filter(|document| {
-            let rule = document.alert.as_ref().unwrap().rule.id;
-            *rule == *"server-dropped-exec" || document.event.process.key.tgid == 9
+            let rule = &document.alert.as_ref().unwrap().rule.id;
+            **rule == *"server-dropped-exec" || document.event.process.key.tgid == 9
         });
         for document in with_writer {
             let writer = document.event.writer.as_ref().expect("a writer");
