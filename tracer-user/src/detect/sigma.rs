@@ -230,3 +230,6 @@ pub fn pack_sources() -> Vec<Source> {
     sources.sort_by(|one, other| one.file.cmp(&other.file));
     sources
 }
+
+#[cfg(test)]
+mod tests;

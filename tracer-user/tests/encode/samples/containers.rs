@@ -11,7 +11,8 @@ use tracer_common::event::EventKind;
 use tracer_common::tag::Tag;
 
 use super::parts::*;
-use super::{Sample, author, shell_rule};
+use super::rules::shell_rule;
+use super::{Sample, author};
 
 const UID: &str = "3d6e1f0a-0b1c-4d2e-8f3a-4b5c6d7e8f90";
 const OTHER: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
