@@ -19,8 +19,10 @@ mod names;
 mod owner;
 mod places;
 mod pods;
+mod rules;
 mod servers;
 mod state;
+mod summary;
 mod tags;
 mod users;
 
@@ -41,9 +43,12 @@ use self::healing::Healing;
 use self::health::{Counts, Health, Looked};
 use self::kubernetes::{Access, Kubernetes};
 use self::names::Names;
+use self::rules::Rules;
+pub use self::rules::RulesOptions;
 use self::servers::{Found, Servers};
 pub use self::state::StateOptions;
 use self::state::{Keeper, Taken};
+pub use self::summary::Summary;
 use self::users::NameSpaces;
 use crate::alert::HostFacts;
 use crate::config::{self, Emit};
@@ -54,7 +59,7 @@ use crate::enrich::kubernetes::{Cluster, complete};
 use crate::event::ProcessKey;
 use crate::memory::Budget;
 use crate::pipeline::query::StatusView;
-use crate::pipeline::{Command, Pipeline, SHED, Totals};
+use crate::pipeline::{Command, Pipeline, SHED};
 use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
@@ -119,6 +124,8 @@ pub struct AgentOptions {
     pub container_sockets: Vec<PathBuf>,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// Which rules hold.
+    pub rules: RulesOptions,
     /// Where lineage is kept for the next agent, if at all.
     pub state: Option<StateOptions>,
     /// The socket by which the agent is asked.
@@ -156,34 +163,6 @@ impl std::error::Error for AgentError {}
 impl From<SensorError> for AgentError {
     fn from(error: SensorError) -> Self {
         Self::Sensor(error)
-    }
-}
-
-/// What a run came to.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// The pipeline's totals.
-    pub totals: Totals,
-    /// Losses and counts by name, those above zero.
-    pub counts: Vec<(String, u64)>,
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Totals {
-            events,
-            undecodable,
-            alerts,
-            lost,
-        } = self.totals;
-        write!(f, "{events} events seen, {lost} lost, {alerts} alerts")?;
-        if undecodable > 0 {
-            write!(f, ", {undecodable} records not understood")?;
-        }
-        for (name, count) in &self.counts {
-            write!(f, ", {name} {count}")?;
-        }
-        Ok(())
     }
 }
 
@@ -226,7 +205,9 @@ pub async fn run(
         .map(|file| Writer::new(BufWriter::new(file)))
         .transpose()
         .map_err(|error| AgentError::Io("cannot write the capture", error))?;
+    let (rules, first_rules) = Rules::new(options.rules);
     let mut agent = Agent {
+        rules,
         tags: sensor.share_tags()?,
         sees_host: host::sees_all_processes(),
         life: Ring::new(life).map_err(|error| AgentError::Io("cannot watch a ring", error))?,
@@ -272,7 +253,7 @@ pub async fn run(
     };
     tokio::pin!(stop);
     let begun = tokio::select! {
-        begun = agent.begin(attached_boot_ns, facts, left, blind, options.directories) => {
+        begun = agent.begin(attached_boot_ns, facts, left, blind, options.directories, first_rules) => {
             begun.map(|()| true)
         }
         // A start may take long where `/proc` or a configuration does not answer.
@@ -374,6 +355,7 @@ struct Agent {
     names: Names,
     users: NameSpaces,
     contents: Contents,
+    rules: Rules,
     record: Option<Writer<BufWriter<File>>>,
     keeper: Option<Keeper>,
     /// Who runs is known.
@@ -413,11 +395,15 @@ impl Agent {
         left: Vec<Remembered>,
         blind: Option<Blind>,
         directories: Vec<Entry>,
+        rules: Option<Input>,
     ) -> Result<(), AgentError> {
         let record = |error| AgentError::Io("cannot write the capture", error);
         self.contents.prepare();
         self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
+        if let Some(rules) = rules {
+            self.give(rules).map_err(record)?;
+        }
         for remembered in left {
             self.give(Input::Remembered(remembered)).map_err(record)?;
         }
@@ -487,6 +473,7 @@ impl Agent {
                 content = self.contents.found() => self.give(content).map_err(record)?,
                 names = self.users.found() => self.give(Input::Names(names)).map_err(record)?,
                 found = self.healing.found() => self.heal(found, sink).await.map_err(record)?,
+                rules = self.rules.found() => self.give(rules).map_err(record)?,
                 heard = pods::heard(&mut self.kubernetes) => self.hear(heard).map_err(record)?,
                 (_, counted) = self.counting.told() => self.counted(counted),
                 () = Keeper::kept(&mut self.keeper) => {}
@@ -622,7 +609,14 @@ impl Agent {
                 self.health()
             );
         }
+        let of_rules = self.pipeline.take_rule_reports();
+        for report in &of_rules {
+            eprintln!("tracer: {}", encode::rules::sentence(report));
+        }
         let Some(sink) = sink else { return };
+        for report in &of_rules {
+            sink.send_rules(report).await;
+        }
         for document in &documents {
             sink.send(document).await;
         }
@@ -690,6 +684,7 @@ impl Agent {
         }
         self.sensor.diagnose();
         self.servers.refresh();
+        self.rules.refresh();
         if let Some(keeper) = &mut self.keeper {
             let pipeline = &self.pipeline;
             keeper.step(pipeline.lineage_changes(), || pipeline.remember());

@@ -349,6 +349,31 @@ impl LossReport {
     }
 }
 
+/// What came of a change of the rules. Written whatever documents are wanted: who changes rules can hide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesReport {
+    /// UUIDv5 of boot and time: the same on replay.
+    pub id: Uuid,
+    /// When, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// Wall time of boot, nanoseconds since the Unix epoch.
+    pub boot_wall_ns: i128,
+    /// They were not taken: those before hold on.
+    pub is_rejected: bool,
+    /// Rules that hold from now on.
+    pub enabled: u64,
+    /// Rules that are turned off.
+    pub disabled: u64,
+    /// Rules that were given and are not supported.
+    pub unsupported: u64,
+    /// Errors in what was given.
+    pub wrong: u64,
+    /// The first of them.
+    pub error: Option<String>,
+    /// The host.
+    pub host: Arc<HostFacts>,
+}
+
 /// What sinks write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {

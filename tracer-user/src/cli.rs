@@ -3,6 +3,7 @@
 mod doctor;
 mod reference;
 mod replay;
+mod rules;
 mod run;
 mod servers;
 mod tree;
@@ -37,7 +38,8 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all well (also after SIGINT or SIGTERM); 1 doctor found something missing, or \
-tree knows no such process; 2 a wrong flag, configuration or capture file; 3 this kernel is not supported; \
+tree knows no such process, or `rules check` or `rules test` found a fault; 2 a wrong flag, configuration, \
+rule or capture file; 3 this kernel is not supported; \
 4 privileges are missing; 5 a failure while running (output, /proc, memory, no agent to ask).";
 
 #[derive(Subcommand)]
@@ -67,6 +69,8 @@ enum Command {
     ///
     /// With the reason, their ports, the directories that they serve and how much runs below them.
     Servers(servers::ServersArgs),
+    /// List, check and test rules
+    Rules(rules::RulesArgs),
     /// Say what this host allows and what is lost where it does not
     Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
@@ -248,6 +252,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(args),
         Command::Tree(args) => tree::tree(args),
         Command::Servers(args) => servers::servers(&args),
+        Command::Rules(args) => rules::rules(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {
             // Into memory: the generator panics where it cannot write.

@@ -27,8 +27,10 @@ use crate::sensor::TierChoice;
 
 mod explain;
 mod kubernetes;
+mod rules;
 
 pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
+pub use self::rules::{FileRules, Rules};
 
 /// Where the configuration is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/tracer/tracer.yaml";
@@ -124,6 +126,8 @@ pub struct FileConfig {
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
     pub exclude_default_directories: Option<bool>,
+    /// Which rules hold.
+    pub rules: Option<FileRules>,
     /// What is left to the next agent of this boot.
     pub state: Option<FileState>,
     /// How the running agent is asked.
@@ -267,6 +271,8 @@ pub struct Config {
     pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
+    /// Which rules hold beside those that ship, and which do not.
+    pub rules: Rules,
     /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
     pub state_file: Option<PathBuf>,
     /// How often that is written, where something has changed.
@@ -354,6 +360,7 @@ impl Default for Config {
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
+            rules: Rules::default(),
             state_file: Some(STATE_PATH.into()),
             state_every: Duration::from_secs(5),
             control: Control::default(),
@@ -405,6 +412,7 @@ impl Config {
             hash,
             directories,
             exclude_default_directories,
+            rules,
             state,
             control,
         } = file;
@@ -459,6 +467,7 @@ impl Config {
                 .unwrap_or_default(),
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
+            rules: rules.unwrap_or_default().settings(),
             state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
             state_every: seconds.map_or(default.state_every, |seconds| {
                 Duration::from_secs(seconds.value.into())
@@ -652,6 +661,7 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         MAX_ENRICHMENT_WAIT_MS,
     )?;
     kubernetes::check(&config.kubernetes.clone().unwrap_or_default())?;
+    rules::check(&config.rules.clone().unwrap_or_default())?;
     let hash = config.hash.clone().unwrap_or_default();
     range("hash.max_bytes", hash.max_bytes.as_ref(), 0, MAX_HASHED)?;
     let written = hash.max_written_bytes.as_ref();

@@ -118,6 +118,17 @@ impl Detector {
         }
     }
 
+    /// Has these rules hold from now on. What is remembered stays.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.rules = rules;
+    }
+
+    /// The rules that hold.
+    #[must_use]
+    pub const fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
     /// Matches that were no alert of their own, because they were part of one already raised.
     #[must_use]
     pub const fn suppressed(&self) -> u64 {

@@ -15,6 +15,7 @@ mod json;
 pub mod loss;
 pub mod pretty;
 pub mod report;
+pub mod rules;
 mod scope;
 mod summary;
 mod text;

@@ -13,6 +13,7 @@ mod pods;
 pub mod query;
 mod raised;
 mod restart;
+mod rules;
 mod view;
 
 use std::borrow::Cow;
@@ -36,7 +37,7 @@ pub use self::restart::Left;
 use self::restart::Restart;
 pub(crate) use self::restart::WRITTEN_BYTES;
 use self::view::NAMESPACE;
-use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
+use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport, RulesReport};
 use crate::config::Emit;
 use crate::detect::{Asked, Detector, Dropped, Found, roles};
 use crate::enrich::content::ContentAsked;
@@ -202,6 +203,7 @@ pub struct Pipeline {
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
+    rule_reports: Vec<RulesReport>,
     commands: Vec<Command>,
 }
 
@@ -231,6 +233,7 @@ impl Pipeline {
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
+            rule_reports: Vec::new(),
             commands: Vec::new(),
         }
     }
@@ -322,6 +325,8 @@ impl Pipeline {
                 self.containers.answer(&id, facts);
                 self.complete();
             }
+            Input::Rules { boot_ns, chosen } => self.choose(boot_ns, &chosen),
+            Input::RulesRejected(rejected) => self.reject(rejected),
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::alert::{Document, LossReport};
+use crate::alert::{Document, LossReport, RulesReport};
 use crate::encode;
 
 /// How long an alert may wait for room.
@@ -40,6 +40,15 @@ impl Format {
         match self {
             Self::Json => encode::ecs::line(document, &mut out),
             Self::Pretty { colour } => encode::pretty::line(document, colour, &mut out),
+        }
+        out
+    }
+
+    fn encode_rules(self, report: &RulesReport) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Json => encode::ecs::rules(report, &mut out),
+            Self::Pretty { colour } => encode::pretty::rules(report, colour, &mut out),
         }
         out
     }
@@ -177,6 +186,11 @@ impl Sink {
         self.offer(self.format.encode_loss(report), true).await
     }
 
+    /// The same of a report on rules.
+    pub async fn send_rules(&mut self, report: &RulesReport) -> bool {
+        self.offer(self.format.encode_rules(report), true).await
+    }
+
     /// Queues a line; one that matters waits for room.
     async fn offer(&mut self, line: Vec<u8>, matters: bool) -> bool {
         let size = u32::try_from(line.len().min(self.queue_bytes)).unwrap_or(u32::MAX);
@@ -214,6 +228,15 @@ impl Sink {
     /// What the writer failed with.
     pub fn send_loss_blocking(&mut self, report: &LossReport) -> Result<(), String> {
         self.offer_blocking(self.format.encode_loss(report))
+    }
+
+    /// The same for a report on rules.
+    ///
+    /// # Errors
+    ///
+    /// What the writer failed with.
+    pub fn send_rules_blocking(&mut self, report: &RulesReport) -> Result<(), String> {
+        self.offer_blocking(self.format.encode_rules(report))
     }
 
     fn offer_blocking(&mut self, line: Vec<u8>) -> Result<(), String> {

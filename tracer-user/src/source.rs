@@ -6,11 +6,15 @@
 pub mod capture;
 pub mod remembered;
 pub mod ring;
+pub mod rules;
 pub mod snapshot;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::alert::HostFacts;
+use crate::detect::sigma::Chosen;
 use crate::enrich::content::{Content, Moment};
 use crate::enrich::docroot::Entry;
 use crate::enrich::facts::{ContainerFacts, PodFacts};
@@ -83,6 +87,28 @@ pub enum Input {
         /// What was said.
         facts: Option<Box<PodFacts>>,
     },
+    /// Which rules hold from now on. Where this is not given, it is those of the pack.
+    Rules {
+        /// When they were read, nanoseconds since boot.
+        boot_ns: u64,
+        /// The rules.
+        chosen: Arc<Chosen>,
+    },
+    /// Rules were to be read anew, and something is wrong with them: those before hold on.
+    RulesRejected(RulesRejected),
+}
+
+/// Why rules were not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesRejected {
+    /// When they were read, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// How many errors there are.
+    pub wrong: u64,
+    /// Rules that are not supported.
+    pub unsupported: u64,
+    /// The first error: file, line, and what would be right.
+    pub error: String,
 }
 
 /// What the agent can be asked for.

@@ -6,6 +6,9 @@
     reason = "these are tests: a panic is how they fail"
 )]
 
+#[path = "cli/rules.rs"]
+mod rules;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, OutputArgs, SensorArgs};
-use crate::agent::{self, AgentOptions, Begun, StateOptions, Summary, kubernetes};
+use crate::agent::{self, AgentOptions, Begun, RulesOptions, StateOptions, Summary, kubernetes};
 use crate::config::{Config, Control, Flags};
 use crate::sensor::machine::Sizes;
 use crate::sensor::{Sensor, SensorOptions};
@@ -111,6 +111,10 @@ fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure
             is_written: record.is_none(),
         }),
         directories: config.directories(),
+        rules: RulesOptions {
+            loaded: super::rules::chosen(&config.rules)?,
+            config: config.rules,
+        },
         sensor: SensorOptions {
             btf: config.btf,
             tier: config.tier,

@@ -102,9 +102,10 @@ fn recorded(
     let config = Config::merge(file, Flags::default());
     let reader = replay::open(path)?;
     let mut pipeline = Pipeline::new(config.emit, config.budget);
-    let played = replay::play(reader, &mut pipeline, |pipeline| {
+    let played = replay::play(reader, &mut pipeline, None, |pipeline| {
         pipeline.take_documents();
         pipeline.take_reports();
+        pipeline.take_rule_reports();
         Ok(())
     })?;
     let view = pipeline

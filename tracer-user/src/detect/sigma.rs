@@ -4,17 +4,19 @@
 //! indexed by `rsigma-eval`. All that match are told. Refuses rules that name what no event has: the error says where,
 //! and what is called almost so.
 
+mod chosen;
 mod load;
 pub mod samples;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, LazyLock};
 
 use include_dir::{Dir, include_dir};
 use rsigma_eval::{Engine, Event};
 
-pub use self::load::{RuleError, Source};
+pub use self::chosen::{Chosen, MAX_DISABLED, MAX_FILES, MAX_TOTAL, MAX_WORD, reasons};
+pub use self::load::{MAX_BYTES, RuleError, Source};
 use crate::rule::Rule;
 
 /// The rules that ship with the agent.
@@ -85,6 +87,8 @@ pub struct RuleSet {
     by_id: HashMap<String, Arc<Rule>>,
     /// Rules that are not evaluated: they, or one of their tags, were turned off.
     disabled: Vec<Arc<Rule>>,
+    /// The words that turned them off.
+    disabled_by: HashSet<String>,
 }
 
 impl fmt::Debug for RuleSet {
@@ -120,7 +124,10 @@ impl RuleSet {
         let mut errors = Vec::new();
         for source in sources {
             for loaded in load::load(source, &mut errors) {
-                if disabled.iter().any(|word| is_of(&loaded, word)) {
+                let words = disabled.iter().filter(|word| is_of(&loaded, word));
+                let words: Vec<&String> = words.collect();
+                if !words.is_empty() {
+                    set.disabled_by.extend(words.into_iter().cloned());
                     set.disabled.push(Arc::new(loaded.rule));
                 } else if let Err(error) = set.add(source, loaded) {
                     errors.push(error);
@@ -137,6 +144,7 @@ impl RuleSet {
             engines: Category::ALL.iter().map(|_| Engine::new()).collect(),
             by_id: HashMap::new(),
             disabled: Vec::new(),
+            disabled_by: HashSet::new(),
         }
     }
 
@@ -177,6 +185,11 @@ impl RuleSet {
     #[must_use]
     pub fn disabled(&self) -> &[Arc<Rule>] {
         &self.disabled
+    }
+
+    /// The words that turned them off.
+    const fn disabled_by(&self) -> &HashSet<String> {
+        &self.disabled_by
     }
 
     /// Every rule, in the order in which they were read.

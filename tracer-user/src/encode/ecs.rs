@@ -5,10 +5,11 @@
 
 use super::fields::{FIELDS, Field, Get};
 use super::loss;
+use super::rules;
 use super::scope::Scope;
 use super::text::{hex, json_bytes, json_str, put};
 use super::value::Value;
-use crate::alert::{Document, LossReport};
+use crate::alert::{Document, LossReport, RulesReport};
 
 /// Writes a document as one line, its end included.
 pub fn line(document: &Document, out: &mut Vec<u8>) {
@@ -46,6 +47,23 @@ pub fn loss(report: &LossReport, out: &mut Vec<u8>) {
         open.close(0, encoder.out);
         encoder.out.push(b'}');
     });
+    open.close(0, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes a report on rules as one line, its end included.
+pub fn rules(report: &RulesReport, out: &mut Vec<u8>) {
+    let mut encoder = Encoder {
+        out,
+        path: String::new(),
+        raw: Vec::new(),
+    };
+    let mut open = Open {
+        base: 0,
+        last: String::new(),
+    };
+    encoder.out.push(b'{');
+    encoder.row(report, rules::FIELDS, &mut open);
     open.close(0, out);
     out.extend_from_slice(b"}\n");
 }

@@ -265,20 +265,7 @@ pub fn reference_markdown() -> String {
             entry.about.replace('|', "\\|"),
         );
     }
-    out.push_str(
-        "\n## Documents of losses\n\nA document with `event.action` `loss` is about no process and has \
-         these fields and no others.\n\n| Field | Type | Meaning |\n|---|---|---|\n",
-    );
-    for entry in super::loss::catalogue() {
-        let _infallible = writeln!(
-            out,
-            "| `{}` | {}{} | {} |",
-            entry.name,
-            entry.kind.name(),
-            if entry.list { "[]" } else { "" },
-            entry.about,
-        );
-    }
+    super::loss::others_markdown(&mut out);
     out
 }
 

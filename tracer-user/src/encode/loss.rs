@@ -1,6 +1,8 @@
 //! The document of a loss: what was lost, how many, when. It is about no process, so it has a field
 //! list of its own; what it shares with other documents has the same names.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 
 use super::fields::{Docs, ECS_VERSION, Entry, Type};
@@ -18,7 +20,7 @@ pub(super) struct Field<T: 'static> {
     pub(super) get: for<'a> fn(&'a T) -> Option<Value<'a>>,
 }
 
-const fn one<T>(
+pub(super) const fn one<T>(
     name: &'static str,
     kind: Type,
     about: &'static str,
@@ -84,8 +86,43 @@ pub fn catalogue() -> Vec<Entry> {
     own.chain(each).collect()
 }
 
+/// The fields of documents that are about no process, in markdown.
+pub(super) fn others_markdown(out: &mut String) {
+    for (title, actions, entries) in [
+        ("losses", "`loss`", catalogue()),
+        (
+            "rules",
+            "`rules-loaded` or `rules-rejected`",
+            super::rules::catalogue(),
+        ),
+    ] {
+        let _infallible = write!(
+            out,
+            "\n## Documents of {title}\n\nA document with `event.action` {actions} is about no process and has \
+             these fields and no others.\n\n| Field | Type | Meaning |\n|---|---|---|\n"
+        );
+        for Entry {
+            name,
+            kind,
+            list,
+            about,
+            ..
+        } in entries
+        {
+            let (kind, list) = (kind.name(), if list { "[]" } else { "" });
+            let _infallible = writeln!(out, "| `{name}` | {kind}{list} | {about} |");
+        }
+    }
+}
+
 impl<T> Field<T> {
-    fn entry(&self, name: String) -> Entry {
+    /// The same, of several values.
+    pub(super) const fn many(mut self) -> Self {
+        self.list = true;
+        self
+    }
+
+    pub(super) fn entry(&self, name: String) -> Entry {
         Entry {
             name,
             kind: self.kind,
@@ -101,7 +138,12 @@ fn time(report: &LossReport, boot_ns: u64) -> Option<Value<'_>> {
 }
 
 pub(super) fn timestamp(report: &LossReport, boot_ns: u64) -> Option<Timestamp> {
-    let wall = report.boot_wall_ns.saturating_add(i128::from(boot_ns));
+    moment(report.boot_wall_ns, boot_ns)
+}
+
+/// A kernel time by the wall clock.
+pub(super) fn moment(boot_wall_ns: i128, boot_ns: u64) -> Option<Timestamp> {
+    let wall = boot_wall_ns.saturating_add(i128::from(boot_ns));
     Timestamp::from_nanosecond(wall).ok()
 }
 

@@ -6,12 +6,12 @@
 use jiff::Timestamp;
 
 use super::facts::{peer, socket};
-use super::loss::{seconds, sentence as sentence_of_loss, timestamp};
+use super::loss::{moment, seconds, sentence as sentence_of_loss, timestamp};
 use super::scope::Scope;
 use super::summary::{change_phrase, command, file_verb, label, path, sentence};
 use super::text::{put, visible_prose};
 use super::words::{args_truncated, is_memfd};
-use crate::alert::{Alert, Document, LossReport, Severity};
+use crate::alert::{Alert, Document, LossReport, RulesReport, Severity};
 use crate::event::{Payload, fd_type, missing};
 use crate::lineage::process::Via;
 
@@ -35,6 +35,16 @@ pub fn loss(report: &LossReport, colour: bool, out: &mut Vec<u8>) {
     );
     let (time, text) = (paint(colour, DIM, &time), sentence_of_loss(report));
     put(out, format_args!("{time}  {}\n", paint(colour, RED, &text)));
+}
+
+/// Writes a report on rules as one line, its end included.
+pub fn rules(report: &RulesReport, colour: bool, out: &mut Vec<u8>) {
+    let time = moment(report.boot_wall_ns, report.boot_ns);
+    let time = time.map_or_else(|| report.boot_ns.to_string(), |time| format!("{time:.3}"));
+    let text = super::rules::sentence(report);
+    let style = if report.is_rejected { RED } else { DIM };
+    let (time, text) = (paint(colour, DIM, &time), paint(colour, style, &text));
+    put(out, format_args!("{time}  {text}\n"));
 }
 
 const BOLD: &str = "1";

@@ -169,23 +169,36 @@ fn losses_are_valid_ecs() {
     let (mut line, mut text) = (Vec::new(), Vec::new());
     ecs::loss(&report, &mut line);
     pretty::loss(&report, false, &mut text);
+    check_report("loss", line, text, &tracer::encode::loss::catalogue());
+}
+
+/// The same of a report on rules.
+#[test]
+fn reports_on_rules_are_valid_ecs() {
+    let report = samples::rejected();
+    let (mut line, mut text) = (Vec::new(), Vec::new());
+    ecs::rules(&report, &mut line);
+    pretty::rules(&report, false, &mut text);
+    check_report("rules", line, text, &tracer::encode::rules::catalogue());
+}
+
+fn check_report(name: &str, line: Vec<u8>, text: Vec<u8>, entries: &[Entry]) {
     let (line, text) = (
         String::from_utf8(line).unwrap(),
         String::from_utf8(text).unwrap(),
     );
-    compare("testdata/expected/encode/loss.json", &line);
-    compare("testdata/expected/encode/loss.txt", &text);
+    compare(&format!("testdata/expected/encode/{name}.json"), &line);
+    compare(&format!("testdata/expected/encode/{name}.txt"), &text);
     let value: Value = serde_json::from_str(&line).unwrap();
-    let entries = tracer::encode::loss::catalogue();
     let ecs = schema::Ecs::load();
     let mut seen = BTreeSet::new();
     for leaf in leaves(&value) {
         let entry = entries.iter().find(|entry| entry.name == leaf.name);
         let entry = entry.unwrap_or_else(|| panic!("{} is not in the list", leaf.name));
-        check_leaf("loss", entry, &leaf);
+        check_leaf(name, entry, &leaf);
         seen.insert(leaf.name);
     }
-    for entry in &entries {
+    for entry in entries {
         assert!(seen.contains(&entry.name), "{} is not there", entry.name);
         ecs.check_declaration(entry);
     }

@@ -7,7 +7,9 @@ mod rules;
 
 use std::sync::Arc;
 
-use tracer::alert::{Alert, Author, Directory, Document, Integrity, LossReport, Severity};
+use tracer::alert::{
+    Alert, Author, Directory, Document, Integrity, LossReport, RulesReport, Severity,
+};
 use tracer::enrich::content::Content;
 use tracer::enrich::facts::Fact;
 use tracer::event::{
@@ -71,6 +73,22 @@ pub(crate) fn loss() -> LossReport {
         boot_wall_ns: BOOT_WALL_NS,
         lost: vec![("life_ring_full".into(), 12), ("file_quota".into(), 3400)],
         is_blind: false,
+        host: host(),
+    }
+}
+
+/// Rules were to be read again, and one is wrong.
+pub(crate) fn rejected() -> RulesReport {
+    RulesReport {
+        id: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f11),
+        boot_ns: 62 * SECOND,
+        boot_wall_ns: BOOT_WALL_NS,
+        is_rejected: true,
+        enabled: 40,
+        disabled: 2,
+        unsupported: 3,
+        wrong: 1,
+        error: Some("/etc/tracer/rules/a.yml:7: a\u{1b}[31m field".into()),
         host: host(),
     }
 }

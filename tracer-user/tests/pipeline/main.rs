@@ -26,5 +26,6 @@ mod query;
 mod random;
 mod replay;
 mod restart;
+mod rules;
 mod story;
 mod tree;

@@ -137,7 +137,9 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Blind(_)
             | Input::Enrichment(_)
             | Input::Container { .. }
-            | Input::Pod { .. } => None,
+            | Input::Pod { .. }
+            | Input::Rules { .. }
+            | Input::RulesRejected(_) => None,
         })
         .collect()
 }
@@ -196,6 +198,9 @@ pub(crate) fn written(emit: Emit, inputs: &[Input]) -> String {
         }
         for report in pipeline.take_reports() {
             ecs::loss(&report, &mut out);
+        }
+        for report in pipeline.take_rule_reports() {
+            ecs::rules(&report, &mut out);
         }
     }
     String::from_utf8(out).unwrap()

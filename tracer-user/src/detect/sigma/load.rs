@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rsigma_eval::RuleFieldSet;
-use rsigma_parser::{Level, SigmaCollection, SigmaRule, parse_sigma_yaml};
+use rsigma_parser::{Level, LogSource, SigmaCollection, SigmaRule, parse_sigma_yaml};
 use serde::Deserialize;
 
 use super::Category;
@@ -13,7 +13,7 @@ use crate::detect::case::fields;
 use crate::rule::{Rule, attack};
 
 /// Largest file of rules that is read, bytes.
-pub(super) const MAX_BYTES: usize = 1024 * 1024;
+pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// The text of a file of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct RuleError {
     pub message: String,
     /// Nothing is wrong with the rule: it is about something that this agent does not tell.
     pub unsupported: bool,
+    /// What that is, in a few words: a log source, or a field; empty where it is wrong.
+    pub lacks: String,
 }
 
 impl fmt::Display for RuleError {
@@ -69,6 +71,7 @@ impl Source {
             line,
             message: message.into(),
             unsupported: false,
+            lacks: String::new(),
         }
     }
 
@@ -180,11 +183,26 @@ fn line_of(first: usize, message: &str) -> usize {
 }
 
 fn loaded(source: &Source, line: usize, mut sigma: SigmaRule) -> Result<Loaded, RuleError> {
-    let unsupported = |word: &str, message: String| RuleError {
+    let unsupported = |word: &str, lacks: String, message: String| RuleError {
         unsupported: true,
+        lacks,
         ..source.error(source.line(line, word), message)
     };
-    let category = category(&sigma).map_err(|message| unsupported("logsource", message))?;
+    let category = category(&sigma).map_err(|message| {
+        let LogSource {
+            category,
+            product,
+            service,
+            ..
+        } = &sigma.logsource;
+        let words = [product, service, category];
+        let words: Vec<&str> = words.iter().filter_map(|word| word.as_deref()).collect();
+        unsupported(
+            "logsource",
+            format!("logsource {}", words.join(" ")),
+            message,
+        )
+    })?;
     let collection = SigmaCollection {
         rules: vec![sigma.clone()],
         ..SigmaCollection::new()
@@ -194,7 +212,8 @@ fn loaded(source: &Source, line: usize, mut sigma: SigmaRule) -> Result<Loaded, 
         if origin.sources.iter().all(|of| of.as_str() == "metadata") {
             continue;
         }
-        fields::check(name, category).map_err(|message| unsupported(name, message))?;
+        fields::check(name, category)
+            .map_err(|message| unsupported(name, format!("field {name}"), message))?;
     }
     let extension = match sigma.custom_attributes.get("tracer") {
         None => Extension::default(),
