@@ -24,7 +24,6 @@ fn inputs() -> Vec<Input> {
         .map(Input::Remembered)
         .collect();
     inputs.extend(content::samples());
-    inputs.extend(rules::samples());
     inputs.extend([
         Input::Host(HostFacts {
             hostname: "h".into(),
@@ -192,4 +191,23 @@ fn errors_say_where_and_what() {
         Reader::new(other.as_slice()),
         Err(CaptureError::Version(9))
     ));
+}
+
+/// Apart from the others: each is compiled when it is read.
+#[test]
+fn rules_are_read_whole_or_not_at_all() {
+    let inputs = rules::samples();
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    for input in &inputs {
+        writer.write(input).unwrap();
+    }
+    let whole = writer.finish().unwrap();
+    let read: Vec<Input> = Reader::new(whole.as_slice())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(read, inputs);
+    // The first piece of the longer text is there, the second is not.
+    let read: Vec<_> = Reader::new(&whole[..40_000]).unwrap().collect();
+    assert!(matches!(read[..], [Err(CaptureError::Cut { .. })]));
 }
