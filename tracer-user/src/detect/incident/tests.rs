@@ -1,3 +1,5 @@
+//! What goes out at once, what is folded, and what bounds it.
+
 use super::*;
 use crate::detect::sigma::RuleSet;
 
