@@ -119,7 +119,7 @@ fn what_is_wrong_fails_and_what_is_unsupported_does_not() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
         home.said(&output),
-        "unsupported: b.yml:6: unknown field Hashes; the nearest that events of process_creation have is Image\n\
+        "unsupported: b.yml:6: unknown field Hashes; the nearest that events of process_creation have is User\n\
          unsupported: c.yml:2: logsource.product is windows, and this is a Linux host\n\
          loaded 1, unsupported 2, wrong 0\n  \
          unsupported 1: field Hashes\n  \
