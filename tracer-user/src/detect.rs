@@ -11,6 +11,7 @@ pub mod exception;
 mod excused;
 mod executing;
 mod expected;
+pub(crate) mod incident;
 mod nearest;
 mod recall;
 pub mod roles;

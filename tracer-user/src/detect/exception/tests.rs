@@ -34,7 +34,7 @@ fn each_lets_its_samples_through_and_not_their_twins() {
     for exception in ExceptionSet::shipped().all() {
         for rule in &exception.rules {
             for deed in &exception.suppressed {
-                assert_eq!(covered(rule, deed), [exception.id.clone()], "{deed:?}");
+                assert_eq!(covered(rule, deed).join(" "), exception.id, "{deed:?}");
             }
             for deed in &exception.still_alerts {
                 assert_eq!(covered(rule, deed), [""; 0], "{deed:?}");
