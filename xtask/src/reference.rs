@@ -16,7 +16,8 @@ use crate::host;
 use crate::verifier::Figures;
 use crate::vm::kernels;
 
-/// Writes the generated parts of docs/fields.md, docs/probes.md, docs/directories.md, docs/rules.md and docs/verifier.md.
+/// Writes the generated parts of docs/fields.md, docs/probes.md, docs/directories.md, docs/rules.md,
+/// docs/coverage.md and docs/verifier.md.
 ///
 /// Builds the agent first. Text outside the markers of a page is kept; a page that does not exist
 /// is created.
@@ -55,6 +56,14 @@ const PAGES: &[Page] = &[
         name: "rules",
         title: "Rules",
         introduction: "Every rule that ships with `tracer`.",
+    },
+    Page {
+        name: "coverage",
+        title: "Coverage",
+        introduction: "Which techniques and data sources of ATT&CK the rules that ship are about, how many samples each \
+                       has that must and\nthat must not match (`tracer rules test`), and the tests that show it against \
+                       the stages in user space (`pipeline`), real\nsystem calls (`kernel`) or real servers (`e2e`). A \
+                       text in quotes is a story of such a test. `cargo xtask tidy` refuses a\nname that is not there.",
     },
 ];
 

@@ -11,6 +11,7 @@ use crate::{detect, encode};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Table {
+    Coverage,
     Directories,
     Fields,
     Probes,
@@ -19,6 +20,7 @@ pub(super) enum Table {
 
 pub(super) fn reference(table: Table) -> Result<ExitCode, Failure> {
     let text = match table {
+        Table::Coverage => detect::sigma::coverage::markdown(&detect::sigma::pack_sources()).0,
         Table::Directories => docroot::sources::reference_markdown(),
         Table::Fields => encode::fields::reference_markdown(),
         Table::Probes => probes(),

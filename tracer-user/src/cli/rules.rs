@@ -35,6 +35,10 @@ enum Command {
     /// Every rule has to have samples that it must match and samples that it must not, in
     /// `tracer.samples`. Exit code 1 where a rule is untested, or a sample is not as it says.
     Test(TestArgs),
+    /// Show which techniques and data sources of ATT&CK the rules cover, and what tests them
+    ///
+    /// As a table in markdown.
+    Coverage(CoverageArgs),
 }
 
 #[derive(Args)]
@@ -71,6 +75,16 @@ struct TestArgs {
     /// Fail where no recording makes this rule alert
     #[arg(long, value_name = "RULE", requires = "capture")]
     expect: Vec<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Args)]
+struct CoverageArgs {
+    /// Files, and directories that are read with those below them [default: the rules that ship, and
+    /// the directories of the configuration]
+    #[arg(value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -151,6 +165,7 @@ pub(super) fn rules(args: &RulesArgs) -> Result<ExitCode, Failure> {
         Command::List(args) => list(args),
         Command::Check(args) => check(args),
         Command::Test(args) => test(args),
+        Command::Coverage(args) => coverage(args),
     }
 }
 
@@ -218,17 +233,36 @@ fn list_of(reasons: &BTreeMap<String, usize>) -> String {
     rows.collect()
 }
 
+/// The rules of these paths; without any those that ship and those of the configuration.
+fn sources(
+    paths: &[PathBuf],
+    config: &ConfigArgs,
+) -> Result<(Vec<Source>, Vec<RuleError>), Failure> {
+    if !paths.is_empty() {
+        let files = files::read(paths);
+        return Ok((files.sources, files.errors));
+    }
+    let files = files::read(&config.load()?.rules.directories);
+    let mut sources = sigma::pack_sources();
+    sources.extend(files.sources);
+    Ok((sources, files.errors))
+}
+
+fn coverage(args: &CoverageArgs) -> Result<ExitCode, Failure> {
+    let (sources, mut errors) = sources(&args.paths, &args.config)?;
+    let (text, found) = sigma::coverage::markdown(&sources);
+    errors.extend(found);
+    super::print(text.as_bytes())?;
+    let mut wrong = 0;
+    for error in errors.iter().filter(|error| !error.unsupported) {
+        eprintln!("tracer: {error}");
+        wrong += 1;
+    }
+    Ok(ExitCode::from(u8::from(wrong > 0)))
+}
+
 fn test(args: &TestArgs) -> Result<ExitCode, Failure> {
-    let (sources, mut errors) = if args.paths.is_empty() {
-        let config = args.config.load()?.rules;
-        let files = files::read(&config.directories);
-        let mut sources = sigma::pack_sources();
-        sources.extend(files.sources);
-        (sources, files.errors)
-    } else {
-        let files = files::read(&args.paths);
-        (files.sources, files.errors)
-    };
+    let (sources, mut errors) = sources(&args.paths, &args.config)?;
     let (tested, found) = samples::test(&sources);
     errors.extend(found);
     let (mut out, mut failed) = (String::new(), 0);

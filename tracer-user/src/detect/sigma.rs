@@ -5,6 +5,7 @@
 //! and what is called almost so.
 
 mod chosen;
+pub mod coverage;
 mod load;
 pub mod samples;
 

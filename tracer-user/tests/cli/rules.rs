@@ -186,6 +186,15 @@ fn the_list_says_what_is_turned_off() {
 }
 
 #[test]
+fn coverage_has_a_row_of_each_technique() {
+    let home = Home::new(&[("a.yml", &[RULE, SAMPLES].concat())]);
+    let output = tracer(["rules", "coverage", &home.rules()]);
+    assert_eq!(output.status.code(), Some(0));
+    let row = "| T1033 System Owner/User Discovery | `mine` | 1 | 1 | samples alone |";
+    assert!(stdout(&output).contains(row), "{}", stdout(&output));
+}
+
+#[test]
 fn replay_takes_other_rules() {
     let home = Home::new(&[("a.yml", RULE)]);
     let capture = story().display().to_string();
