@@ -118,6 +118,11 @@ impl Detector {
         }
     }
 
+    /// Judges by these rules from now on.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.rules = rules;
+    }
+
     /// Matches that were no alert of their own, because they were part of one already raised.
     #[must_use]
     pub const fn suppressed(&self) -> u64 {

@@ -38,6 +38,7 @@ pub(crate) use self::restart::WRITTEN_BYTES;
 use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
+use crate::detect::sigma::RuleSet;
 use crate::detect::{Asked, Detector, Dropped, Found, roles};
 use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
@@ -233,6 +234,11 @@ impl Pipeline {
             reports: Vec::new(),
             commands: Vec::new(),
         }
+    }
+
+    /// Judges by these rules from now on.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.detector.set_rules(rules);
     }
 
     /// Takes one input.

@@ -14,6 +14,40 @@ use crate::rule::{Rule, attack};
 /// Largest file of rules that is read, bytes.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 
+/// What may follow a field's name.
+const MODIFIERS: &[&str] = &[
+    "all",
+    "base64",
+    "base64offset",
+    "cased",
+    "cidr",
+    "contains",
+    "day",
+    "endswith",
+    "exists",
+    "fieldref",
+    "gt",
+    "gte",
+    "hour",
+    "i",
+    "lt",
+    "lte",
+    "m",
+    "minute",
+    "month",
+    "neq",
+    "re",
+    "s",
+    "startswith",
+    "utf16",
+    "utf16be",
+    "utf16le",
+    "week",
+    "wide",
+    "windash",
+    "year",
+];
+
 /// The text of a file of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -71,6 +105,13 @@ impl Source {
         }
     }
 
+    /// The line that has these words, from one; where there is none the first line of the document.
+    fn line_with(&self, first: usize, words: &str) -> usize {
+        let mut lines = self.text.lines().enumerate().skip(first - 1);
+        let found = lines.find(|(_, line)| line.contains(words));
+        found.map_or(first, |(at, _)| at + 1)
+    }
+
     /// The line of a document's key or of what begins with these words, from one; where there is none the first line
     /// of the document.
     fn line(&self, first: usize, word: &str) -> usize {
@@ -123,7 +164,7 @@ pub(super) fn load(source: &Source, errors: &mut Vec<RuleError>) -> Vec<Loaded> 
         match parse_sigma_yaml(&text) {
             Ok(collection) => {
                 for message in &collection.errors {
-                    errors.push(source.error(line_of(line, message), message.clone()));
+                    errors.push(parsed(source, line, message));
                 }
                 for sigma in collection.rules {
                     match loaded(source, line, sigma) {
@@ -133,8 +174,7 @@ pub(super) fn load(source: &Source, errors: &mut Vec<RuleError>) -> Vec<Loaded> 
                 }
             }
             Err(error) => {
-                let message = error.to_string();
-                errors.push(source.error(line_of(line, &message), message));
+                errors.push(parsed(source, line, &error.to_string()));
             }
         }
     }
@@ -163,6 +203,26 @@ fn documents(text: &str) -> Vec<(usize, String)> {
     };
     all.retain(|(_, document)| has_words(document));
     all
+}
+
+/// What the parser says of a rule, at the line that it is about.
+fn parsed(source: &Source, first: usize, message: &str) -> RuleError {
+    let quoted = |before: &str| message.split_once(before)?.1.split('\'').next();
+    if let Some(word) = quoted("Unknown modifier '") {
+        let near = MODIFIERS
+            .iter()
+            .min_by_key(|known| strsim::damerau_levenshtein(known, word));
+        let near = near.copied().unwrap_or_default();
+        let line = source.line_with(first, &format!("|{word}"));
+        return source.error(
+            line,
+            format!("unknown modifier {word}; the nearest is {near}"),
+        );
+    }
+    if message.starts_with("Condition parse error") {
+        return source.error(source.line(first, "condition"), message);
+    }
+    source.error(line_of(first, message), message)
 }
 
 /// The line of the file that a parser's message names by the line of the document.
