@@ -39,6 +39,7 @@ use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
 use crate::config::Emit;
 use crate::detect::sigma::RuleSet;
+use crate::detect::sigma::profile::Profile;
 use crate::detect::{Asked, Detector, Dropped, Found, roles};
 use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
@@ -239,6 +240,11 @@ impl Pipeline {
     /// Judges by these rules from now on.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
         self.detector.set_rules(rules);
+    }
+
+    /// Counts what each rule costs from now on.
+    pub fn set_profile(&mut self, profile: Arc<Profile>) {
+        self.detector.set_profile(profile);
     }
 
     /// Takes one input.

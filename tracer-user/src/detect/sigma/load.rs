@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rsigma_eval::RuleFieldSet;
-use rsigma_parser::{Level, SigmaCollection, SigmaRule, parse_sigma_yaml};
+use rsigma_parser::{Detection, Level, Modifier, SigmaCollection, SigmaRule, parse_sigma_yaml};
 use serde::Deserialize;
 
 use super::Category;
@@ -214,9 +214,11 @@ fn documents(text: &str) -> Vec<(usize, String)> {
 fn parsed(source: &Source, first: usize, message: &str) -> RuleError {
     let quoted = |before: &str| message.split_once(before)?.1.split('\'').next();
     if let Some(word) = quoted("Unknown modifier '") {
-        let near = MODIFIERS
-            .iter()
-            .min_by_key(|known| strsim::damerau_levenshtein(known, word));
+        let distance = |known: &&&str| {
+            let begins = known.starts_with(word) || word.starts_with(**known);
+            (!begins, strsim::damerau_levenshtein(known, word))
+        };
+        let near = MODIFIERS.iter().min_by_key(distance);
         let near = near.copied().unwrap_or_default();
         let line = source.line_with(first, &format!("|{word}"));
         return source.error(
@@ -255,6 +257,16 @@ fn loaded(source: &Source, line: usize, mut sigma: SigmaRule) -> Result<Loaded, 
             continue;
         }
         fields::check(name, category).map_err(|message| unsupported(name, message))?;
+    }
+    if sigma.detection.named.values().any(expands) {
+        let at = source.line_with(line, "|expand");
+        return Err(RuleError {
+            unsupported: true,
+            ..source.error(
+                at,
+                "the modifier expand is not supported: write the values themselves",
+            )
+        });
     }
     let extension = match sigma.custom_attributes.get("tracer") {
         None => Extension::default(),
@@ -304,6 +316,19 @@ fn loaded(source: &Source, line: usize, mut sigma: SigmaRule) -> Result<Loaded, 
         category,
         line,
     })
+}
+
+/// Whether anything in it has placeholders, which nobody here knows the meaning of.
+fn expands(detection: &Detection) -> bool {
+    match detection {
+        Detection::AllOf(items) => items
+            .iter()
+            .any(|item| item.field.has_modifier(Modifier::Expand)),
+        Detection::AnyOf(all) | Detection::And(all) => all.iter().any(expands),
+        Detection::ArrayMatch { body, .. } => expands(body),
+        Detection::Conditional { named, .. } => named.values().any(expands),
+        Detection::Keywords(_) => false,
+    }
 }
 
 /// The kind of events that a rule is about.

@@ -86,7 +86,7 @@ pub(crate) fn rules() -> Source {
                  filter:\n    Image|startswith: '/usr/{name}'\n  condition: sel and sel2 and not filter"
             ),
         );
-        if i % 3 == 0 {
+        if i % 10 == 0 {
             rule(
                 'c',
                 i,
@@ -94,6 +94,16 @@ pub(crate) fn rules() -> Source {
                     "  sel:\n    CommandLine|re: '(?i)base{i}[0-9]+\\s+-d.*\\|'\n  \
                      sel3:\n    CommandLine|contains: ['/tmp/{name}.made-up', '/dev/tcp/{i}']\n  \
                      condition: 1 of sel*"
+                ),
+            );
+        }
+        if i % 4 == 0 && i < 48 {
+            rule(
+                'e',
+                i,
+                format!(
+                    "  sel_tool:\n    Image|endswith: '/{name}'\n    CommandLine|contains|all: ['stop', 'agent{i}']\n  \
+                     sel_other:\n    Image|endswith: ['/{name}-{i}', '/{name}{i}']\n  condition: 1 of sel_*"
                 ),
             );
         }
