@@ -1,6 +1,7 @@
 //! How many events a second the whole pipeline takes, with rules and without.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracer::config::Emit;
@@ -110,22 +111,6 @@ fn run(inputs: &[Input], rules: &Arc<RuleSet>) -> f64 {
     worked() - begin
 }
 
-/// Every rule of a directory and those below it.
-fn directory(path: &str) -> Vec<Source> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(path).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(directory(path.to_str().unwrap()));
-        } else if path.extension().is_some_and(|end| end == "yml") {
-            let text = fs::read_to_string(&path).unwrap();
-            all.push(Source::new("directory", path.to_string_lossy(), &text));
-        }
-    }
-    all.sort_by(|one, other| one.file.cmp(&other.file));
-    all
-}
-
 /// What `cargo xtask bench` prints of rules: with none, with the pack, and with many more. `TRACER_SIGMAHQ` may
 /// name a directory of further rules, as a checkout of SigmaHQ's `rules/linux`.
 #[test]
@@ -146,8 +131,11 @@ fn bench_rules() {
         ("the pack and made-up ones", many),
     ];
     if let Ok(path) = std::env::var("TRACER_SIGMAHQ") {
-        sets.push(("the pack and the directory", with(directory(&path))));
-        let mut all = directory(&path);
+        sets.push((
+            "the pack and the directory",
+            with(synthetic::directory(Path::new(&path))),
+        ));
+        let mut all = synthetic::directory(Path::new(&path));
         all.push(synthetic::rules());
         sets.push(("all of them", with(all)));
     }
@@ -176,7 +164,7 @@ fn bench_rules() {
 #[ignore = "a report on rules that are not here"]
 fn report_directory() {
     let path = std::env::var("TRACER_SIGMAHQ").expect("TRACER_SIGMAHQ names no directory");
-    let sources = directory(&path);
+    let sources = synthetic::directory(Path::new(&path));
     let (rules, errors) = RuleSet::load(&sources);
     println!("{} files, {} rules", sources.len(), rules.rules().len());
     for error in errors {

@@ -1,5 +1,8 @@
-//! Rules of the shapes that published rules for Linux have: the ends of paths, words of command lines, all of
-//! several, regular expressions, filters, one of many selections, and some that ask for a server.
+//! Rules for benchmarks: those of a directory, and made-up ones of the shapes that published rules for Linux have:
+//! the ends of paths, words of command lines, all of several, regular expressions, filters, one of many selections, and some that ask for a server.
+
+use std::fs;
+use std::path::Path;
 
 use tracer::detect::sigma::Source;
 
@@ -119,4 +122,20 @@ pub(crate) fn rules() -> Source {
         }
     }
     Source::new("synthetic", "synthetic.yml", &text)
+}
+
+/// Every rule of a directory and those below it.
+pub(crate) fn directory(path: &Path) -> Vec<Source> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(directory(&path));
+        } else if path.extension().is_some_and(|end| end == "yml") {
+            let text = fs::read_to_string(&path).unwrap();
+            all.push(Source::new("directory", path.to_string_lossy(), &text));
+        }
+    }
+    all.sort_by(|one, other| one.file.cmp(&other.file));
+    all
 }
