@@ -7,6 +7,7 @@
 mod chosen;
 pub mod coverage;
 mod load;
+pub mod profile;
 pub mod samples;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use include_dir::{Dir, include_dir};
 use rsigma_eval::{Engine, Event};
+use rsigma_parser::SigmaRule;
 
 pub use self::chosen::{Chosen, MAX_DISABLED, MAX_FILES, MAX_TOTAL, MAX_WORD, reasons};
 pub use self::load::{MAX_BYTES, RuleError, Source};
@@ -135,7 +137,17 @@ impl RuleSet {
                 }
             }
         }
+        set.index();
         (set, errors)
+    }
+
+    /// Rules that are added singly are looked at for each event until there are many of them: this puts all of them
+    /// into the index.
+    fn index(&mut self) {
+        for engine in &mut self.engines {
+            let none: [&SigmaRule; 0] = [];
+            let _nothing_to_compile = engine.add_rules(none);
+        }
     }
 
     /// No rule at all.

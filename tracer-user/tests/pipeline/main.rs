@@ -28,5 +28,6 @@ mod random;
 mod replay;
 mod restart;
 mod rules;
+mod speed;
 mod story;
 mod tree;
