@@ -7,15 +7,10 @@ use uuid::Uuid;
 use super::Pipeline;
 use super::view::NAMESPACE;
 use crate::alert::RulesReport;
-use crate::detect::sigma::{Chosen, RuleSet};
+use crate::detect::sigma::Chosen;
 use crate::source::RulesRejected;
 
 impl Pipeline {
-    /// Has other rules hold, without a report.
-    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
-        self.detector.set_rules(rules);
-    }
-
     /// The reports of changes of the rules since last asked.
     pub fn take_rule_reports(&mut self) -> Vec<RulesReport> {
         std::mem::take(&mut self.rule_reports)
