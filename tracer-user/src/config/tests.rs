@@ -174,7 +174,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
         ("qqqq: /x\n", "t.yaml:1: unknown key \"qqqq\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, kubernetes, hash, directories, exclude_default_directories, state, control".to_owned()),
+             order_window_ms, enrichment, kubernetes, hash, directories, exclude_default_directories, exceptions, state, control".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",
