@@ -25,10 +25,12 @@ use crate::enrich::docroot::{
 use crate::memory::Budget;
 use crate::sensor::TierChoice;
 
+mod exceptions;
 mod explain;
 mod kubernetes;
 mod rules;
 
+pub use self::exceptions::{ExceptionPaths, FileExceptions};
 pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 pub use self::rules::{FileRules, Rules};
 
@@ -128,6 +130,8 @@ pub struct FileConfig {
     pub exclude_default_directories: Option<bool>,
     /// Which rules hold.
     pub rules: Option<FileRules>,
+    /// What rules match and is no alert.
+    pub exceptions: Option<FileExceptions>,
     /// What is left to the next agent of this boot.
     pub state: Option<FileState>,
     /// How the running agent is asked.
@@ -273,6 +277,8 @@ pub struct Config {
     pub exclude_default_directories: bool,
     /// Which rules hold beside those that ship, and which do not.
     pub rules: Rules,
+    /// Files of exceptions.
+    pub exceptions: ExceptionPaths,
     /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
     pub state_file: Option<PathBuf>,
     /// How often that is written, where something has changed.
@@ -361,6 +367,7 @@ impl Default for Config {
             any_writer: false,
             exclude_default_directories: false,
             rules: Rules::default(),
+            exceptions: ExceptionPaths::default(),
             state_file: Some(STATE_PATH.into()),
             state_every: Duration::from_secs(5),
             control: Control::default(),
@@ -413,6 +420,7 @@ impl Config {
             directories,
             exclude_default_directories,
             rules,
+            exceptions,
             state,
             control,
         } = file;
@@ -468,6 +476,7 @@ impl Config {
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
             rules: rules.unwrap_or_default().settings(),
+            exceptions: exceptions.unwrap_or_default().settings(),
             state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
             state_every: seconds.map_or(default.state_every, |seconds| {
                 Duration::from_secs(seconds.value.into())
@@ -636,6 +645,7 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         MIN_BUDGET,
         MAX_BUDGET,
     )?;
+    exceptions::check(&config.exceptions.clone().unwrap_or_default())?;
     let state = config.state.clone().unwrap_or_default();
     range(
         "state.seconds",

@@ -52,6 +52,7 @@ const POD: u8 = 17;
 const RULES_PART: u8 = 22;
 const RULES: u8 = 23;
 const RULES_REJECTED: u8 = 24;
+const EXCEPTIONS: u8 = 25;
 const REMEMBERED: u8 = 40;
 const BLIND: u8 = 41;
 
@@ -264,6 +265,10 @@ impl<W: Write> Writer<W> {
                 payload.extend_from_slice(&wait_ms.to_le_bytes());
                 payload.extend([containers, pods, files].map(|answered| u8::from(*answered)));
                 ENRICHMENT
+            }
+            Input::Exceptions(part) => {
+                facts::put_exceptions(&mut payload, part);
+                EXCEPTIONS
             }
             Input::Container { id, facts } => {
                 facts::put_container(&mut payload, id, facts.as_deref());
@@ -505,6 +510,7 @@ fn parse(kind: u8, payload: Vec<u8>, rules: &mut Parts) -> Result<Option<Input>,
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
+        EXCEPTIONS => rest.exceptions()?,
         REMEMBERED => Input::Remembered(remembered::take(&mut rest)?),
         BLIND => Input::Blind(remembered::blind(&mut rest)?),
         ENRICHMENT => Input::Enrichment(Enrichment {

@@ -106,6 +106,7 @@ fn inputs() -> Vec<Input> {
             id: "ab".into(),
             facts: None,
         },
+        Input::Exceptions(crate::source::ExceptionPart::End),
         Input::Pod {
             uid: "v".into(),
             facts: facts::sample().pod.map(Box::new),
