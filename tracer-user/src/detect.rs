@@ -10,6 +10,7 @@ pub mod code;
 mod executing;
 mod expected;
 mod nearest;
+mod reaching;
 mod recall;
 pub mod roles;
 pub mod severity;
@@ -28,7 +29,7 @@ use self::aliases::{Aliases, Link};
 use self::nearest::{nearest, server_of};
 pub(crate) use self::recall::Kept;
 use self::shells::Shells;
-use self::sigma::RuleSet;
+use self::sigma::{Category, RuleSet};
 use self::undecided::Undecided;
 pub use self::undecided::{Asked, Dropped, QUESTIONS};
 use self::written::{By, Changed, Written};
@@ -282,13 +283,12 @@ impl Detector {
                 }
                 Vec::new()
             }
-            Payload::Fork(_)
-            | Payload::Exit(_)
-            | Payload::Socket(_)
-            | Payload::ExecFailed(_)
-            | Payload::Credentials(_)
-            | Payload::Trace(_)
-            | Payload::Comm(_) => Vec::new(),
+            Payload::Socket(socket) => self.connects(store, event, socket),
+            Payload::Trace(_) => self.reaches(store, event, Category::ProcessAccess),
+            Payload::Credentials(_) => self.reaches(store, event, Category::PrivilegeChange),
+            Payload::Fork(_) | Payload::Exit(_) | Payload::ExecFailed(_) | Payload::Comm(_) => {
+                Vec::new()
+            }
         }
     }
 
