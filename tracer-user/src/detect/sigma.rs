@@ -5,6 +5,7 @@
 //! and what is called almost so.
 
 mod load;
+pub mod samples;
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -82,6 +83,8 @@ pub struct RuleSet {
     /// By category, in the order of [`Category::ALL`].
     engines: Vec<Engine>,
     by_id: HashMap<String, Arc<Rule>>,
+    /// Rules that are not evaluated: they, or one of their tags, were turned off.
+    disabled: Vec<Arc<Rule>>,
 }
 
 impl fmt::Debug for RuleSet {
@@ -106,15 +109,20 @@ impl RuleSet {
     /// Reads rules. Those with errors are left out and told.
     #[must_use]
     pub fn load(sources: &[Source]) -> (Self, Vec<RuleError>) {
-        let mut set = Self {
-            rules: Vec::new(),
-            engines: Category::ALL.iter().map(|_| Engine::new()).collect(),
-            by_id: HashMap::new(),
-        };
+        Self::load_without(sources, &[])
+    }
+
+    /// Reads rules. Those with errors are left out and told; so are those whose id or whose tag is one of `disabled`,
+    /// which are not evaluated ([`Self::disabled`]).
+    #[must_use]
+    pub fn load_without(sources: &[Source], disabled: &[String]) -> (Self, Vec<RuleError>) {
+        let mut set = Self::empty();
         let mut errors = Vec::new();
         for source in sources {
             for loaded in load::load(source, &mut errors) {
-                if let Err(error) = set.add(source, loaded) {
+                if disabled.iter().any(|word| is_of(&loaded, word)) {
+                    set.disabled.push(Arc::new(loaded.rule));
+                } else if let Err(error) = set.add(source, loaded) {
                     errors.push(error);
                 }
             }
@@ -122,7 +130,22 @@ impl RuleSet {
         (set, errors)
     }
 
-    fn add(&mut self, source: &Source, loaded: load::Loaded) -> Result<(), RuleError> {
+    /// No rule at all.
+    fn empty() -> Self {
+        Self {
+            rules: Vec::new(),
+            engines: Category::ALL.iter().map(|_| Engine::new()).collect(),
+            by_id: HashMap::new(),
+            disabled: Vec::new(),
+        }
+    }
+
+    /// Adds a rule; `None` where it is about no kind of event that there is an engine for.
+    fn add(
+        &mut self,
+        source: &Source,
+        loaded: load::Loaded,
+    ) -> Result<Option<Arc<Rule>>, RuleError> {
         let load::Loaded {
             rule,
             sigma,
@@ -139,15 +162,21 @@ impl RuleSet {
             return Err(source.error(line, message));
         }
         let Some(engine) = self.engines.get_mut(category as usize) else {
-            return Ok(());
+            return Ok(None);
         };
         engine
             .add_rule(&sigma)
             .map_err(|error| source.error(line, error.to_string()))?;
         let rule = Arc::new(rule);
         self.by_id.insert(key, Arc::clone(&rule));
-        self.rules.push(rule);
-        Ok(())
+        self.rules.push(Arc::clone(&rule));
+        Ok(Some(rule))
+    }
+
+    /// The rules that were turned off, in the order in which they were read.
+    #[must_use]
+    pub fn disabled(&self) -> &[Arc<Rule>] {
+        &self.disabled
     }
 
     /// Every rule, in the order in which they were read.
@@ -181,6 +210,13 @@ impl RuleSet {
             .get(category as usize)
             .is_some_and(|engine| engine.rule_count() > 0)
     }
+}
+
+/// Whether a rule is called so, or has this tag.
+fn is_of(loaded: &load::Loaded, word: &str) -> bool {
+    *loaded.rule.id == *word
+        || loaded.rule.uuid.as_deref() == Some(word)
+        || loaded.tags.iter().any(|tag| tag == word)
 }
 
 /// The pack as a table in markdown, for the documentation.

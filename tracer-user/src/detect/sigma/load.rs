@@ -7,6 +7,7 @@ use rsigma_parser::{Level, SigmaCollection, SigmaRule, parse_sigma_yaml};
 use serde::Deserialize;
 
 use super::Category;
+use super::samples::Samples;
 use crate::alert::Severity;
 use crate::detect::case::fields;
 use crate::rule::{Rule, attack};
@@ -73,7 +74,7 @@ impl Source {
 
     /// The line of a document's key or of what begins with these words, from one; where there is none the first line
     /// of the document.
-    fn line(&self, first: usize, word: &str) -> usize {
+    pub(super) fn line(&self, first: usize, word: &str) -> usize {
         let is_it = |line: &str| {
             let line = line
                 .trim_start()
@@ -96,6 +97,11 @@ pub(super) struct Loaded {
     pub(super) rule: Rule,
     pub(super) sigma: SigmaRule,
     pub(super) category: Category,
+    /// Its tags as they are written.
+    pub(super) tags: Vec<String>,
+    pub(super) samples: Samples,
+    /// Tests that show it against real events.
+    pub(super) tests: Vec<String>,
     /// Where it begins.
     pub(super) line: usize,
 }
@@ -107,9 +113,8 @@ struct Extension {
     action: Option<String>,
     version: Option<String>,
     data_sources: Vec<String>,
-    /// Read by who tests rules.
-    #[serde(rename = "samples")]
-    _samples: Option<serde_json::Value>,
+    samples: Samples,
+    tests: Vec<String>,
 }
 
 /// Reads the rules of a file; what is wrong is added to `errors`.
@@ -232,6 +237,9 @@ fn loaded(source: &Source, line: usize, mut sigma: SigmaRule) -> Result<Loaded, 
     sigma.custom_attributes.clear();
     Ok(Loaded {
         rule,
+        tags: sigma.tags.clone(),
+        samples: extension.samples,
+        tests: extension.tests,
         sigma,
         category,
         line,
