@@ -6,6 +6,7 @@ use tracer::pipeline::Command;
 
 mod hosts;
 mod names;
+mod pack;
 mod programs;
 mod reach;
 mod roles;
@@ -39,6 +40,7 @@ fn rows_that_must_alert() {
     check(reach::MUST);
     check(names::MUST);
     check(roles::MUST);
+    check(pack::MUST);
 }
 
 #[test]
@@ -47,6 +49,7 @@ fn rows_that_must_not_alert() {
     check(reach::MUST_NOT);
     check(names::MUST_NOT);
     check(roles::MUST_NOT);
+    check(pack::MUST_NOT);
 }
 
 /// Where a directory leads is asked for only where the rules hang on it, through processes that live.
@@ -125,7 +128,7 @@ fn reasons_are_sentences() {
         reasons,
         [
             "php-fpm (app server) executed a shell: /usr/bin/dash, its input or output is a network \
-             connection",
+             connection with 203.0.113.5:4444",
             "php-fpm (app server) created /srv/www/x.php: code where it is served",
         ]
     );

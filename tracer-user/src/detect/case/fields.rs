@@ -7,10 +7,11 @@ use rsigma_eval::EventValue;
 use tracer_common::event::{EventKind, FdInfo, fd_kind, flag as event_flag};
 
 use super::{Case, Doubt, Fact};
+use crate::detect::code::code;
 use crate::detect::reaching;
 use crate::detect::roles;
 use crate::detect::sigma::Category;
-use crate::event::{Exec, Payload, Socket, fd_type, ip, is_inet};
+use crate::event::{Payload, Socket, fd_type, ip, is_inet};
 use crate::lineage::process::Image;
 
 /// A field.
@@ -67,7 +68,7 @@ pub static ALL: &[Field] = &[
     field!("File.IsComponent", NAMES, "It is in a directory that servers load modules, extensions or configuration from.", |c| flag(c.file.as_ref()?.directory.as_ref()?.kind == "component")),
     field!("File.IsCreated", NAMES, "The call created it.", |c| flag(c.file.as_ref()?.action == "created")),
     field!("File.IsServed", NAMES, "It is in a directory whose files answer requests or are run for them.", |c| flag(c.file.as_ref()?.directory.as_ref()?.kind != "component")),
-    field!("File.Race", NAMES, "What was another when the call began than when it was done: `names`, or `base`, the directory that a name is relative to.", |c| word(race(c)?)),
+    field!("File.Race", NAMES, "What was another when the call began than when it was done: `names`; `code`, where one of the names is; or `base`, the directory that a name is relative to.", |c| word(race(c)?)),
     field!("File.WrittenByServer", FILES, "A server's lineage wrote the file before.", |c| flag(c.event.payload.writer().is_some() || c.facts.has(Fact::Written))),
     field!("Image", &[], "The executable, as the kernel resolved it.", |c| bytes(c.image.unwrap_or(&c.exec?.exe))),
     field!("Image.GainsRights", EXEC, "It runs with more rights than who runs it, and a server's lineage wrote it.", |c| flag(c.facts.has(Fact::GainsRights))),
@@ -83,10 +84,10 @@ pub static ALL: &[Field] = &[
     field!("ParentCommandLine", &[], "Command line of who created the process.", |c| string(line(c.parent()?))),
     field!("ParentImage", &[], "Executable of who created the process.", |c| bytes(&c.parent()?.exec.exe)),
     field!("ParentProcessId", &[], "Its process id.", |c| number(c.ancestors().next()?.key.tgid as usize)),
-    field!("ProcessId", &[], "Process id.", |c| number(c.event.meta.subject.tgid as usize)),
     field!("Privilege.Gained", RIGHTS, "What the process got that nothing it had before explains: `user`, where it became root and was it in no role and had no right to become another user; `capabilities`, where it has some that it was not permitted before, in the same user namespace.", |c| word(reaching::gained(c)?)),
+    field!("ProcessId", &[], "Process id.", |c| number(c.event.meta.subject.tgid as usize)),
     field!("Program.IsGivenWork", EXEC, "A shell or interpreter was given a command or a script.", |c| flag(c.facts.has(Fact::GivenWork))),
-    field!("Program.IsLoaded", EXEC, "A dynamic loader was called as a program, and given another to run.", |c| flag(is_loaded(c.exec?))),
+    field!("Program.IsLoaded", EXEC, "It is what a dynamic loader, that was called as a program, was given to run; told when that is mapped.", |c| flag(c.image.is_some() && roles::is_loader(roles::base(&c.exec?.exe)))),
     field!("Program.Kind", &[ProcessCreation, ImageLoad, NetworkConnection, ProcessAccess, PrivilegeChange], "What the program is, whatever its file is called: `shell` or `interpreter`; else by its name `downloader`, `network_tool`, `tunnel`, `discovery`, `encoder`, `builder`, `persistence`, `privilege`, `launcher`, `namespace`, `kubernetes` or `editor`.", |c| word(c.kind()?)),
     field!("Program.Name", EXEC, "Its name: of a multi-call binary the applet, of a dynamic loader what it was given.", |c| bytes(roles::effective_name(c.exec?))),
     field!("Protocol", NET, "`tcp`, `udp` …", |c| protocol(socket(c)?)),
@@ -244,15 +245,11 @@ fn race(case: &Case<'_>) -> Option<&'static str> {
     let Payload::Change(change) = &case.event.payload else {
         return None;
     };
-    if change.early.is_some() {
-        return Some("names");
+    if let Some((_, early)) = &change.early {
+        let is_code = [&change.new, early].iter().any(|name| code(name).is_some());
+        return Some(if is_code { "code" } else { "names" });
     }
     (case.event.meta.flags & event_flag::BASE_CHANGED != 0).then_some("base")
-}
-
-/// Whether what runs is not what was executed, but what that was given as a dynamic loader.
-fn is_loaded(exec: &Exec) -> bool {
-    roles::is_loader(roles::base(&exec.exe)) && roles::target(exec) != exec.exe
 }
 
 /// One end of a connection: the one that began it, or the other.
