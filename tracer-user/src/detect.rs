@@ -9,6 +9,7 @@ pub mod case;
 pub mod code;
 mod executing;
 mod expected;
+pub(crate) mod incident;
 mod nearest;
 mod reaching;
 mod recall;

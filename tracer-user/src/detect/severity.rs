@@ -47,6 +47,15 @@ pub(super) fn severity(level: Severity, case: &Case<'_>) -> Severity {
         .map_or(level, |role| shifted(level, role, case.facts))
 }
 
+/// The severity of a match that uses what an alert was raised for before: a step worse.
+pub(crate) const fn of_use(severity: Severity) -> Severity {
+    match severity {
+        Low => Medium,
+        Medium => High,
+        High | Critical => Critical,
+    }
+}
+
 fn shifted(level: Severity, role: Role, facts: Facts) -> Severity {
     let holds = |line: &&Line| {
         line.role.is_none_or(|of| of == role) && line.facts.iter().all(|fact| facts.has(*fact))
@@ -76,6 +85,10 @@ pub fn reference_markdown() -> String {
         };
         let _infallible = writeln!(out, "| {} | {shift} | {} |", holds.join(", "), line.why);
     }
+    out.push_str(
+        "| it uses what an alert was raised for before | a step worse | Dropped first, then used: `tracer.related` has \
+         the alerts. |\n",
+    );
     out
 }
 
