@@ -140,12 +140,18 @@ pub(super) fn is_local(socket: &Socket) -> bool {
     ip(ends.family, addr).is_none_or(|ip| ip.is_loopback())
 }
 
+/// What one process did to another.
+pub(super) const fn trace<'a>(case: &Case<'a>) -> Option<&'a Trace> {
+    if let Payload::Trace(trace) = &case.event.payload {
+        Some(trace)
+    } else {
+        None
+    }
+}
+
 /// The process that was reached into, where it is known.
 pub(super) fn target<'a>(case: &Case<'a>) -> Option<&'a Process> {
-    let Payload::Trace(trace) = &case.event.payload else {
-        return None;
-    };
-    case.store.get(trace.target?)
+    case.store.get(trace(case)?.target?)
 }
 
 /// Whether the target belongs to the outermost server that the subject descends from, as the workers of one that looks

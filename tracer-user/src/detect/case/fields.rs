@@ -52,7 +52,7 @@ macro_rules! field {
 /// Every field, by name: [`get`] looks it up so.
 #[rustfmt::skip]
 pub static ALL: &[Field] = &[
-    field!("Access.Method", ACCESS, "How the process reached into the other: `ptrace`, `process_vm_writev`, `mem` (it opened `/proc/PID/mem` for writing), or `access` (it was given the right to do one of these).", |c| match &c.event.payload { Payload::Trace(trace) => word(reaching::method(trace)), _ => None }),
+    field!("Access.Method", ACCESS, "How the process reached into the other: `ptrace`, `process_vm_writev`, `mem` (it opened `/proc/PID/mem` for writing), or `access` (it was given the right to do one of these).", |c| word(reaching::method(reaching::trace(c)?))),
     field!("Ancestor.CommandLine", &[], "Command lines of all ancestors, nearest first. Any of them may match.", |c| array(c.ancestors().filter_map(|p| Some(line(p.image()?))))),
     field!("Ancestor.Image", &[], "Executables of all ancestors, nearest first: `Ancestor|any.Image` is the same.", |c| array(c.ancestors().filter_map(|p| Some(path(p.image()?))))),
     field!("CommandLine", &[], "Arguments, a space between them.", |c| string(words(&c.exec?.args))),
@@ -107,7 +107,7 @@ pub static ALL: &[Field] = &[
     field!("Stdout.Type", EXEC, "As `Stdin.Type`.", |c| stdio(c, 1)),
     field!("Target.Image", ACCESS, "Executable of the process that was reached into.", |c| bytes(&reaching::target(c)?.image()?.exec.exe)),
     field!("Target.IsOfServer", ACCESS, "It descends from the same outermost server. Nothing where it is not known.", |c| flag(reaching::is_of_server(c)?)),
-    field!("Target.ProcessId", ACCESS, "Its process id.", |c| match &c.event.payload { Payload::Trace(trace) => number(trace.target?.tgid as usize), _ => None }),
+    field!("Target.ProcessId", ACCESS, "Its process id.", |c| number(reaching::trace(c)?.target?.tgid as usize)),
     field!("TargetFilename", FILES, "The file: its name from now on.", |c| bytes(&c.file.as_ref()?.path)),
     field!("User", &[], "`root`, else the number of the effective user.", |c| Some(EventValue::Str(match uid(c)? { 0 => "root".into(), uid => uid.to_string().into() }))),
     field!("UserId", &[], "Number of the effective user.", |c| number(uid(c)? as usize)),
