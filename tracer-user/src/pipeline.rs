@@ -243,7 +243,10 @@ impl Pipeline {
     pub fn input(&mut self, input: Input) {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
-            Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
+            Input::Clock(boot_wall_ns) => {
+                self.boot_wall_ns = boot_wall_ns;
+                self.detector.exceptions_mut().set_clock(boot_wall_ns);
+            }
             Input::Content { moment, content } => {
                 self.contents.answer(moment, content);
                 self.complete();
@@ -403,7 +406,7 @@ impl Pipeline {
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         let store = self.store.stats();
-        vec![
+        let mut counts = vec![
             ("processes", self.store.len() as u64),
             ("processes_evicted", store.evicted),
             ("processes_refused", store.refused),
@@ -431,7 +434,9 @@ impl Pipeline {
                 self.detector.directories().placed() as u64,
             ),
             ("directories_refused", self.detector.directories().refused()),
-        ]
+        ];
+        counts.extend(self.detector.exceptions().counts());
+        counts
     }
 
     /// A record that was read again belongs to that reading; any other waits for its turn.
@@ -592,7 +597,7 @@ impl Pipeline {
         for found in found {
             self.raise(event, found);
         }
-        if self.emit != Emit::Alerts {
+        if self.emit != Emit::Alerts && !self.detector.ignores() {
             let event = self.enrich(event, event.payload.writer());
             self.documents.push(Document { event, alert: None });
         }
@@ -754,6 +759,8 @@ fn alert(event: &EnrichedEvent, found: Found, incident: Incident) -> Alert {
         server,
         directory,
         writer: _,
+        perhaps: _,
+        told: _,
     } = found;
     Alert {
         id: alert_id(event.id, &rule),

@@ -56,13 +56,25 @@ pub(crate) const fn of_use(severity: Severity) -> Severity {
     }
 }
 
-fn shifted(level: Severity, role: Role, facts: Facts) -> Severity {
-    let holds = |line: &&Line| {
-        line.role.is_none_or(|of| of == role) && line.facts.iter().all(|fact| facts.has(*fact))
+/// What made it that: the lines of the table that hold.
+pub(super) fn because(case: &Case<'_>) -> Vec<&'static str> {
+    let Some(role) = case.role() else {
+        return Vec::new();
     };
+    let lines = TABLE.iter().filter(|line| line.holds(role, case.facts));
+    lines.map(|line| line.why).collect()
+}
+
+impl Line {
+    fn holds(&self, role: Role, facts: Facts) -> bool {
+        self.role.is_none_or(|of| of == role) && self.facts.iter().all(|fact| facts.has(*fact))
+    }
+}
+
+fn shifted(level: Severity, role: Role, facts: Facts) -> Severity {
     TABLE
         .iter()
-        .filter(holds)
+        .filter(|line| line.holds(role, facts))
         .fold(level, |level, line| match line.shift {
             AtMost(most) => level.min(most),
             AtLeast(least) => level.max(least),
