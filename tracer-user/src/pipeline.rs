@@ -40,6 +40,8 @@ use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Incident, LossReport};
 use crate::config::Emit;
 use crate::detect::incident::{Incidents, Verdict};
+use crate::detect::sigma::RuleSet;
+use crate::detect::sigma::profile::Profile;
 use crate::detect::{Asked, Detector, Dropped, Found, roles};
 use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
@@ -237,6 +239,16 @@ impl Pipeline {
             reports: Vec::new(),
             commands: Vec::new(),
         }
+    }
+
+    /// Judges by these rules from now on.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.detector.set_rules(rules);
+    }
+
+    /// Counts what each rule costs from now on.
+    pub fn set_profile(&mut self, profile: Arc<Profile>) {
+        self.detector.set_profile(profile);
     }
 
     /// Takes one input.
