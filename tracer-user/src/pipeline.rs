@@ -5,6 +5,7 @@
 
 mod containers;
 mod contents;
+mod excused;
 mod incident;
 mod kin;
 mod losses;
@@ -204,6 +205,7 @@ pub struct Pipeline {
     reading: Option<Reading>,
     healed: Healing,
     raised: Latest,
+    given: excused::Given,
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
@@ -234,6 +236,7 @@ impl Pipeline {
             reading: None,
             healed: Healing::default(),
             raised: Latest::default(),
+            given: excused::Given::default(),
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
@@ -338,6 +341,7 @@ impl Pipeline {
                 self.containers.pods.tell(uid, facts);
                 self.complete();
             }
+            Input::Exceptions(part) => self.except(part),
             Input::Container { id, facts } => {
                 self.containers.answer(&id, facts);
                 self.complete();
@@ -637,6 +641,9 @@ impl Pipeline {
     }
 
     fn raise(&mut self, event: &Event, mut found: Found) {
+        if self.is_excused(event, &found) {
+            return;
+        }
         self.totals.alerts += 1;
         let (server, verdict) = self.incident(event, &mut found);
         self.raised
