@@ -29,6 +29,7 @@ mod hostile;
 mod http;
 mod latency;
 mod lineage;
+mod pages;
 mod reach;
 mod restart;
 mod roles;
@@ -36,6 +37,7 @@ mod scene;
 mod served;
 mod server;
 mod storm;
+mod told;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -56,6 +58,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
     let only = std::env::var("TRACER_E2E").unwrap_or_default();
     let failed: Vec<String> = attacks::stories()
         .into_iter()
+        .chain(pages::stories())
         .chain(reach::stories())
         .chain(roles::stories())
         .chain(content::stories())

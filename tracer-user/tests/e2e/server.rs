@@ -107,7 +107,8 @@ pub(crate) fn nginx_php_fpm() -> Result<Site, Skip> {
             "[global]\nerror_log = {root}/php-fpm.log\npid = {root}/php-fpm.pid\n\
              [www]\nuser = {name}\ngroup = {name}\n\
              listen = {root}/php.sock\nlisten.owner = {name}\nlisten.group = {name}\n\
-             pm = static\npm.max_children = 2\n{settings}"
+             pm = static\npm.max_children = 2\n{settings}\
+             php_admin_flag[ffi.enable] = on\n"
         ),
     );
     let nginx_config = dir.file(
