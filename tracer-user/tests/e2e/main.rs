@@ -4,7 +4,7 @@
 //! takes the probes; where they are missing, and where a story's server is not installed, says
 //! `SKIPPED` and why. Everything listens on loopback and lives in folders of its own.
 //!
-//! `TRACER_E2E=word` runs the stories whose name holds the word, `TRACER_E2E_KEEP=1` leaves the
+//! `TRACER_E2E=word|another` runs the stories whose name holds one of the words, `TRACER_E2E_KEEP=1` leaves the
 //! folders, `TRACER_BENCH=1` measures, `TRACER_BIN=path` tests another build.
 
 #![expect(
@@ -16,11 +16,14 @@
 
 mod agent;
 mod alert;
+mod apps;
 mod asked;
 mod attacks;
 mod benign;
 mod containers;
 mod content;
+mod daily;
+mod databases;
 mod dropped;
 mod fuse;
 mod healing;
@@ -59,13 +62,16 @@ fn attacks_alert_and_ordinary_work_does_not() {
     let failed: Vec<String> = attacks::stories()
         .into_iter()
         .chain(pages::stories())
+        .chain(apps::stories())
+        .chain(databases::stories())
         .chain(reach::stories())
         .chain(roles::stories())
         .chain(content::stories())
         .chain(served::stories())
         .chain(benign::stories())
+        .chain(daily::stories())
         .chain(latency::story())
-        .filter(|story| story.name.contains(&only))
+        .filter(|story| only.split('|').any(|word| story.name.contains(word)))
         .filter(|story| !passes(&scene, story))
         .map(|story| story.name)
         .collect();

@@ -256,7 +256,7 @@ const RUNS: &[Page] = &[
         "fpm: a program that was compiled",
         &["/usr/bin/gcc"],
         "file_put_contents('DIR/tmp/c.c', '#include <stdio.h>' . \"\\n\" . 'int main() { puts(\"TOKEN\"); }');\n\
-         run(['/usr/bin/gcc', '-o', 'DIR/tmp/compiled', 'DIR/tmp/c.c']); run(['DIR/tmp/compiled']);",
+         run(['/usr/bin/gcc', '-o', 'DIR/tmp/compiled', 'DIR/tmp/c.c'], '', ['PATH' => '/usr/bin']); run(['DIR/tmp/compiled']);",
     ),
     dropped(
         "fpm: a dropped program behind timeout",

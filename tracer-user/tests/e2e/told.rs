@@ -15,21 +15,42 @@ use crate::server::Site;
 
 /// A program of a server's lineage that nobody should run.
 pub(crate) const RUN: &[&str] = &["server-shell", "server-dropped-exec"];
-/// A program that a server's lineage wrote, run or mapped.
-pub(crate) const DROPPED: &[&str] = &["server-dropped-exec"];
-/// Code where it is served or where an application is.
-pub(crate) const CODE: &[&str] = &["server-code-write"];
+/// A program or library that a server's lineage wrote or has in memory, run or mapped.
+pub(crate) const DROPPED: &[&str] = &[
+    "server-dropped-exec",
+    "server-fileless-exec",
+    "server-library-load",
+];
+/// Code where it is served or where an application is, and what says how it is run.
+pub(crate) const CODE: &[&str] = &[
+    "server-code-write",
+    "server-control-write",
+    "database-code-write",
+    "ftp-code-write",
+];
 /// A module, extension or configuration of a server.
-pub(crate) const COMPONENT: &[&str] = &["server-component-write"];
+pub(crate) const COMPONENT: &[&str] = &[
+    "server-component-write",
+    "server-plugin-write",
+    "database-library-write",
+];
+/// Of Java's archives and classes it may be either.
+pub(crate) const JAVA: &[&str] = &[
+    "server-code-write",
+    "server-component-write",
+    "server-archive-write",
+];
 /// A program of a database server's lineage.
 pub(crate) const DATABASE: &[&str] = &["database-shell"];
+/// A program of a mail server's lineage.
+pub(crate) const MAIL: &[&str] = &["mail-shell", "mail-tool"];
 
 /// What at least one alert must say.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     /// Any of these rules.
     pub(crate) rules: &'static [&'static str],
-    /// `tracer.server.name`
+    /// What `tracer.server.name` begins with: Debian's `redis-server` is a link to `redis-check-rdb`.
     pub(crate) server: &'static str,
     /// `file.path`
     pub(crate) file: Option<PathBuf>,
@@ -52,7 +73,7 @@ impl Told {
     fn says(&self, document: &Value) -> bool {
         let file = self.file.as_ref().map(|file| file.display().to_string());
         self.rules.contains(&text(document, "/rule/id"))
-            && text(document, "/tracer/server/name") == self.server
+            && text(document, "/tracer/server/name").starts_with(self.server)
             && file.is_none_or(|file| text(document, "/file/path") == file)
     }
 }
@@ -70,7 +91,7 @@ pub(crate) fn expect(scene: &Scene, story: &str, told: &[Told], act: impl FnOnce
     let own = u64::from(std::process::id());
     for document in &alerts {
         let server = text(document, "/tracer/server/name");
-        let named = told.iter().any(|one| one.server == server);
+        let named = told.iter().any(|one| server.starts_with(one.server));
         assert!(named, "{story}: of another server: {came:#?}");
         let pids = alert::lineage_pids(document);
         let whole = pids.contains(&own) && pids.last() == Some(&1);
