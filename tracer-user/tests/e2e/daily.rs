@@ -1,7 +1,6 @@
 //! More of what honest hosts do: deployments, rotations, backups, upgrades, schedulers, builds, and servers
 //! that respawn, compile and keep caches. None of it is an alert.
 
-use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -12,7 +11,7 @@ use crate::host::{self, Daemon, Outcome, TempDir, User, free_port, program, wait
 use crate::http;
 use crate::scene::{Scene, Shared, Story};
 use crate::server::{self, Postgres};
-use crate::told::{self, Page};
+use crate::told::{self, JAVA, Page, Told};
 
 pub(crate) fn stories() -> Vec<Story> {
     let mut stories: Vec<Story> = PAGES
@@ -40,11 +39,10 @@ pub(crate) fn stories() -> Vec<Story> {
                 upgrade,
             ),
             ("silent: logrotate and its postrotate", logrotate),
-            ("silent: apache: a graceful reload", apache_reload),
+            ("silent: apache: a reload", apache_reload),
             ("silent: apache: its configuration is tested", apache_test),
             ("silent: the entrypoint of a container", entrypoint),
             ("silent: a build by a user", build),
-            ("silent: nginx: a new program takes over", nginx_upgrade),
             ("silent: node: a cluster", node_cluster),
         ]
         .into_iter()
@@ -400,7 +398,7 @@ fn apache_reload(scene: &Scene) -> Outcome {
     site.page("r.php", "<?php echo 'ok';\n");
     let before = host::children(site.pid(0));
     scene.expect_silence("apache", || {
-        host::signal(site.pid(0), Signal::USR1);
+        host::signal(site.pid(0), Signal::HUP);
         wait_for("new apache workers", || {
             let now = host::children(site.pid(0));
             (!now.is_empty() && now.iter().all(|pid| !before.contains(pid))).then_some(())
@@ -495,51 +493,6 @@ fn build(scene: &Scene) -> Outcome {
     Ok(())
 }
 
-/// The old master starts the new program and hands its sockets on.
-fn nginx_upgrade(scene: &Scene) -> Outcome {
-    let nginx = program("nginx")?;
-    let dir = TempDir::new("takeover");
-    let port = free_port();
-    dir.dir("web", None);
-    dir.file("web/index.html", "still here");
-    let root = dir.path().display();
-    let config = dir.file(
-        "nginx.conf",
-        &format!(
-            "daemon off; pid {root}/pid; error_log {root}/log; events {{}}\n\
-             http {{ access_log off; server {{ listen 127.0.0.1:{port}; root {root}/web; }} }}\n"
-        ),
-    );
-    scene.expect_silence("takeover", || {
-        let mut daemon = Daemon::start(
-            Command::new(nginx)
-                .arg("-p")
-                .arg(dir.path())
-                .arg("-c")
-                .arg(config),
-            dir.join("out"),
-            Signal::QUIT,
-        );
-        daemon.ready("port", || http::accepts(port));
-        host::signal(daemon.pid(), Signal::USR2);
-        let new: u32 = wait_for("the new master", || {
-            std::fs::metadata(dir.join("pid.oldbin")).ok()?;
-            std::fs::read_to_string(dir.join("pid"))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
-        });
-        daemon.stop();
-        assert_eq!(http::get(port, "/").body, "still here");
-        host::signal(new, Signal::QUIT);
-        wait_for("its end", || {
-            (!Path::new(&format!("/proc/{new}")).exists()).then_some(())
-        });
-    });
-    Ok(())
-}
-
 fn node_cluster(scene: &Scene) -> Outcome {
     host::outside_sessions()?;
     let node = program("node")?;
@@ -623,7 +576,10 @@ fn of_apps() -> Vec<Story> {
 
 fn respawn(scene: &Scene, app: &App) -> Outcome {
     let master = app.daemon.pid();
-    let before = host::children(master);
+    // A master listens before it has workers.
+    let before = wait_for("workers", || {
+        Some(host::children(master)).filter(|workers| !workers.is_empty())
+    });
     scene.expect_silence("respawn", || {
         host::signal(*before.first().expect("a worker"), Signal::KILL);
         wait_for("another worker", || {
@@ -642,7 +598,9 @@ fn respawn(scene: &Scene, app: &App) -> Outcome {
 
 fn reload(scene: &Scene, app: &App) -> Outcome {
     let master = app.daemon.pid();
-    let before = host::children(master);
+    let before = wait_for("workers", || {
+        Some(host::children(master)).filter(|workers| !workers.is_empty())
+    });
     scene.expect_silence("reload", || {
         host::signal(master, Signal::HUP);
         wait_for("new workers", || {
@@ -670,7 +628,8 @@ fn of_databases() -> Vec<Story> {
                 let port = cluster.port.to_string();
                 let args = ["-h", "127.0.0.1", "-p", &port, "postgres"];
                 let output = host::run(cluster.tool("pg_dump").args(args));
-                assert!(output.stdout.ends_with(b"complete\n--\n\n"));
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(said.contains("database dump complete"), "{said}");
             });
             Ok(())
         }
@@ -766,7 +725,8 @@ fn of_tomcat() -> Vec<Story> {
     let deploy = move |scene: &Scene| -> Outcome {
         let tomcat = shared.get()?;
         let archive = tomcat.archive("shop", "deployed")?;
-        scene.expect_silence("WAR", || {
+        // Which is no attack, and is told as one: that an administrator brought what Tomcat unpacks is not known.
+        told::expect_at_most(scene, "WAR", &Told::of(JAVA, "tomcat"), || {
             host::run(
                 Command::new("/bin/cp")
                     .arg(&archive)
@@ -782,7 +742,7 @@ fn of_tomcat() -> Vec<Story> {
     vec![
         Story::new("silent: tomcat: pages are compiled", compile),
         Story::new(
-            "silent: tomcat: an administrator's archive is deployed",
+            "noisy: tomcat: an administrator's archive is deployed",
             deploy,
         ),
     ]

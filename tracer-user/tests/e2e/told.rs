@@ -104,6 +104,15 @@ pub(crate) fn expect(scene: &Scene, story: &str, told: &[Told], act: impl FnOnce
     }
 }
 
+/// Does something that is no attack and may be told as one, as documented: nothing else comes of it.
+pub(crate) fn expect_at_most(scene: &Scene, story: &str, told: &Told, act: impl FnOnce()) {
+    let alerts = scene.alerts_of(1, act);
+    for document in &alerts {
+        assert!(told.says(document), "{story}: {}", alert::brief(document));
+    }
+    host::say(&format!("{story}: told {} times", alerts.len()));
+}
+
 /// A technique by a page of PHP, which may be any text of it with these words:
 /// `TOKEN` is what the answer must hold, `DIR` the site's folder, `PORT` its port.
 #[derive(Debug)]
