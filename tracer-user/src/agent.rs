@@ -785,6 +785,7 @@ impl Agent {
             .chain(self.counts.all())
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))
+            .chain(self.pipeline.exceptions_needed())
             .collect()
     }
 

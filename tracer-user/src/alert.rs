@@ -308,6 +308,42 @@ pub struct Alert {
     pub server: Option<Server>,
     /// For a file: the served or component directory it is in.
     pub directory: Option<Directory>,
+    /// The incident that it is part of.
+    pub incident: Incident,
+}
+
+/// An incident, as it stands with an alert of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Incident {
+    /// UUIDv5 of boot, server and first alert: the same on replay, and kept over a restart.
+    pub id: Uuid,
+    /// How bad so far.
+    pub score: u64,
+    /// Alerts so far, those that were folded included.
+    pub alerts: u64,
+    /// When the first one was, nanoseconds since boot.
+    pub first_boot_ns: u64,
+    /// Names of the tactics so far.
+    pub tactics: Vec<Arc<str>>,
+    /// Earlier alerts that this one follows from: about what it uses, then the incident's first.
+    pub related: Vec<Uuid>,
+    /// What was folded, where the document stands for that.
+    pub rollup: Option<Rollup>,
+}
+
+/// Alerts that were counted and not told one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollup {
+    /// How many.
+    pub count: u64,
+    /// When the first of them was, nanoseconds since boot.
+    pub first_boot_ns: u64,
+    /// When the last was.
+    pub last_boot_ns: u64,
+    /// How many by rule.
+    pub rules: Vec<(String, u64)>,
+    /// Some of their reasons.
+    pub examples: Vec<String>,
 }
 
 /// A directory that a server serves or loads components from.

@@ -7,8 +7,11 @@
 mod aliases;
 pub mod case;
 pub mod code;
+pub mod exception;
+mod excused;
 mod executing;
 mod expected;
+pub(crate) mod incident;
 mod nearest;
 mod recall;
 pub mod roles;
@@ -25,6 +28,8 @@ use std::sync::Arc;
 use tracer_common::event::{EventKind, access, flag};
 
 use self::aliases::{Aliases, Link};
+use self::exception::{Exception, ExceptionSet, Exceptions};
+pub use self::excused::Told;
 use self::nearest::{nearest, server_of};
 pub(crate) use self::recall::Kept;
 use self::shells::Shells;
@@ -62,6 +67,8 @@ struct Matched {
     severity: Severity,
     reason: String,
     writer: Option<Writer>,
+    perhaps: Vec<Arc<Exception>>,
+    told: Option<Box<Told>>,
 }
 
 /// A rule that matched.
@@ -82,6 +89,10 @@ pub struct Found {
     pub directory: Option<Directory>,
     /// Who of a server's lineage wrote the file before.
     pub writer: Option<Writer>,
+    /// It is no alert, if what is asked for is as one of these exceptions says.
+    pub perhaps: Vec<Arc<Exception>>,
+    /// What the rule saw, for who asks why.
+    pub told: Option<Box<Told>>,
 }
 
 /// The rules, and their memory.
@@ -98,6 +109,9 @@ pub struct Detector {
     rooted: HashSet<ProcessKey>,
     recent: VecDeque<(u64, ProcessKey, Vec<u8>)>,
     suppressed: u64,
+    exceptions: Exceptions,
+    /// Whether exceptions ignore the event that is being judged; `None` where no rule matched.
+    is_ignored: Option<bool>,
 }
 
 impl Detector {
@@ -115,7 +129,37 @@ impl Detector {
             rooted: HashSet::new(),
             recent: VecDeque::new(),
             suppressed: 0,
+            exceptions: Exceptions::default(),
+            is_ignored: None,
         }
+    }
+
+    /// The rules in use.
+    #[must_use]
+    pub const fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    /// The exceptions in use.
+    #[must_use]
+    pub const fn exceptions(&self) -> &Exceptions {
+        &self.exceptions
+    }
+
+    /// They, to count or to set their clock.
+    pub const fn exceptions_mut(&mut self) -> &mut Exceptions {
+        &mut self.exceptions
+    }
+
+    /// Takes other exceptions.
+    pub fn set_exceptions(&mut self, set: Arc<ExceptionSet>) {
+        self.exceptions.replace(set);
+    }
+
+    /// Whether the latest event is to be told of to nobody.
+    #[must_use]
+    pub fn ignores(&self) -> bool {
+        self.is_ignored == Some(true)
     }
 
     /// Matches that were no alert of their own, because they were part of one already raised.
@@ -258,6 +302,7 @@ impl Detector {
 
     /// Applies the rules to an event that the store has taken in.
     pub fn event(&mut self, store: &mut Store, event: &Event) -> Vec<Found> {
+        self.is_ignored = None;
         match &event.payload {
             Payload::Exec(exec) => {
                 self.shells.learn(exec);
@@ -297,6 +342,7 @@ impl Detector {
         let Payload::Observed(exec) = &event.payload else {
             return Vec::new();
         };
+        self.is_ignored = None;
         self.shells.learn(exec);
         self.exec(store, event, exec)
     }

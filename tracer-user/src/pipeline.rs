@@ -5,6 +5,7 @@
 
 mod containers;
 mod contents;
+mod incident;
 mod kin;
 mod losses;
 mod names;
@@ -36,8 +37,9 @@ pub use self::restart::Left;
 use self::restart::Restart;
 pub(crate) use self::restart::WRITTEN_BYTES;
 use self::view::NAMESPACE;
-use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, LossReport};
+use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Incident, LossReport};
 use crate::config::Emit;
+use crate::detect::incident::{Incidents, Verdict};
 use crate::detect::{Asked, Detector, Dropped, Found, roles};
 use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
@@ -192,6 +194,7 @@ pub struct Pipeline {
     contents: Contents,
     containers: Containers,
     pending: Pending,
+    incidents: Incidents,
     /// The latest watermark.
     now_boot_ns: u64,
     losses: Losses,
@@ -222,6 +225,7 @@ impl Pipeline {
             contents: Contents::default(),
             containers: Containers::default(),
             pending: Pending::default(),
+            incidents: Incidents::default(),
             now_boot_ns: 0,
             losses: Losses::default(),
             restart: Restart::default(),
@@ -239,7 +243,10 @@ impl Pipeline {
     pub fn input(&mut self, input: Input) {
         match input {
             Input::Host(host) => self.host = Arc::new(host),
-            Input::Clock(boot_wall_ns) => self.boot_wall_ns = boot_wall_ns,
+            Input::Clock(boot_wall_ns) => {
+                self.boot_wall_ns = boot_wall_ns;
+                self.detector.exceptions_mut().set_clock(boot_wall_ns);
+            }
             Input::Content { moment, content } => {
                 self.contents.answer(moment, content);
                 self.complete();
@@ -285,6 +292,7 @@ impl Pipeline {
                 }
                 self.now_boot_ns = self.now_boot_ns.max(boot_ns);
                 self.containers.pods.pass(self.now_boot_ns);
+                self.pass_incidents(boot_ns);
                 let overdue = self.pending.overdue(boot_ns);
                 self.documents.extend(overdue);
                 self.report(boot_ns);
@@ -364,10 +372,10 @@ impl Pipeline {
         !self.order.is_empty()
     }
 
-    /// Whether alerts wait for facts: watermarks tell them when they have waited long enough.
+    /// Whether alerts wait for facts, or for the end of a time in which they are folded: watermarks tell when that is.
     #[must_use]
     pub fn holds_alerts(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || self.incidents.is_folding()
     }
 
     /// What the process store takes, bytes, as far as it counts.
@@ -398,7 +406,7 @@ impl Pipeline {
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         let store = self.store.stats();
-        vec![
+        let mut counts = vec![
             ("processes", self.store.len() as u64),
             ("processes_evicted", store.evicted),
             ("processes_refused", store.refused),
@@ -409,6 +417,10 @@ impl Pipeline {
             ("processes_unread", self.healed.unread),
             ("records_late", self.order.late()),
             ("alerts_suppressed", self.detector.suppressed()),
+            ("alerts_folded", self.incidents.folded()),
+            ("rollups", self.incidents.rollups()),
+            ("incidents", self.incidents.len() as u64),
+            ("incidents_closed_early", self.incidents.closed_early()),
             ("alerts_not_enriched", self.pending.without()),
             ("containers", self.containers.len() as u64),
             ("containers_forgotten", self.containers.forgotten()),
@@ -422,7 +434,9 @@ impl Pipeline {
                 self.detector.directories().placed() as u64,
             ),
             ("directories_refused", self.detector.directories().refused()),
-        ]
+        ];
+        counts.extend(self.detector.exceptions().counts());
+        counts
     }
 
     /// A record that was read again belongs to that reading; any other waits for its turn.
@@ -583,7 +597,7 @@ impl Pipeline {
         for found in found {
             self.raise(event, found);
         }
-        if self.emit != Emit::Alerts {
+        if self.emit != Emit::Alerts && !self.detector.ignores() {
             let event = self.enrich(event, event.payload.writer());
             self.documents.push(Document { event, alert: None });
         }
@@ -610,17 +624,27 @@ impl Pipeline {
                 .is_some_and(|process| process.credentials.as_ref() == Some(credentials)))
     }
 
-    fn raise(&mut self, event: &Event, found: Found) {
+    fn raise(&mut self, event: &Event, mut found: Found) {
         self.totals.alerts += 1;
+        let (server, verdict) = self.incident(event, &mut found);
         self.raised
             .note(raised(event, self.event_id(event), &found));
+        let (incident, is_folded) = match verdict {
+            Verdict::AtOnce(incident) => (incident, false),
+            Verdict::Folded(Some(incident)) => (incident, true),
+            Verdict::Folded(None) => return,
+        };
         if self.emit != Emit::Events {
             // What it is about may be known by now, or has to be asked for again.
             self.see_container(event.meta.subject);
             self.ask_contents(event, found.server_depth);
             let event = self.enrich(event, found.writer);
-            let alert = Some(alert(&event, found));
+            let alert = Some(alert(&event, found, incident));
             let document = Document { event, alert };
+            if is_folded {
+                self.incidents.show(server, document);
+                return;
+            }
             let out = self.pending.hold(document, self.now_boot_ns);
             self.documents.extend(out);
         }
@@ -726,7 +750,7 @@ impl Pipeline {
     }
 }
 
-fn alert(event: &EnrichedEvent, found: Found) -> Alert {
+fn alert(event: &EnrichedEvent, found: Found, incident: Incident) -> Alert {
     let Found {
         rule,
         severity,
@@ -735,6 +759,8 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         server,
         directory,
         writer: _,
+        perhaps: _,
+        told: _,
     } = found;
     Alert {
         id: alert_id(event.id, &rule),
@@ -744,5 +770,6 @@ fn alert(event: &EnrichedEvent, found: Found) -> Alert {
         server_depth,
         server,
         directory,
+        incident,
     }
 }

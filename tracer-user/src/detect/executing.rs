@@ -4,15 +4,16 @@ use tracer_common::event::{access, flag};
 use tracer_common::tag::{Role, via};
 
 use super::case::{Case, Fact};
-use super::expected::{self, Dropped, absolute, is_conversation, is_own_program, is_sendmail};
+use super::expected::{self, Dropped, absolute, is_conversation, is_own_program};
 use super::nearest::{Nearest, Place, nearest, server_of};
 use super::roles::{self, Program};
 use super::severity::severity;
 use super::sigma::Category;
 use super::written::By;
 use super::{Detector, Found, Matched, user};
+use crate::alert::Severity;
 use crate::enrich::docroot::{Kind, path};
-use crate::event::{Event, Exec, FileAccess, Writer, is_inet};
+use crate::event::{Event, Exec, FileAccess, ProcessKey, Writer, is_inet};
 use crate::lineage::Store;
 use crate::lineage::process::{Process, Server, Via};
 
@@ -30,7 +31,7 @@ impl Detector {
         self.once(store, event, &place, matched)
     }
 
-    fn executes(&self, store: &Store, event: &Event, exec: &Exec) -> (Place, Vec<Matched>) {
+    fn executes(&mut self, store: &Store, event: &Event, exec: &Exec) -> (Place, Vec<Matched>) {
         let dropped = self.dropped(store, exec);
         let nameless = exec.nlink == 0;
         let of_lineage = nearest(store, event, true, counts);
@@ -58,7 +59,7 @@ impl Detector {
             case.near(nearest, event);
             let is_plain = dropped.is_none() && !nameless;
             case.ordinary = is_plain
-                .then(|| self.ordinary(nearest, event, exec, program))
+                .then(|| self.ordinary(nearest, event, exec))
                 .flatten();
         }
         let is_dropped = dropped.is_some() || (nameless && program.is_none());
@@ -117,7 +118,10 @@ impl Detector {
         let writer = exec
             .writer
             .or(dropped.as_ref().map(|dropped| dropped.by.writer));
-        (place, self.matches(&case, writer, reason))
+        let matched = self.matches(&case, writer, reason);
+        let matched = self.excuse(&case, matched);
+        let matched = self.recall_why(&case, &place, matched);
+        (place, matched)
     }
 
     /// A file that is used other than for writing: mapped by a loader to be executed, or read by the
@@ -141,7 +145,7 @@ impl Detector {
 
     /// Who reads what was written is a server that serves it, and no matter; but not who came to its tag by that.
     fn reads(
-        &self,
+        &mut self,
         store: &Store,
         event: &Event,
         file: &FileAccess,
@@ -173,7 +177,10 @@ impl Detector {
         // Told by the name that the interpreter was given.
         let is_told = |rule: &str| process.alerted.iter().any(|(known, _)| &**known == rule);
         matched.retain(|matched| !is_told(&matched.rule.id));
-        Some((nearest.place(), matched))
+        let place = nearest.place();
+        let matched = self.excuse(&case, matched);
+        let matched = self.recall_why(&case, &place, matched);
+        Some((place, matched))
     }
 
     /// A dynamic loader, or a program without a name, maps another program into itself: that is what
@@ -181,7 +188,7 @@ impl Detector {
     /// what that server's lineage wrote, as `LD_PRELOAD` has it: of a server's own process that is
     /// a library that it unpacked.
     fn maps(
-        &self,
+        &mut self,
         store: &Store,
         event: &Event,
         file: &FileAccess,
@@ -216,7 +223,10 @@ impl Detector {
             case.category = Category::ProcessCreation;
             matched.extend(self.matches(&case, writer, reason));
         }
-        Some((nearest.place(), matched))
+        let place = nearest.place();
+        let matched = self.excuse(&case, matched);
+        let matched = self.recall_why(&case, &place, matched);
+        Some((place, matched))
     }
 
     /// What of an exec a server's lineage wrote: by what is remembered here, else by what the kernel
@@ -254,6 +264,8 @@ impl Detector {
                 reason: reason(),
                 rule,
                 writer,
+                perhaps: Vec::new(),
+                told: None,
             })
             .collect()
     }
@@ -273,20 +285,19 @@ impl Detector {
             severity,
             reason,
             writer,
+            perhaps,
+            told,
         } in matched
         {
             let subject = event.meta.subject;
-            let told = store
-                .chain(subject)
-                .take(place.depth + 1)
-                .flat_map(|process| &process.alerted)
-                .any(|(known, told)| *known == rule.id && *told >= severity);
-            if told {
+            if is_told(store, subject, place, &rule.id, severity) {
                 self.suppressed += 1;
                 continue;
             }
             // Noted where the attack begins: at the child that the server made for it.
+            // Of what may yet prove to be no alert nothing is folded into it.
             let begin = store.chain(subject).nth(place.begin);
+            let begin = begin.filter(|_| perhaps.is_empty());
             if let Some(key) = begin.map(|process| process.key)
                 && let Some(process) = store.get_mut(key)
             {
@@ -301,23 +312,17 @@ impl Detector {
                 server: place.server.clone(),
                 directory: None,
                 writer,
+                perhaps,
+                told,
             });
         }
         all
     }
 
     /// The shape by which a shell or interpreter is a server's ordinary work.
-    fn ordinary(
-        &self,
-        nearest: &Nearest<'_>,
-        event: &Event,
-        exec: &Exec,
-        program: Option<Program>,
-    ) -> Option<&'static str> {
+    fn ordinary(&self, nearest: &Nearest<'_>, event: &Event, exec: &Exec) -> Option<&'static str> {
         if nearest.is_starting(event) {
             Some("start-up")
-        } else if program == Some(Program::Shell) && is_sendmail(exec) {
-            Some("mail")
         } else if self.is_cgi(nearest, event, exec) {
             Some("cgi")
         } else if nearest
@@ -353,6 +358,20 @@ impl Detector {
                 .lookup(exec.ns.mnt, &script)
                 .is_some_and(|found| found.kind == Kind::Cgi)
     }
+}
+
+/// Whether the same was told of a process, or of one between it and its server.
+pub(super) fn is_told(
+    store: &Store,
+    subject: ProcessKey,
+    place: &Place,
+    rule: &str,
+    severity: Severity,
+) -> bool {
+    let chain = store.chain(subject).take(place.depth + 1);
+    chain
+        .flat_map(|process| &process.alerted)
+        .any(|(known, told)| &**known == rule && *told >= severity)
 }
 
 /// The server of who wrote what an outsider executes.

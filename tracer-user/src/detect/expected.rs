@@ -10,34 +10,6 @@ use crate::enrich::docroot::path;
 use crate::event::Exec;
 use crate::lineage::process::Image;
 
-/// PHP's `mail()` and its like: `sh -c '/usr/sbin/sendmail -t -i'` and nothing more.
-pub(super) fn is_sendmail(exec: &Exec) -> bool {
-    let [_, flag, command] = exec.args.as_slice() else {
-        return false;
-    };
-    if flag != b"-c" {
-        return false;
-    }
-    let mut words = command
-        .split(|&byte| byte == b' ')
-        .filter(|word| !word.is_empty());
-    let program = words.next().unwrap_or_default();
-    let known: &[&[u8]] = &[
-        b"/usr/sbin/sendmail",
-        b"/usr/lib/sendmail",
-        b"/usr/bin/msmtp",
-    ];
-    let plain = |word: &[u8]| {
-        let address = word.strip_prefix(b"-f").unwrap_or_default();
-        [b"-t".as_slice(), b"-i", b"-oi"].contains(&word)
-            || (!address.is_empty()
-                && address
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"@._-+=".contains(byte)))
-    };
-    known.contains(&program) && words.all(plain)
-}
-
 /// Whether a shell or interpreter has nothing to run but what it will be told: it was given neither a command
 /// nor a script, or it is at a terminal.
 pub(super) fn is_conversation(program: Program, exec: &Exec) -> bool {

@@ -46,13 +46,34 @@ pub(super) fn severity(level: Severity, case: &Case<'_>) -> Severity {
         .map_or(level, |role| shifted(level, role, case.facts))
 }
 
-fn shifted(level: Severity, role: Role, facts: Facts) -> Severity {
-    let holds = |line: &&Line| {
-        line.role.is_none_or(|of| of == role) && line.facts.iter().all(|fact| facts.has(*fact))
+/// The severity of a match that uses what an alert was raised for before: a step worse.
+pub(crate) const fn of_use(severity: Severity) -> Severity {
+    match severity {
+        Low => Medium,
+        Medium => High,
+        High | Critical => Critical,
+    }
+}
+
+/// What made it that: the lines of the table that hold.
+pub(super) fn because(case: &Case<'_>) -> Vec<&'static str> {
+    let Some(role) = case.role() else {
+        return Vec::new();
     };
+    let lines = TABLE.iter().filter(|line| line.holds(role, case.facts));
+    lines.map(|line| line.why).collect()
+}
+
+impl Line {
+    fn holds(&self, role: Role, facts: Facts) -> bool {
+        self.role.is_none_or(|of| of == role) && self.facts.iter().all(|fact| facts.has(*fact))
+    }
+}
+
+fn shifted(level: Severity, role: Role, facts: Facts) -> Severity {
     TABLE
         .iter()
-        .filter(holds)
+        .filter(|line| line.holds(role, facts))
         .fold(level, |level, line| match line.shift {
             AtMost(most) => level.min(most),
             AtLeast(least) => level.max(least),
@@ -75,6 +96,10 @@ pub fn reference_markdown() -> String {
         };
         let _infallible = writeln!(out, "| {} | {shift} | {} |", holds.join(", "), line.why);
     }
+    out.push_str(
+        "| it uses what an alert was raised for before | a step worse | Dropped first, then used: `tracer.related` has \
+         the alerts. |\n",
+    );
     out
 }
 

@@ -421,12 +421,16 @@ impl Detector {
             case.category = *category;
             matched.extend(self.matches(&case, event.payload.writer(), reason));
         }
+        let mut matched = self.excuse(&case, matched);
         if matched.is_empty() {
             return Vec::new();
         }
         if !self.is_new_write(event, &path) {
             self.suppressed += matched.len() as u64;
             return Vec::new();
+        }
+        for matched in &mut matched {
+            matched.told = Some(self.why(&case));
         }
         let server_depth = who.nearest.and_then(Nearest::server_depth);
         let found = matched.into_iter().map(|matched| Found {
@@ -437,6 +441,8 @@ impl Detector {
             server: who.server.cloned(),
             directory: directory.clone(),
             writer: matched.writer,
+            perhaps: matched.perhaps,
+            told: matched.told,
         });
         found.collect()
     }

@@ -33,8 +33,10 @@ use super::words::{
 use crate::alert::Document;
 use crate::event::{fd_type, missing, text as ended_by_nul};
 
-use self::kin::{CREDENTIALS, IMAGES, LEADER, PACKAGE};
+use self::incident::INCIDENT;
+use self::kin::{CREDENTIALS, IMAGES, LEADER, PACKAGE, TARGET};
 
+mod incident;
 mod kin;
 
 /// The version of ECS that the names are from.
@@ -553,6 +555,7 @@ pub(super) static FIELDS: &[Field] = &[
 
     one("tracer.severity", Keyword, ALERT, "`event.severity` as a word.", |s| text(alert(s)?.severity.name())),
     list("tracer.false_positives", Keyword, ALERT, "Known benign causes of such an alert.", |s| strings(alert(s)?.rule.false_positives.clone())),
+    group("tracer", ALERT, INCIDENT, |s| Some(s)),
     one("tracer.server.name", Keyword, ALL, "Nearest server: `nginx`, `php-fpm`, `tomcat`.", |s| text(&s.server()?.1.name)),
     one("tracer.server.role", Keyword, ALL, "What it does: `web`, `app`, `database`, `cache`, `mail`, `ftp`, `ci` (builds on request), `agent` (monitoring, management) or `service` (any other).", |s| text(s.server()?.1.role.name())),
     one("tracer.server.why", Keyword, ALL, "What it is known by: `named` (its executable or arguments), `listens`, or `accepts` (takes connections from a socket that it was handed).", |s| text(s.server()?.1.why.name())),
@@ -709,22 +712,6 @@ static WRITER: &[Field] = &[
     list("roles", Keyword, ALL, "Roles of the servers that it descended from then.", |s| words(role_names(s.author()?.tag))),
     list("via", Keyword, ALL, "As `tracer.via`, of that process.", |s| words(ways(s.author()?.tag.via))),
     list("ancestry", Keyword, ALL, "Entity ids of its ancestors, nearest first.", |s| strings(s.author()?.lineage.iter().map(|process| process.entity_id.to_string()))),
-];
-
-/// `tracer.target`: the process that another reached into.
-#[rustfmt::skip]
-static TARGET: &[Field] = &[
-    one("entity_id", Keyword, ALL, "Names it for all time.", |s| owned(s.process.entity_id.to_string())),
-    one("name", Keyword, ALL, "Last component of its executable.", |s| bytes(s.name())),
-    one("executable", Keyword, ALL, "Its executable.", |s| bytes(&s.exec()?.exe)),
-    list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
-    one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
-    one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
-    one("container.id", Keyword, ALL, "Its container.", |s| text(container_id(s)?)),
-    one("container.name", Keyword, ALL, "Name of that, where it is another than the process's.", |s| text(other_container(s)?.name.as_deref()?)),
-    one("container.image.name", Keyword, ALL, "Image of that, the same way.", |s| text(other_container(s)?.image.name.as_deref()?)),
-    one("pod.namespace", Keyword, ALL, "Namespace of its pod, the same way.", |s| text(other_pod(s)?.namespace.as_deref()?)),
-    one("pod.name", Keyword, ALL, "Name of its pod, the same way.", |s| text(other_pod(s)?.name.as_deref()?)),
 ];
 
 /// `process.previous` and `tracer.lineage[].previous`.

@@ -43,6 +43,23 @@ const RED: &str = "1;31";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
+/// `6f1c…, score 146, 2 alerts`
+fn incident(alert: &Alert) -> String {
+    let incident = &alert.incident;
+    if incident.id.is_nil() {
+        return String::new();
+    }
+    let alerts = if incident.alerts == 1 {
+        "alert"
+    } else {
+        "alerts"
+    };
+    format!(
+        "{}, score {}, {} {alerts}",
+        incident.id, incident.score, incident.alerts
+    )
+}
+
 struct Page<'a> {
     scope: Scope<'a>,
     colour: bool,
@@ -129,6 +146,7 @@ impl Page<'_> {
             missing(self.scope.document.event.event.meta.flags).join(", "),
         ));
         facts.push(("incomplete", self.lost()));
+        facts.push(("incident", incident(alert)));
         facts.push(("id", alert.id.to_string()));
         facts
     }

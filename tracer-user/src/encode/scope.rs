@@ -29,6 +29,8 @@ pub(super) struct Scope<'a> {
     ran_as: Option<&'a RanAs>,
     /// What else is known of a process that is not in the lineage.
     author: Option<&'a Author>,
+    /// A rule whose alerts the document stands for.
+    folded: Option<&'a (String, u64)>,
 }
 
 impl<'a> Scope<'a> {
@@ -42,7 +44,24 @@ impl<'a> Scope<'a> {
             fd: None,
             ran_as: None,
             author: None,
+            folded: None,
         }
+    }
+
+    /// The rules whose alerts the document stands for.
+    pub(super) fn folded(self) -> impl Iterator<Item = Self> {
+        let alert = self.document.alert.as_ref();
+        let rollup = alert.and_then(|alert| alert.incident.rollup.as_ref());
+        let rules = rollup.into_iter().flat_map(|rollup| &rollup.rules);
+        rules.map(move |rule| Self {
+            folded: Some(rule),
+            ..self
+        })
+    }
+
+    /// That of this scope, and how many alerts.
+    pub(super) const fn folded_rule(self) -> Option<&'a (String, u64)> {
+        self.folded
     }
 
     /// The same document, about the ancestor `depth` steps up.

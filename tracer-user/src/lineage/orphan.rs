@@ -270,7 +270,8 @@ mod tests {
             | Remembered::Blind(_)
             | Remembered::Told(_)
             | Remembered::File(_)
-            | Remembered::Link(_) => None,
+            | Remembered::Link(_)
+            | Remembered::Incident(_) => None,
         });
         Exec {
             cgroup: cgroup.into(),

@@ -37,7 +37,7 @@ impl Pipeline {
 
     /// The nearest process of the lineage that a login from afar or a container began with, else the one that
     /// the first process of the host made.
-    fn entered(&self, key: ProcessKey) -> Option<Entry> {
+    pub(super) fn entered(&self, key: ProcessKey) -> Option<Entry> {
         let mut chain = self.store.chain(key).peekable();
         while let Some(process) = chain.next() {
             let above = *chain.peek()?;

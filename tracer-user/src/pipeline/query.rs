@@ -119,12 +119,21 @@ impl Pipeline {
     #[must_use]
     pub fn status(&self) -> StatusView {
         let counts = self.counts().into_iter();
+        let counts = counts.map(|(name, count)| (name.to_owned(), count));
         StatusView {
             totals: self.totals(),
-            counts: counts
-                .map(|(name, count)| (name.to_owned(), count))
-                .collect(),
+            counts: counts.chain(self.exceptions_needed()).collect(),
         }
+    }
+
+    /// How often each exception was needed, of those that were.
+    #[must_use]
+    pub fn exceptions_needed(&self) -> Vec<(String, u64)> {
+        let all = self.detector.exceptions().hits();
+        let needed = all.filter(|(_, hits)| *hits > 0);
+        needed
+            .map(|(exception, hits)| (format!("exception_{}", exception.id), hits))
+            .collect()
     }
 
     fn chosen(&self, selector: &Selector) -> Result<HashSet<ProcessKey>, NoTree> {

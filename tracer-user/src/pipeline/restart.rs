@@ -63,6 +63,7 @@ impl Pipeline {
                 self.commands.push(Command::Written(known(&past)));
             }
             Remembered::Link(past) => self.detector.recall_link(&mut self.store, &past),
+            Remembered::Incident(past) => self.incidents.recall(*past),
         }
         self.retag(retag);
     }
@@ -92,8 +93,11 @@ impl Pipeline {
             left_out,
         } = self.detector.remember(WRITTEN_BYTES);
         let lineage = self.store.remember();
+        let incidents = self.incidents.remember();
+        let incidents = incidents.map(|past| Remembered::Incident(Box::new(past)));
+        let before = blinds.chain(incidents).chain(lineage);
         Left {
-            remembered: blinds.chain(lineage).chain(remembered).collect(),
+            remembered: before.chain(remembered).collect(),
             left_out,
         }
     }

@@ -2,6 +2,7 @@
 //! `/proc` cannot show it again, what it wrote, and what was told of it. Refuses to hold what can be read
 //! anew: who lives is the snapshot's word.
 
+mod incident;
 mod written;
 
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use tracer_common::event::{FdInfo, Ids, Namespaces};
 use tracer_common::tag::{Role, Tag};
 use tracer_common::wire::{Wire, as_bytes, split};
 
+pub use self::incident::PastIncident;
+use self::incident::{incident, put_incident};
 pub use self::written::{Author, PastFile, PastLink};
 use self::written::{put_writer, writer};
 use super::capture::{Fields, put_text};
@@ -35,6 +38,8 @@ pub enum Remembered {
     File(Box<PastFile>),
     /// A symbolic link that one made. It comes after those that were made before.
     Link(Box<PastLink>),
+    /// An incident that was open.
+    Incident(Box<PastIncident>),
 }
 
 /// A time in which no agent ran.
@@ -111,6 +116,7 @@ const BLIND: u8 = 2;
 const TOLD: u8 = 3;
 const FILE: u8 = 4;
 const LINK: u8 = 5;
+const INCIDENT: u8 = 6;
 
 pub(super) fn put(payload: &mut Vec<u8>, remembered: &Remembered) {
     match remembered {
@@ -138,6 +144,10 @@ pub(super) fn put(payload: &mut Vec<u8>, remembered: &Remembered) {
             payload.push(LINK);
             written::put_link(payload, past);
         }
+        Remembered::Incident(past) => {
+            payload.push(INCIDENT);
+            put_incident(payload, past);
+        }
     }
 }
 
@@ -150,6 +160,7 @@ pub(super) fn take(rest: &mut Fields<'_>) -> Result<Remembered, &'static str> {
         TOLD => Ok(Remembered::Told(told(rest)?)),
         FILE => Ok(Remembered::File(Box::new(written::file(rest)?))),
         LINK => Ok(Remembered::Link(Box::new(written::link(rest)?))),
+        INCIDENT => Ok(Remembered::Incident(Box::new(incident(rest)?))),
         _ => Err("unknown kind of what was remembered"),
     }
 }
@@ -656,6 +667,17 @@ mod tests {
                 rule: "server-shell".to_owned(),
                 severity: Severity::High,
             }),
+            Remembered::Incident(Box::new(PastIncident {
+                server: other,
+                id: uuid::Uuid::from_u128(1),
+                first_alert: uuid::Uuid::from_u128(2),
+                first_boot_ns: 3,
+                last_boot_ns: 4,
+                score: 5,
+                alerts: 6,
+                tactics: vec!["Persistence".into()],
+                used: vec![(uuid::Uuid::from_u128(7), uuid::Uuid::from_u128(8))],
+            })),
             Remembered::File(Box::new(file)),
             Remembered::File(Box::new(named)),
             Remembered::Link(Box::new(link)),

@@ -7,7 +7,9 @@ mod rules;
 
 use std::sync::Arc;
 
-use tracer::alert::{Alert, Author, Directory, Document, Integrity, LossReport, Severity};
+use tracer::alert::{
+    Alert, Author, Directory, Document, Incident, Integrity, LossReport, Rollup, Severity,
+};
 use tracer::enrich::content::Content;
 use tracer::enrich::facts::Fact;
 use tracer::event::{
@@ -158,6 +160,21 @@ fn rename_alert() -> Sample {
             kind: "served",
             source: "default".to_owned(),
         }),
+        incident: Incident {
+            id: Uuid::from_u128(0xb2b2_0000_0000_5000_8000_0000_0000_0001),
+            score: 512,
+            alerts: 131,
+            first_boot_ns: 95 * SECOND,
+            tactics: vec!["Persistence".into(), "Execution".into()],
+            related: vec![Uuid::from_u128(0xa1a1_0000_0000_5000_8000_0000_0000_0002)],
+            rollup: Some(Rollup {
+                count: 123,
+                first_boot_ns: 96 * SECOND,
+                last_boot_ns: 97 * SECOND,
+                rules: vec![("server-code-write".to_owned(), 123)],
+                examples: vec!["php-fpm (app server) created /var/www/html/\u{1b}.php".to_owned()],
+            }),
+        },
         ..alert(
             write_rule(),
             Severity::Medium,

@@ -192,11 +192,22 @@ fn without_waiting_or_anybody_to_ask() {
 /// The longest wait is bounded, and so is how many wait: the oldest go.
 #[test]
 fn no_more_wait_than_may() {
-    let mut told = Told::new(&format!("asks 10000{HOST}"));
+    // Of as many servers, as those of one are folded.
+    let masters: String = (1000..2100)
+        .map(|pid| {
+            format!(
+                "observed {} :parent=1 /usr/sbin/php-fpm8.2 php-fpm\n",
+                pid + 2000
+            )
+        })
+        .collect();
+    let host = HOST.replace("\n    end", &format!("\n{masters}end"));
+    let mut told = Told::new(&format!("asks 10000{host}"));
     let mut text = String::new();
     for pid in 1000..2100 {
+        let server = pid + 2000;
         text.push_str(&format!(
-            "fork 11>{pid} :vpid={pid} :pidns=7
+            "fork {server}>{pid} :vpid={pid} :pidns=7
             exec {pid} :vpid={pid} :pidns=7 :cgroup=/docker/{{A}} /usr/bin/dash sh -c 'id {pid}'\n"
         ));
     }

@@ -16,6 +16,7 @@ mod contents;
 mod decode;
 mod detection;
 mod identity;
+mod incidents;
 mod kin;
 mod kubernetes;
 mod lineage;

@@ -40,7 +40,7 @@ const LINEAGE_BYTES: usize = 32 << 20;
 const BODY_BYTES: usize = LINEAGE_BYTES + WRITTEN_BYTES;
 
 /// Version 1 knew nothing of written files and of alerts; what it has is understood.
-const MAGIC: [u8; 8] = *b"TRACERS\x02";
+const MAGIC: [u8; 8] = *b"TRACERS\x03";
 const OLDEST: u8 = 1;
 const HEAD: usize = 84;
 const ALIVE_AT: usize = 32;
@@ -179,7 +179,8 @@ pub(super) fn encode(
             Remembered::Process(_)
             | Remembered::Image(_)
             | Remembered::Blind(_)
-            | Remembered::Told(_) => LINEAGE_BYTES,
+            | Remembered::Told(_)
+            | Remembered::Incident(_) => LINEAGE_BYTES,
         };
         if body.out().len() >= most - LARGEST {
             left_out += 1;
@@ -384,8 +385,11 @@ mod tests {
             other[24..32].copy_from_slice(&sum.to_le_bytes());
             parse(&other, BOOT)
         };
-        assert_eq!(with_version(1).unwrap().unwrap().remembered, remembered());
-        for version in [0, 3] {
+        for version in [1, 2] {
+            let state = with_version(version).unwrap().unwrap();
+            assert_eq!(state.remembered, remembered());
+        }
+        for version in [0, 4] {
             let why = with_version(version).unwrap_err();
             assert!(why.contains("another version"), "{why}");
         }

@@ -53,7 +53,7 @@ pub static ALL: &[Field] = &[
     field!("CurrentDirectory", &[], "Working directory.", |c| bytes(&c.exec?.cwd)),
     field!("DestinationIp", NET, "Address of the peer; of an accepted connection its own.", |c| address(c, false)),
     field!("DestinationPort", NET, "Port of that address.", |c| port(c, false)),
-    field!("Exec.Ordinary", EXEC, "The shape by which a shell or interpreter is a server's ordinary work: `start-up`, `mail`, `cgi` or `own-program`. Exact words only; see docs/detection.md.", |c| word(c.ordinary?)),
+    field!("Exec.Ordinary", EXEC, "The shape by which a shell or interpreter is a server's ordinary work: `start-up`, `cgi` or `own-program`. Exact words only; see docs/detection.md.", |c| word(c.ordinary?)),
     field!("File.Action", NAMES, "`created`, `opened`, `appended`, `written`, `mapped`, `renamed`, `linked`, `symlinked`, `mounted`, `executable` (made so), `capabilities` (given) or `other`.", |c| word(c.file.as_ref()?.action)),
     field!("File.Code", NAMES, "What the file is to a server by its name: `program` (it is run or loaded) or `control` (it says how others are run).", |c| word(c.file.as_ref()?.code?)),
     field!("File.Directory", NAMES, "What the directory of a server is for that the file is in: `served`, `application`, `cgi` or `component`.", |c| word(c.file.as_ref()?.directory.as_ref()?.kind)),

@@ -63,7 +63,7 @@ impl Source {
         }
     }
 
-    pub(super) fn error(&self, line: usize, message: impl Into<String>) -> RuleError {
+    pub(crate) fn error(&self, line: usize, message: impl Into<String>) -> RuleError {
         RuleError {
             file: self.file.clone(),
             line,

@@ -2,7 +2,7 @@
 
 use super::Type::{Boolean, Date, Keyword};
 use super::{ALL, Field, list, one};
-use crate::encode::facts::arguments;
+use crate::encode::facts::{arguments, container_id, other_container, other_pod};
 use crate::encode::value::{bytes, decimal, only, owned, strings, text, time};
 use crate::encode::words::capabilities;
 
@@ -49,4 +49,20 @@ pub(super) static CREDENTIALS: &[Field] = &[
     one("real_group.id", Keyword, ALL, "Real group.", |s| decimal(s.ran_as()?.ids.gid)),
     list("capabilities.effective", Keyword, ALL, "Effective capabilities, where they were told.", |s| strings(capabilities(s.ran_as()?.capabilities?.0))),
     list("capabilities.permitted", Keyword, ALL, "Permitted capabilities.", |s| strings(capabilities(s.ran_as()?.capabilities?.1))),
+];
+
+/// `tracer.target`: the process that another reached into.
+#[rustfmt::skip]
+pub(super) static TARGET: &[Field] = &[
+    one("entity_id", Keyword, ALL, "Names it for all time.", |s| owned(s.process.entity_id.to_string())),
+    one("name", Keyword, ALL, "Last component of its executable.", |s| bytes(s.name())),
+    one("executable", Keyword, ALL, "Its executable.", |s| bytes(&s.exec()?.exe)),
+    list("args", Keyword, ALL, "Its arguments.", |s| arguments(s.exec()?)),
+    one("user.id", Keyword, ALL, "Its effective user.", |s| decimal(s.ids()?.euid)),
+    one("user.name", Keyword, ALL, "Name of that user.", |s| text(s.user_name(s.ids()?.euid)?)),
+    one("container.id", Keyword, ALL, "Its container.", |s| text(container_id(s)?)),
+    one("container.name", Keyword, ALL, "Name of that, where it is another than the process's.", |s| text(other_container(s)?.name.as_deref()?)),
+    one("container.image.name", Keyword, ALL, "Image of that, the same way.", |s| text(other_container(s)?.image.name.as_deref()?)),
+    one("pod.namespace", Keyword, ALL, "Namespace of its pod, the same way.", |s| text(other_pod(s)?.namespace.as_deref()?)),
+    one("pod.name", Keyword, ALL, "Name of its pod, the same way.", |s| text(other_pod(s)?.name.as_deref()?)),
 ];

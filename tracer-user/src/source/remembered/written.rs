@@ -196,7 +196,8 @@ mod tests {
                 Remembered::Process(_)
                 | Remembered::Image(_)
                 | Remembered::Blind(_)
-                | Remembered::Told(_) => continue,
+                | Remembered::Told(_)
+                | Remembered::Incident(_) => continue,
             };
             let mut bytes = Vec::new();
             put(&mut bytes, &sample);

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer::alert::{
-    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Integrity, Kin, ProcessView, Severity,
+    Alert, ContainerView, Document, EnrichedEvent, HostFacts, Incident, Integrity, Kin,
+    ProcessView, Severity,
 };
 use tracer::enrich::container::Place;
 use tracer::enrich::content::{Owner, Package, PackageKind};
@@ -100,6 +101,15 @@ pub(super) fn alert(
         server_depth: Some(server_depth),
         server: Some(php()),
         directory: None,
+        incident: Incident {
+            id: Uuid::from_u128(0xb2b2_0000_0000_5000_8000_0000_0000_0001),
+            score: 73,
+            alerts: 1,
+            first_boot_ns: 95 * SECOND,
+            tactics: vec!["Persistence".into()],
+            related: Vec::new(),
+            rollup: None,
+        },
     }
 }
 

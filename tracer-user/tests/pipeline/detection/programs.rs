@@ -85,7 +85,7 @@ pub(super) const MUST: &[Row] = &[
     ("a dropped shell given sendmail", FPM, "open 11 created /tmp/sh;;fork 11>20;;exec 20 /tmp/sh sh -c '/usr/sbin/sendmail -t -i'", &["server-dropped-exec high 20"]),
     ("exim's ${run}", FPM, "fork 11>20;;exec 20 /usr/sbin/exim4 exim -be '${run{/bin/sh}}';;fork 20>21;;exec 21 /usr/bin/dash sh", &["server-shell high 21"]),
     // CGI.
-    ("a CGI script that a server wrote", APACHE, "open 11 created /usr/lib/cgi-bin/x.sh;;fork 11>20;;exec 20 :script=/usr/lib/cgi-bin/x.sh /usr/bin/dash /bin/sh /usr/lib/cgi-bin/x.sh", &["server-code-write high 11", "server-dropped-exec high 20"]),
+    ("a CGI script that a server wrote", APACHE, "open 11 created /usr/lib/cgi-bin/x.sh;;fork 11>20;;exec 20 :script=/usr/lib/cgi-bin/x.sh /usr/bin/dash /bin/sh /usr/lib/cgi-bin/x.sh", &["server-code-write high 11", "server-dropped-exec critical 20"]),
     ("a script beside the CGI directory", APACHE, "fork 11>20;;exec 20 :script=/usr/lib/cgi-bin/../x.sh /usr/bin/dash /bin/sh x.sh", &["server-shell high 20"]),
     ("a shell of a CGI script", APACHE, "fork 11>20;;exec 20 :script=/usr/lib/cgi-bin/x.sh /usr/bin/bash bash x.sh;;fork 20>21;;exec 21 /usr/bin/bash bash -c id", &["server-shell high 21"]),
     ("a CGI name that is cut", APACHE, "fork 11>20;;exec 20 :name-cut :script=/usr/lib/cgi-bin/x /usr/bin/dash sh x", &["server-shell high 20"]),
