@@ -396,7 +396,11 @@ fn logrotate(scene: &Scene) -> Outcome {
 fn apache_reload(scene: &Scene) -> Outcome {
     let site = server::apache()?;
     site.page("r.php", "<?php echo 'ok';\n");
-    let before = host::children(site.pid(0));
+    // It listens before it has workers, and before a signal is anything but its end.
+    let before = wait_for("workers", || {
+        Some(host::children(site.pid(0))).filter(|workers| workers.len() >= 2)
+    });
+    assert_eq!(site.get("/r.php").body, "ok");
     scene.expect_silence("apache", || {
         host::signal(site.pid(0), Signal::HUP);
         wait_for("new apache workers", || {

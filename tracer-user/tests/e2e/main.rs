@@ -41,6 +41,7 @@ mod scene;
 mod served;
 mod server;
 mod storm;
+mod table;
 mod told;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,15 +53,9 @@ use crate::scene::{Scene, Story};
 /// Stories count alerts of the whole host: no two tests may run at once.
 static SERIAL: Mutex<()> = Mutex::new(());
 
-#[test]
-fn attacks_alert_and_ordinary_work_does_not() {
-    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
-    let scene = match Scene::set() {
-        Ok(scene) => scene,
-        Err(Skip(reason)) => return host::say(&format!("SKIPPED e2e: {reason}")),
-    };
-    let only = std::env::var("TRACER_E2E").unwrap_or_default();
-    let failed: Vec<String> = attacks::stories()
+/// Every story, but for what only measures.
+fn stories() -> Vec<Story> {
+    attacks::stories()
         .into_iter()
         .chain(pages::stories())
         .chain(apps::stories())
@@ -72,6 +67,24 @@ fn attacks_alert_and_ordinary_work_does_not() {
         .chain(served::stories())
         .chain(benign::stories())
         .chain(daily::stories())
+        .collect()
+}
+
+#[test]
+fn every_story_is_in_the_table() {
+    table::check(&stories());
+}
+
+#[test]
+fn attacks_alert_and_ordinary_work_does_not() {
+    let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    let scene = match Scene::set() {
+        Ok(scene) => scene,
+        Err(Skip(reason)) => return host::say(&format!("SKIPPED e2e: {reason}")),
+    };
+    let only = std::env::var("TRACER_E2E").unwrap_or_default();
+    let failed: Vec<String> = stories()
+        .into_iter()
         .chain(latency::story())
         .filter(|story| only.split('|').any(|word| story.name.contains(word)))
         .filter(|story| !passes(&scene, story))

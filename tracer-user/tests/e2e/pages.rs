@@ -12,6 +12,7 @@ pub(crate) fn stories() -> Vec<Story> {
         .map(|page| Story::new(page.name, |scene| told::attack(scene, &scene.site, page)))
         .collect();
     stories.extend([
+        Story::new(LIBRARY.name, library),
         Story::new("apache: mod_php, bash without -c", |scene| {
             told::attack(scene, &server::apache()?, &BASH)
         }),
@@ -91,6 +92,15 @@ const DROP: Page = write(
     &[],
     "file_put_contents('dropped.php', '<?php system($_GET[0]);'); echo 'TOKEN';",
     "public/dropped.php",
+);
+
+/// Code that becomes part of the server, which executes nothing.
+const LIBRARY: Page = dropped(
+    "missed: fpm: a library that the server loads by FFI",
+    &["/usr/lib/php/20220829/ffi.so"],
+    "copy('/lib/x86_64-linux-gnu/libz.so.1', 'DIR/tmp/ffi.so');\n\
+         $z = FFI::cdef('const char *zlibVersion(void);', 'DIR/tmp/ffi.so');\n\
+         if ($z->zlibVersion()) echo 'TOKEN';",
 );
 
 const RUNS: &[Page] = &[
@@ -305,13 +315,6 @@ const RUNS: &[Page] = &[
          $pid = $c->fork(); if ($pid === 0) { $c->execv(\"/proc/self/fd/$fd\", $argv); $c->_exit(1); }\n\
          $c->waitpid($pid, null, 0); if (is_file('DIR/tmp/TOKEN.ffi')) echo 'TOKEN';",
     ),
-    dropped(
-        "fpm: a library that the server loads by FFI",
-        &["/usr/lib/php/20220829/ffi.so"],
-        "copy('/lib/x86_64-linux-gnu/libz.so.1', 'DIR/tmp/ffi.so');\n\
-         $z = FFI::cdef('const char *zlibVersion(void);', 'DIR/tmp/ffi.so');\n\
-         if ($z->zlibVersion()) echo 'TOKEN';",
-    ),
 ];
 
 const WRITES: &[Page] = &[
@@ -443,6 +446,16 @@ fn drop_and_shell(scene: &Scene) -> Outcome {
     ];
     told::expect(scene, "apache", &told, || {
         assert!(site.get(&path).body.contains(&token));
+    });
+    Ok(())
+}
+
+fn library(scene: &Scene) -> Outcome {
+    told::need(LIBRARY.needs)?;
+    let (path, token) = told::put(&scene.site, LIBRARY.php);
+    let told = told::Told::of(LIBRARY.rules, scene.site.server);
+    told::expect_at_most(scene, LIBRARY.name, &told, || {
+        assert!(scene.site.get(&path).body.contains(&token));
     });
     Ok(())
 }
