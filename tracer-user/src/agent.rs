@@ -119,6 +119,8 @@ pub struct AgentOptions {
     pub container_sockets: Vec<PathBuf>,
     /// Directories of the configuration and the defaults.
     pub directories: Vec<Entry>,
+    /// Exceptions.
+    pub exceptions: Vec<Input>,
     /// Where lineage is kept for the next agent, if at all.
     pub state: Option<StateOptions>,
     /// The socket by which the agent is asked.
@@ -272,7 +274,7 @@ pub async fn run(
     };
     tokio::pin!(stop);
     let begun = tokio::select! {
-        begun = agent.begin(attached_boot_ns, facts, left, blind, options.directories) => {
+        begun = agent.begin(attached_boot_ns, facts, left, blind, (options.directories, options.exceptions)) => {
             begun.map(|()| true)
         }
         // A start may take long where `/proc` or a configuration does not answer.
@@ -412,10 +414,10 @@ impl Agent {
         facts: HostFacts,
         left: Vec<Remembered>,
         blind: Option<Blind>,
-        directories: Vec<Entry>,
+        (directories, exceptions): (Vec<Entry>, Vec<Input>),
     ) -> Result<(), AgentError> {
-        let record = |error| AgentError::Io("cannot write the capture", error);
         self.contents.prepare();
+        let record = |error| AgentError::Io("cannot write the capture", error);
         self.give(Input::Host(facts)).map_err(record)?;
         self.give(Input::Clock(self.boot_wall_ns)).map_err(record)?;
         for remembered in left {
@@ -429,8 +431,11 @@ impl Agent {
         self.give(Input::Enrichment(self.enrichment))
             .map_err(record)?;
         self.give_names().map_err(record)?;
-        for directory in directories {
-            self.give(Input::Directory(directory)).map_err(record)?;
+        for input in exceptions
+            .into_iter()
+            .chain(directories.into_iter().map(Input::Directory))
+        {
+            self.give(input).map_err(record)?;
         }
         let records = self.healing.first(attached_boot_ns).await;
         let records =
@@ -768,25 +773,6 @@ impl Agent {
         };
         // Who asked may have gone.
         let _unheard = question.answer.send(view);
-    }
-
-    fn all_counts(&self) -> Vec<(String, u64)> {
-        let health = self.health();
-        self.pipeline
-            .counts()
-            .into_iter()
-            .chain([
-                ("records_made", health.made),
-                ("records_of_life", health.life),
-                ("records_of_files", health.files),
-                ("records_unaccounted", health.unaccounted()),
-            ])
-            .chain(health.maps.iter().map(|map| (map.name, map.used.into())))
-            .chain(self.counts.all())
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| (name.to_owned(), count))
-            .chain(self.pipeline.exceptions_needed())
-            .collect()
     }
 
     fn summary(&self) -> Summary {

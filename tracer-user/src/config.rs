@@ -25,9 +25,11 @@ use crate::enrich::docroot::{
 use crate::memory::Budget;
 use crate::sensor::TierChoice;
 
+mod exceptions;
 mod explain;
 mod kubernetes;
 
+pub use self::exceptions::{ExceptionPaths, FileExceptions};
 pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 
 /// Where the configuration is looked for when no flag names one.
@@ -124,6 +126,8 @@ pub struct FileConfig {
     pub directories: Option<FileDirectories>,
     /// Leaves out the table of default directories: `false` by default.
     pub exclude_default_directories: Option<bool>,
+    /// What rules match and is no alert.
+    pub exceptions: Option<FileExceptions>,
     /// What is left to the next agent of this boot.
     pub state: Option<FileState>,
     /// How the running agent is asked.
@@ -267,6 +271,8 @@ pub struct Config {
     pub any_writer: bool,
     /// Leave out the table of default directories.
     pub exclude_default_directories: bool,
+    /// Files of exceptions.
+    pub exceptions: ExceptionPaths,
     /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
     pub state_file: Option<PathBuf>,
     /// How often that is written, where something has changed.
@@ -354,6 +360,7 @@ impl Default for Config {
             directories: Vec::new(),
             any_writer: false,
             exclude_default_directories: false,
+            exceptions: ExceptionPaths::default(),
             state_file: Some(STATE_PATH.into()),
             state_every: Duration::from_secs(5),
             control: Control::default(),
@@ -405,6 +412,7 @@ impl Config {
             hash,
             directories,
             exclude_default_directories,
+            exceptions,
             state,
             control,
         } = file;
@@ -459,6 +467,7 @@ impl Config {
                 .unwrap_or_default(),
             exclude_default_directories: exclude_default_directories
                 .unwrap_or(default.exclude_default_directories),
+            exceptions: exceptions.unwrap_or_default().settings(),
             state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
             state_every: seconds.map_or(default.state_every, |seconds| {
                 Duration::from_secs(seconds.value.into())
@@ -627,6 +636,7 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         MIN_BUDGET,
         MAX_BUDGET,
     )?;
+    exceptions::check(&config.exceptions.clone().unwrap_or_default())?;
     let state = config.state.clone().unwrap_or_default();
     range(
         "state.seconds",

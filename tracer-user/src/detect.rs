@@ -34,6 +34,7 @@ use self::nearest::{nearest, server_of};
 pub(crate) use self::recall::Kept;
 use self::shells::Shells;
 use self::sigma::RuleSet;
+use self::sigma::profile::Profile;
 use self::undecided::Undecided;
 pub use self::undecided::{Asked, Dropped, QUESTIONS};
 use self::written::{By, Changed, Written};
@@ -98,6 +99,8 @@ pub struct Found {
 /// The rules, and their memory.
 pub struct Detector {
     rules: Arc<RuleSet>,
+    /// Where what each rule costs is counted.
+    profile: Option<Arc<Profile>>,
     directories: Directories,
     undecided: Undecided,
     /// The event that is being judged is code in no directory known so far.
@@ -120,6 +123,7 @@ impl Detector {
     pub fn new(written_bytes: usize) -> Self {
         Self {
             rules: RuleSet::pack(),
+            profile: None,
             directories: Directories::default(),
             undecided: Undecided::default(),
             is_undecided: false,
@@ -132,6 +136,16 @@ impl Detector {
             exceptions: Exceptions::default(),
             is_ignored: None,
         }
+    }
+
+    /// Judges by these rules from now on.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.rules = rules;
+    }
+
+    /// Counts what each rule costs from now on.
+    pub fn set_profile(&mut self, profile: Arc<Profile>) {
+        self.profile = Some(profile);
     }
 
     /// The rules in use.

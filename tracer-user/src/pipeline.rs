@@ -5,6 +5,7 @@
 
 mod containers;
 mod contents;
+mod excused;
 mod incident;
 mod kin;
 mod losses;
@@ -40,6 +41,8 @@ use self::view::NAMESPACE;
 use crate::alert::{Alert, Document, EnrichedEvent, HostFacts, Incident, LossReport};
 use crate::config::Emit;
 use crate::detect::incident::{Incidents, Verdict};
+use crate::detect::sigma::RuleSet;
+use crate::detect::sigma::profile::Profile;
 use crate::detect::{Asked, Detector, Dropped, Found, roles};
 use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
@@ -202,6 +205,7 @@ pub struct Pipeline {
     reading: Option<Reading>,
     healed: Healing,
     raised: Latest,
+    given: excused::Given,
     totals: Totals,
     documents: Vec<Document>,
     reports: Vec<LossReport>,
@@ -232,11 +236,22 @@ impl Pipeline {
             reading: None,
             healed: Healing::default(),
             raised: Latest::default(),
+            given: excused::Given::default(),
             totals: Totals::default(),
             documents: Vec::new(),
             reports: Vec::new(),
             commands: Vec::new(),
         }
+    }
+
+    /// Judges by these rules from now on.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.detector.set_rules(rules);
+    }
+
+    /// Counts what each rule costs from now on.
+    pub fn set_profile(&mut self, profile: Arc<Profile>) {
+        self.detector.set_profile(profile);
     }
 
     /// Takes one input.
@@ -326,6 +341,7 @@ impl Pipeline {
                 self.containers.pods.tell(uid, facts);
                 self.complete();
             }
+            Input::Exceptions(part) => self.except(part),
             Input::Container { id, facts } => {
                 self.containers.answer(&id, facts);
                 self.complete();
@@ -625,6 +641,9 @@ impl Pipeline {
     }
 
     fn raise(&mut self, event: &Event, mut found: Found) {
+        if self.is_excused(event, &found) {
+            return;
+        }
         self.totals.alerts += 1;
         let (server, verdict) = self.incident(event, &mut found);
         self.raised

@@ -76,6 +76,8 @@ pub enum Input {
         /// What was said.
         facts: Option<Box<ContainerFacts>>,
     },
+    /// A part of the exceptions that hold from their end on.
+    Exceptions(ExceptionPart),
     /// What Kubernetes says of a pod of this node; `None` where it is gone.
     Pod {
         /// Its uid as the node knows it, which is the one in paths of cgroups.
@@ -83,6 +85,20 @@ pub enum Input {
         /// What was said.
         facts: Option<Box<PodFacts>>,
     },
+}
+
+/// Exceptions come as the texts of their files, which are longer than a frame may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExceptionPart {
+    /// More of a file's text; a new file where the name is another than before.
+    Text {
+        /// The file.
+        file: String,
+        /// Its text, or the next part of that: at most 32 KiB.
+        text: String,
+    },
+    /// These are all: they take the place of those before.
+    End,
 }
 
 /// What the agent can be asked for.

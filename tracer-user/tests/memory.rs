@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tracer::detect::sigma::{RuleSet, pack_sources};
 use tracer::enrich::content::package::Packages;
 use tracer::enrich::docroot::discover::Entered;
 use tracer::event::{Event, Exec, Exit, FileId, Fork, Meta, Payload, ProcessKey};
@@ -14,6 +15,9 @@ use tracer::source::snapshot;
 use tracer_common::event::{FdInfo, Ids, Namespaces};
 use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
+
+#[path = "pipeline/speed/synthetic.rs"]
+mod synthetic;
 
 struct Counting;
 
@@ -309,4 +313,36 @@ fn bench_packages() {
         held_then / 1024,
         peak / 1024
     );
+}
+
+/// What `cargo xtask bench` prints of rules in memory. `TRACER_SIGMAHQ` is as in the benchmark of their speed.
+#[test]
+#[ignore = "a benchmark, which `cargo xtask bench` runs"]
+fn bench_rules_in_memory() {
+    let pack = pack_sources();
+    let mut sets = vec![
+        ("the pack", pack.clone()),
+        (
+            "the pack and made-up ones",
+            pack.iter().cloned().chain([synthetic::rules()]).collect(),
+        ),
+    ];
+    let made_up = RuleSet::load(&[synthetic::rules()]).0;
+    assert_eq!(made_up.rules().len(), synthetic::COUNT);
+    if let Ok(path) = std::env::var("TRACER_SIGMAHQ") {
+        sets.push(("the directory", synthetic::directory(Path::new(&path))));
+    }
+    for (name, sources) in sets {
+        let text: usize = sources.iter().map(|source| source.text.len()).sum();
+        let before = held();
+        PEAK.store(before, Ordering::Relaxed);
+        let (rules, _) = RuleSet::load(&sources);
+        let (taken, peak) = (held() - before, PEAK.load(Ordering::Relaxed) - before);
+        println!(
+            "{name}: {} rules of {text} bytes take {} KiB, {} KiB at most while they are read",
+            rules.rules().len(),
+            taken / 1024,
+            peak / 1024
+        );
+    }
 }

@@ -23,8 +23,8 @@ use crate::host::{self, Privilege};
 /// Needs root. Prints, for fork+exec+exit, for an untagged open and close for reading, and for a
 /// system call that nobody watches, the time with the agent as a ratio to the time without it; then
 /// events, losses, memory and CPU time of the agent under a fork+exec loop on every core; then what 100,000
-/// living processes take in the process store, how long questions about them take, and how long it takes to index
-/// this host's packages.
+/// living processes take in the process store, how long questions about them take, how long it takes to index
+/// this host's packages, and what rules cost in time and memory; `TRACER_SIGMAHQ` may name a directory of more rules.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Pairs of measurements without and with the agent.
@@ -103,7 +103,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// What 100,000 living processes take in the store, and how much slower it and the answers to questions are with
-/// them; and what the index of this host's packages takes: the benchmarks among the agent's tests print it.
+/// them; what the index of this host's packages takes; and what rules cost: the benchmarks among the agent's tests print it.
 fn store() -> Result<()> {
     let mut command = host::cargo();
     command.args(["test", "--quiet", "--release", "--package", "tracer-user"]);

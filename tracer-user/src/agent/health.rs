@@ -139,6 +139,28 @@ impl Health {
     }
 }
 
+impl super::Agent {
+    /// Counts of all parts by name.
+    pub(super) fn all_counts(&self) -> Vec<(String, u64)> {
+        let health = self.health();
+        self.pipeline
+            .counts()
+            .into_iter()
+            .chain([
+                ("records_made", health.made),
+                ("records_of_life", health.life),
+                ("records_of_files", health.files),
+                ("records_unaccounted", health.unaccounted()),
+            ])
+            .chain(health.maps.iter().map(|map| (map.name, map.used.into())))
+            .chain(self.counts.all())
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count))
+            .chain(self.pipeline.exceptions_needed())
+            .collect()
+    }
+}
+
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -6,6 +6,7 @@
 
 mod file;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +38,8 @@ pub struct StateOptions {
 
 /// The file that is written to, and how.
 pub(super) struct Keeper {
+    /// Dropped, the place is another agent's to take.
+    _claim: OwnedFd,
     path: PathBuf,
     place: Arc<Place>,
     boot_id: String,
@@ -85,19 +88,26 @@ pub(super) fn open(options: Option<&StateOptions>, boot_id: &str, attached_boot_
             return Taken::default();
         }
     };
-    if options.is_written && !place.claim() {
-        say(
-            path,
-            "another agent keeps its state there",
-            "this one keeps none",
-        );
-        return Taken::default();
-    }
+    let claim = if options.is_written {
+        let claim = place.claim().map_err(|error| format!("its lock: {error}"));
+        match claim
+            .and_then(|held| held.ok_or_else(|| "another agent keeps its state there".into()))
+        {
+            Ok(held) => Some(held),
+            Err(why) => {
+                say(path, &why, "this one keeps none");
+                return Taken::default();
+            }
+        }
+    } else {
+        None
+    };
     let state = place.read(boot_id).unwrap_or_else(|why| {
         say(path, &why, "it is not used");
         None
     });
-    let keeper = options.is_written.then(|| Keeper {
+    let keeper = claim.map(|claim| Keeper {
+        _claim: claim,
         path: path.clone(),
         place: Arc::new(place),
         boot_id: boot_id.to_owned(),

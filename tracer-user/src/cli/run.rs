@@ -111,6 +111,7 @@ fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure
             is_written: record.is_none(),
         }),
         directories: config.directories(),
+        exceptions: config.exceptions.inputs().map_err(Failure::usage)?,
         sensor: SensorOptions {
             btf: config.btf,
             tier: config.tier,

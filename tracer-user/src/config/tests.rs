@@ -24,6 +24,7 @@ fn the_example_has_every_key_and_its_default() {
         "hash:\n  ",
         "directories:\n  ",
         "state:\n  ",
+        "exceptions:\n  ",
     ] {
         let error = parsed(&format!("{section}qqqqqqqqqqqq: 1\n")).unwrap_err();
         let (_, known) = error.split_once("known keys: ").unwrap();
@@ -43,7 +44,7 @@ fn every_key_arrives() {
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9, container_sockets: [/r.sock]}\nhash: {max_bytes: 7, max_written_bytes: 8}\n\
         kubernetes: {enabled: never, node_name: n, cluster_name: c, kubeconfig: /k, annotations: [a/b]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\n  application: [/srv/a]\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\n";
+        cgi:\n  - /srv/cgi\n  application: [/srv/a]\n  any_writer: true\nexclude_default_directories: true\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\nexceptions: {files: [/e/a.yml], directories: [/e/d]}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -82,6 +83,10 @@ fn every_key_arrives() {
         ],
         any_writer: true,
         exclude_default_directories: true,
+        exceptions: ExceptionPaths {
+            files: vec!["/e/a.yml".into()],
+            directories: vec!["/e/d".into()],
+        },
         state_file: Some("/run/x/s".into()),
         state_every: Duration::from_secs(9),
         control: Control::at("/run/t/c".into()),
@@ -169,7 +174,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
         ("qqqq: /x\n", "t.yaml:1: unknown key \"qqqq\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, kubernetes, hash, directories, exclude_default_directories, state, control".to_owned()),
+             order_window_ms, enrichment, kubernetes, hash, directories, exclude_default_directories, exceptions, state, control".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",

@@ -3,6 +3,7 @@
 pub mod fields;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use rsigma_eval::{Event as Fields, EventValue};
 use tracer_common::tag::Role;
@@ -120,6 +121,16 @@ pub(super) struct Case<'a> {
     /// The shape by which an exec is a server's ordinary work.
     pub(super) ordinary: Option<&'static str>,
     pub(super) file: Option<FileCase>,
+    /// What many rules ask for is made once.
+    asked: Asked<'a>,
+}
+
+/// Fields that cost something, as they were made for the first rule that asked.
+#[derive(Default)]
+struct Asked<'a> {
+    line: OnceCell<Option<Cow<'a, str>>>,
+    parent: OnceCell<Option<&'a Image>>,
+    parent_line: OnceCell<Option<Cow<'a, str>>>,
 }
 
 impl<'a> Case<'a> {
@@ -145,6 +156,7 @@ impl<'a> Case<'a> {
             program: None,
             ordinary: None,
             file: None,
+            asked: Asked::default(),
         }
     }
 
@@ -160,7 +172,29 @@ impl<'a> Case<'a> {
 
     /// What its creator runs.
     pub(super) fn parent(&self) -> Option<&'a Image> {
-        self.ancestors().next()?.image()
+        let parent = self
+            .asked
+            .parent
+            .get_or_init(|| self.ancestors().next()?.image());
+        *parent
+    }
+
+    /// The arguments in one line.
+    fn line(&self) -> Option<&str> {
+        let line = self
+            .asked
+            .line
+            .get_or_init(|| Some(fields::words(&self.exec?.args)));
+        line.as_deref()
+    }
+
+    /// Those of its creator.
+    fn parent_line(&self) -> Option<&str> {
+        let line = self
+            .asked
+            .parent_line
+            .get_or_init(|| Some(fields::line(self.parent()?)));
+        line.as_deref()
     }
 
     /// How it is connected with the server, where it does not descend from it.

@@ -257,8 +257,12 @@ impl Detector {
         writer: Option<Writer>,
         reason: impl Fn() -> String,
     ) -> Vec<Matched> {
-        let rules = self.rules.matching(case.category, case).into_iter();
+        let rules = self.rules.matching(case.category, case);
+        if let Some(profile) = &self.profile {
+            profile.judge(case.category, case);
+        }
         rules
+            .into_iter()
             .map(|rule| Matched {
                 severity: severity(rule.level, case),
                 reason: reason(),

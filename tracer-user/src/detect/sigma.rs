@@ -5,6 +5,7 @@
 //! and what is called almost so.
 
 mod load;
+pub mod profile;
 pub mod samples;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use std::sync::{Arc, LazyLock};
 
 use include_dir::{Dir, include_dir};
 use rsigma_eval::{Engine, Event};
+use rsigma_parser::SigmaRule;
 
 pub use self::load::{RuleError, Source};
 use crate::rule::Rule;
@@ -127,7 +129,17 @@ impl RuleSet {
                 }
             }
         }
+        set.index();
         (set, errors)
+    }
+
+    /// Rules that are added singly are looked at for each event until there are many of them: this puts all of them
+    /// into the index.
+    fn index(&mut self) {
+        for engine in &mut self.engines {
+            let none: [&SigmaRule; 0] = [];
+            let _nothing_to_compile = engine.add_rules(none);
+        }
     }
 
     /// No rule at all.

@@ -46,6 +46,7 @@ const CONTENT: u8 = 21;
 const ENRICHMENT: u8 = 15;
 const CONTAINER: u8 = 16;
 const POD: u8 = 17;
+const EXCEPTIONS: u8 = 25;
 const REMEMBERED: u8 = 40;
 const BLIND: u8 = 41;
 
@@ -259,6 +260,10 @@ impl<W: Write> Writer<W> {
                 payload.extend([containers, pods, files].map(|answered| u8::from(*answered)));
                 ENRICHMENT
             }
+            Input::Exceptions(part) => {
+                facts::put_exceptions(&mut payload, part);
+                EXCEPTIONS
+            }
             Input::Container { id, facts } => {
                 facts::put_container(&mut payload, id, facts.as_deref());
                 CONTAINER
@@ -471,6 +476,7 @@ fn parse(kind: u8, payload: Vec<u8>) -> Result<Input, &'static str> {
         }),
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
+        EXCEPTIONS => rest.exceptions()?,
         REMEMBERED => Input::Remembered(remembered::take(&mut rest)?),
         BLIND => Input::Blind(remembered::blind(&mut rest)?),
         ENRICHMENT => Input::Enrichment(Enrichment {
@@ -696,6 +702,7 @@ mod tests {
                 id: "ab".into(),
                 facts: None,
             },
+            Input::Exceptions(crate::source::ExceptionPart::End),
             Input::Pod {
                 uid: "v".into(),
                 facts: facts::sample().pod.map(Box::new),

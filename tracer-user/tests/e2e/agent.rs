@@ -31,7 +31,7 @@ pub(crate) struct Agent {
     child: Child,
     inbox: Arc<Inbox>,
     readers: Vec<JoinHandle<()>>,
-    /// Its control socket is in it.
+    /// Its control socket and its state are in it.
     _folder: TempDir,
 }
 
@@ -89,24 +89,18 @@ impl Agent {
         if !rustix::process::geteuid().is_root() {
             return Err(Skip("only root may load BPF programs".to_owned()));
         }
-        // What an agent of another test left is nobody's business.
-        let keeps_state = args.contains(&"--state");
-        let state: &[&str] = if keeps_state {
-            &[]
-        } else {
-            &["--state", "none"]
-        };
-        // Nor may two agents ask for one socket: the second would say so.
-        let folder = TempDir::new("control");
-        let socket = folder.join("run/control.sock");
+        // What an agent of another test left is nobody's business, nor may two ask for one socket. Both are in one
+        // directory, as they are by default.
+        let folder = TempDir::new("run");
         let mut command = Command::new(binary());
         command.arg("run");
-        if !args.contains(&"--control") {
-            command.arg("--control").arg(&socket);
+        for (option, name) in [("--control", "control.sock"), ("--state", "state")] {
+            if !args.contains(&option) {
+                command.arg(option).arg(folder.join("run").join(name));
+            }
         }
         let mut child = command
             .args(args)
-            .args(state)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -148,6 +142,8 @@ impl Agent {
             (ready || state.closed).then_some(ready)
         });
         if ready == Some(true) {
+            let deaf = |line: &&String| line.contains("cannot ask this agent");
+            assert_eq!(self.inbox.lock().stderr.iter().find(deaf), None);
             return Ok(());
         }
         if ready.is_none() {

@@ -2,7 +2,9 @@
 
 use crate::story::{alerts, documents, inputs, raised, run};
 use tracer::config::Emit;
+use tracer::event::Payload;
 use tracer::pipeline::Command;
+use tracer::source::{ExceptionPart, Input};
 
 mod hosts;
 mod names;
@@ -193,4 +195,36 @@ fn a_configuration_is_read_when_a_server_begins_and_not_with_every_connection() 
     ] {
         assert_eq!(discoveries(used), at_start, "{used}");
     }
+}
+
+/// What is suppressed is told as an event, what is ignored is not; an alert is neither.
+#[test]
+fn exceptions_of_a_site() {
+    let told = |verb: &str, command: &str| {
+        let exception = format!(
+            "- id: mine\n  verb: {verb}\n  owner: me\n  reason: it is done every night\n  expires: never\n  \
+             rules: [server-shell]\n  shape: {{executable: /usr/bin/dash, argv: [sh, -c, uptime]}}\n"
+        );
+        let story = format!(
+            "{}\nfork 11>20\nexec 20 /usr/bin/dash sh -c {command}",
+            hosts::FPM
+        );
+        let mut all = vec![
+            Input::Exceptions(ExceptionPart::Text {
+                file: "mine.yml".to_owned(),
+                text: exception,
+            }),
+            Input::Exceptions(ExceptionPart::End),
+        ];
+        all.extend(inputs(&story));
+        let documents = documents(Emit::All, &all);
+        let (alerts, events): (Vec<_>, Vec<_>) = documents
+            .iter()
+            .filter(|document| matches!(&document.event.event.payload, Payload::Exec(exec) if exec.exe == b"/usr/bin/dash"))
+            .partition(|document| document.alert.is_some());
+        (alerts.len(), events.len())
+    };
+    assert_eq!(told("suppress", "uptime"), (0, 1));
+    assert_eq!(told("ignore", "uptime"), (0, 0));
+    assert_eq!(told("ignore", "id"), (1, 1));
 }

@@ -27,5 +27,6 @@ mod query;
 mod random;
 mod replay;
 mod restart;
+mod speed;
 mod story;
 mod tree;

@@ -136,6 +136,7 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Remembered(_)
             | Input::Blind(_)
             | Input::Enrichment(_)
+            | Input::Exceptions(_)
             | Input::Container { .. }
             | Input::Pod { .. } => None,
         })

@@ -61,6 +61,9 @@ pub(super) struct Place {
     dir: OwnedFd,
     name: PathBuf,
     fresh: PathBuf,
+    /// Locked while an agent keeps its state there. A file of its own: the directory is other things' place too,
+    /// and they lock it.
+    lock: PathBuf,
 }
 
 impl Place {
@@ -91,16 +94,26 @@ impl Place {
         }
         let mut fresh = name.to_owned();
         fresh.push(".new");
+        let mut lock = name.to_owned();
+        lock.push(".lock");
         Ok(Self {
             dir: dir.into(),
             name: name.into(),
             fresh: fresh.into(),
+            lock: lock.into(),
         })
     }
 
-    /// Makes this the place of one agent only, until it ends. False where it is another's.
-    pub(super) fn claim(&self) -> bool {
-        flock(&self.dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+    /// Makes this the place of one agent only, for as long as what it gives is held. `None` where it is another's.
+    pub(super) fn claim(&self) -> Result<Option<OwnedFd>, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let lock = openat2(&self.dir, &self.lock, flags, mode, RESOLVE)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What an agent of this boot left; `None` where there is no file.
@@ -347,9 +360,13 @@ mod tests {
     fn one_agent_has_the_place() {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (place(&dir), place(&dir));
-        assert!(first.claim() && !second.claim());
-        drop(first);
-        assert!(second.claim());
+        let held = first.claim().unwrap();
+        assert!(held.is_some() && second.claim().unwrap().is_none());
+        // The directory is not locked by that: the control socket's place does it.
+        let directory = File::open(dir.path().join("tracer")).unwrap();
+        flock(&directory, FlockOperation::NonBlockingLockExclusive).unwrap();
+        drop(held);
+        assert!(second.claim().unwrap().is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use rsigma_eval::EventValue;
-use tracer_common::event::{EventKind, FdInfo, fd_kind};
+use tracer_common::event::{EventKind, FdInfo, Ids, fd_kind};
 
 use super::{Case, Doubt, Fact};
 use crate::detect::roles;
@@ -49,7 +49,7 @@ macro_rules! field {
 pub static ALL: &[Field] = &[
     field!("Ancestor.CommandLine", &[], "Command lines of all ancestors, nearest first. Any of them may match.", |c| array(c.ancestors().filter_map(|p| Some(line(p.image()?))))),
     field!("Ancestor.Image", &[], "Executables of all ancestors, nearest first: `Ancestor|any.Image` is the same.", |c| array(c.ancestors().filter_map(|p| Some(path(p.image()?))))),
-    field!("CommandLine", &[], "Arguments, a space between them.", |c| string(words(&c.exec?.args))),
+    field!("CommandLine", &[], "Arguments, a space between them.", |c| string(Cow::Borrowed(c.line()?))),
     field!("CurrentDirectory", &[], "Working directory.", |c| bytes(&c.exec?.cwd)),
     field!("DestinationIp", NET, "Address of the peer; of an accepted connection its own.", |c| address(c, false)),
     field!("DestinationPort", NET, "Port of that address.", |c| port(c, false)),
@@ -73,7 +73,8 @@ pub static ALL: &[Field] = &[
     field!("Lineage.Depth", &[], "Ancestors that are known.", |c| number(c.ancestors().count())),
     field!("Lineage.ServerDepth", &[], "Steps up to the nearest server; zero where the process is one.", |c| number(c.nearest?.server_depth()?)),
     field!("Lineage.Via", &[], "How the process is connected with the server where it does not descend from it: `file` or `trace`.", |c| word(c.beside()?.name())),
-    field!("ParentCommandLine", &[], "Command line of who created the process.", |c| string(line(c.parent()?))),
+    field!("LogonId", &[], "Number of the real user.", |c| number(ids(c)?.uid as usize)),
+    field!("ParentCommandLine", &[], "Command line of who created the process.", |c| string(Cow::Borrowed(c.parent_line()?))),
     field!("ParentImage", &[], "Executable of who created the process.", |c| bytes(&c.parent()?.exec.exe)),
     field!("ParentProcessId", &[], "Its process id.", |c| number(c.ancestors().next()?.key.tgid as usize)),
     field!("ProcessId", &[], "Process id.", |c| number(c.event.meta.subject.tgid as usize)),
@@ -179,16 +180,19 @@ fn number(number: usize) -> Value<'static> {
 }
 
 /// Arguments as one line. Of one alone the text itself.
-fn words(args: &[Vec<u8>]) -> Cow<'_, str> {
+pub(super) fn words(args: &[Vec<u8>]) -> Cow<'_, str> {
     match args {
         [one] => String::from_utf8_lossy(one),
-        all => String::from_utf8_lossy(&all.join(&b' '))
-            .into_owned()
-            .into(),
+        all => match String::from_utf8(all.join(&b' ')) {
+            Ok(line) => line.into(),
+            Err(error) => String::from_utf8_lossy(error.as_bytes())
+                .into_owned()
+                .into(),
+        },
     }
 }
 
-fn line(image: &Image) -> Cow<'_, str> {
+pub(super) fn line(image: &Image) -> Cow<'_, str> {
     words(&image.exec.args)
 }
 
@@ -202,8 +206,11 @@ fn previous<'c>(case: &Case<'c>) -> impl Iterator<Item = &'c Image> {
 }
 
 fn uid(case: &Case<'_>) -> Option<u32> {
-    let known = case.event.payload.ids().or_else(|| case.process?.ids);
-    Some(known?.euid)
+    Some(ids(case)?.euid)
+}
+
+fn ids(case: &Case<'_>) -> Option<Ids> {
+    case.event.payload.ids().or_else(|| case.process?.ids)
 }
 
 fn stdio(case: &Case<'_>, fd: usize) -> Value<'static> {

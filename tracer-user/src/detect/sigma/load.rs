@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rsigma_eval::RuleFieldSet;
-use rsigma_parser::{Level, SigmaCollection, SigmaRule, parse_sigma_yaml};
+use rsigma_parser::{Detection, Level, Modifier, SigmaCollection, SigmaRule, parse_sigma_yaml};
 use serde::Deserialize;
 
 use super::Category;
@@ -14,6 +14,40 @@ use crate::rule::{Rule, attack};
 
 /// Largest file of rules that is read, bytes.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
+
+/// What may follow a field's name.
+const MODIFIERS: &[&str] = &[
+    "all",
+    "base64",
+    "base64offset",
+    "cased",
+    "cidr",
+    "contains",
+    "day",
+    "endswith",
+    "exists",
+    "fieldref",
+    "gt",
+    "gte",
+    "hour",
+    "i",
+    "lt",
+    "lte",
+    "m",
+    "minute",
+    "month",
+    "neq",
+    "re",
+    "s",
+    "startswith",
+    "utf16",
+    "utf16be",
+    "utf16le",
+    "week",
+    "wide",
+    "windash",
+    "year",
+];
 
 /// The text of a file of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +106,13 @@ impl Source {
         }
     }
 
+    /// The line that has these words, from one; where there is none the first line of the document.
+    fn line_with(&self, first: usize, words: &str) -> usize {
+        let mut lines = self.text.lines().enumerate().skip(first - 1);
+        let found = lines.find(|(_, line)| line.contains(words));
+        found.map_or(first, |(at, _)| at + 1)
+    }
+
     /// The line of a document's key or of what begins with these words, from one; where there is none the first line
     /// of the document.
     pub(super) fn line(&self, first: usize, word: &str) -> usize {
@@ -128,7 +169,7 @@ pub(super) fn load(source: &Source, errors: &mut Vec<RuleError>) -> Vec<Loaded> 
         match parse_sigma_yaml(&text) {
             Ok(collection) => {
                 for message in &collection.errors {
-                    errors.push(source.error(line_of(line, message), message.clone()));
+                    errors.push(parsed(source, line, message));
                 }
                 for sigma in collection.rules {
                     match loaded(source, line, sigma) {
@@ -138,8 +179,7 @@ pub(super) fn load(source: &Source, errors: &mut Vec<RuleError>) -> Vec<Loaded> 
                 }
             }
             Err(error) => {
-                let message = error.to_string();
-                errors.push(source.error(line_of(line, &message), message));
+                errors.push(parsed(source, line, &error.to_string()));
             }
         }
     }
@@ -170,6 +210,28 @@ fn documents(text: &str) -> Vec<(usize, String)> {
     all
 }
 
+/// What the parser says of a rule, at the line that it is about.
+fn parsed(source: &Source, first: usize, message: &str) -> RuleError {
+    let quoted = |before: &str| message.split_once(before)?.1.split('\'').next();
+    if let Some(word) = quoted("Unknown modifier '") {
+        let distance = |known: &&&str| {
+            let begins = known.starts_with(word) || word.starts_with(**known);
+            (!begins, strsim::damerau_levenshtein(known, word))
+        };
+        let near = MODIFIERS.iter().min_by_key(distance);
+        let near = near.copied().unwrap_or_default();
+        let line = source.line_with(first, &format!("|{word}"));
+        return source.error(
+            line,
+            format!("unknown modifier {word}; the nearest is {near}"),
+        );
+    }
+    if message.starts_with("Condition parse error") {
+        return source.error(source.line(first, "condition"), message);
+    }
+    source.error(line_of(first, message), message)
+}
+
 /// The line of the file that a parser's message names by the line of the document.
 fn line_of(first: usize, message: &str) -> usize {
     let after = message.split("line ").nth(1).unwrap_or_default();
@@ -195,6 +257,16 @@ fn loaded(source: &Source, line: usize, mut sigma: SigmaRule) -> Result<Loaded, 
             continue;
         }
         fields::check(name, category).map_err(|message| unsupported(name, message))?;
+    }
+    if sigma.detection.named.values().any(expands) {
+        let at = source.line_with(line, "|expand");
+        return Err(RuleError {
+            unsupported: true,
+            ..source.error(
+                at,
+                "the modifier expand is not supported: write the values themselves",
+            )
+        });
     }
     let extension = match sigma.custom_attributes.get("tracer") {
         None => Extension::default(),
@@ -244,6 +316,19 @@ fn loaded(source: &Source, line: usize, mut sigma: SigmaRule) -> Result<Loaded, 
         category,
         line,
     })
+}
+
+/// Whether anything in it has placeholders, which nobody here knows the meaning of.
+fn expands(detection: &Detection) -> bool {
+    match detection {
+        Detection::AllOf(items) => items
+            .iter()
+            .any(|item| item.field.has_modifier(Modifier::Expand)),
+        Detection::AnyOf(all) | Detection::And(all) => all.iter().any(expands),
+        Detection::ArrayMatch { body, .. } => expands(body),
+        Detection::Conditional { named, .. } => named.values().any(expands),
+        Detection::Keywords(_) => false,
+    }
 }
 
 /// The kind of events that a rule is about.

@@ -54,7 +54,22 @@ fn what_is_wrong_is_said_with_its_place() {
     ))[..] else {
         panic!("one error");
     };
-    assert!(error.contains("ends"), "{error}");
+    assert_eq!(
+        error,
+        "x.yml:6: unknown modifier ends; the nearest is endswith"
+    );
+    let [error] = &rule(&format!(
+        "logsource: {{{linux}}}\ndetection:\n  s:\n    Image: x\n  condition: s and\n"
+    ))[..] else {
+        panic!("one error");
+    };
+    assert!(error.starts_with("x.yml:7: Condition parse"), "{error}");
+    assert_eq!(
+        rule(&format!(
+            "logsource: {{{linux}}}\ndetection:\n  s:\n    User|expand: '%admins%'\n  condition: s\n"
+        )),
+        ["x.yml:6: the modifier expand is not supported: write the values themselves"]
+    );
     let [error] = &rule("logsource: [\n")[..] else {
         panic!("one error");
     };

@@ -4,7 +4,7 @@
 
 use super::{Fields, put_text};
 use crate::enrich::facts::{ContainerFacts, ImageFacts, Labels, Owner, PodFacts};
-use crate::source::Input;
+use crate::source::{ExceptionPart, Input};
 
 pub(super) fn put_container(payload: &mut Vec<u8>, id: &str, facts: Option<&ContainerFacts>) {
     put_text(payload, id.as_bytes());
@@ -39,6 +39,13 @@ pub(super) fn put_pod_of(payload: &mut Vec<u8>, uid: &str, facts: Option<&PodFac
     payload.push(u8::from(facts.is_some()));
     if let Some(pod) = facts {
         put_pod(payload, pod);
+    }
+}
+
+pub(super) fn put_exceptions(payload: &mut Vec<u8>, part: &ExceptionPart) {
+    if let ExceptionPart::Text { file, text } = part {
+        put_text(payload, file.as_bytes());
+        put_text(payload, text.as_bytes());
     }
 }
 
@@ -128,6 +135,16 @@ impl Fields<'_> {
         Ok(Input::Pod { uid, facts })
     }
 
+    pub(super) fn exceptions(&mut self) -> Result<Input, &'static str> {
+        if self.0.is_empty() {
+            return Ok(Input::Exceptions(ExceptionPart::End));
+        }
+        Ok(Input::Exceptions(ExceptionPart::Text {
+            file: self.string()?,
+            text: self.string()?,
+        }))
+    }
+
     fn pod(&mut self) -> Result<PodFacts, &'static str> {
         let (namespace, name, uid) = (self.known()?, self.known()?, self.known()?);
         let (service_account, node, cluster) = (self.known()?, self.known()?, self.known()?);
@@ -203,6 +220,25 @@ pub(super) fn sample() -> ContainerFacts {
 mod tests {
     use super::*;
     use crate::source::capture::{FRAME_BYTES, Writer};
+
+    #[test]
+    fn exceptions_come_back() {
+        let inputs = [
+            Input::Exceptions(ExceptionPart::Text {
+                file: "a.yml".into(),
+                text: "é\n".repeat(16 * 1024 / 3),
+            }),
+            Input::Exceptions(ExceptionPart::End),
+        ];
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        for input in &inputs {
+            writer.write(input).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let read = crate::source::capture::Reader::new(bytes.as_slice()).unwrap();
+        let read: Result<Vec<Input>, _> = read.collect();
+        assert_eq!(read.unwrap(), inputs);
+    }
 
     /// The largest facts that the bounds let through go into a frame.
     #[test]

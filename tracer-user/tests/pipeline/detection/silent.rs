@@ -15,6 +15,7 @@ pub(super) const MUST_NOT: &[Row] = &[
     // mail()
     ("mail()", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i ';;exec 20 /usr/sbin/exim4 /usr/sbin/sendmail -t -i", &[]),
     ("mail() with a sender", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i -fwww-data@web-1.example'", &[]),
+    ("mail() by a newer C library", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c -- '/usr/sbin/sendmail -t -i'", &[]),
     ("msmtp", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/bin/msmtp -t'", &[]),
     ("mail delivery runs commands", MAIL, "fork 10>20;;exec 20 /usr/sbin/exim4 exim4 -Mc 1;;fork 20>21;;exec 21 /usr/bin/dash sh -c 'procmail -a x'", &[]),
     // CGI
