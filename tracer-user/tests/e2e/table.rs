@@ -16,6 +16,11 @@ through a whole chain of ancestors. `cargo test -p tracer-user --test e2e` refus
 
 /// What is expected of a story, by its name.
 const KINDS: &[(&str, &str, &str)] = &[
+    (
+        "missed: ",
+        "Attacks that no rule tells yet",
+        "Expected: an alert at most.",
+    ),
     ("silent: ", "Ordinary work", "Expected: no alert at all."),
     (
         "noisy: ",
