@@ -13,6 +13,7 @@ mod executing;
 mod expected;
 pub(crate) mod incident;
 mod nearest;
+mod reaching;
 mod recall;
 pub mod roles;
 pub mod severity;
@@ -33,8 +34,8 @@ pub use self::excused::Told;
 use self::nearest::{nearest, server_of};
 pub(crate) use self::recall::Kept;
 use self::shells::Shells;
-use self::sigma::RuleSet;
 use self::sigma::profile::Profile;
+use self::sigma::{Category, RuleSet};
 use self::undecided::Undecided;
 pub use self::undecided::{Asked, Dropped, QUESTIONS};
 use self::written::{By, Changed, Written};
@@ -341,13 +342,12 @@ impl Detector {
                 }
                 Vec::new()
             }
-            Payload::Fork(_)
-            | Payload::Exit(_)
-            | Payload::Socket(_)
-            | Payload::ExecFailed(_)
-            | Payload::Credentials(_)
-            | Payload::Trace(_)
-            | Payload::Comm(_) => Vec::new(),
+            Payload::Socket(socket) => self.connects(store, event, socket),
+            Payload::Trace(_) => self.reaches(store, event, Category::ProcessAccess),
+            Payload::Credentials(_) => self.reaches(store, event, Category::PrivilegeChange),
+            Payload::Fork(_) | Payload::Exit(_) | Payload::ExecFailed(_) | Payload::Comm(_) => {
+                Vec::new()
+            }
         }
     }
 

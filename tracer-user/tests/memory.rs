@@ -17,6 +17,7 @@ use tracer_common::probe::Tier;
 use tracer_common::tag::{Role, Tag};
 
 #[path = "pipeline/speed/synthetic.rs"]
+#[expect(clippy::unwrap_used, reason = "a panic is the report")]
 mod synthetic;
 
 struct Counting;

@@ -9,9 +9,9 @@ use rsigma_eval::{Event as Fields, EventValue};
 use tracer_common::tag::Role;
 
 use super::nearest::Nearest;
-use super::roles::Program;
+use super::roles::{self, Program, tools};
 use super::sigma::Category;
-use crate::alert::Directory;
+use crate::alert::{Directory, Severity};
 use crate::event::{Event, Exec, Payload};
 use crate::lineage::Store;
 use crate::lineage::process::{Image, Process, Server, Via};
@@ -37,6 +37,8 @@ pub enum Fact {
     GivenWork,
     /// The names of the call, or what they are relative to, changed while it went on.
     NamesChanged,
+    /// The file is in no directory of a server.
+    OfSystem,
 }
 
 impl Fact {
@@ -55,6 +57,7 @@ impl Fact {
             Self::Moved => "it gives a name to what the server's lineage wrote",
             Self::GivenWork => "a shell or interpreter was given a command or a script",
             Self::NamesChanged => "names changed while the call went on",
+            Self::OfSystem => "the file is in no directory of a server",
         }
     }
 }
@@ -195,6 +198,29 @@ impl<'a> Case<'a> {
             .parent_line
             .get_or_init(|| Some(fields::line(self.parent()?)));
         line.as_deref()
+    }
+
+    /// What the program of the subject is: a shell or interpreter, else what it is for.
+    fn kind(&self) -> Option<&'static str> {
+        let of_name = || match self.image {
+            Some(image) => tools::kind(roles::base(image)),
+            None => tools::kind(roles::effective_name(self.exec?)),
+        };
+        self.program.map(Program::name).or_else(of_name)
+    }
+
+    /// The worst alert that was raised for what the server's child, by which the subject came to be, and its
+    /// descendants ran.
+    fn alerted(&self) -> Option<Severity> {
+        let nearest = self.nearest?;
+        // The server itself goes on after an attack, and with it the next request begins.
+        let steps = match nearest.beside {
+            None => nearest.depth.max(1),
+            Some(_) => nearest.depth + 1,
+        };
+        let chain = self.store.chain(self.event.meta.subject).take(steps);
+        let told = chain.flat_map(|process| &process.alerted);
+        told.map(|(_, severity)| *severity).max()
     }
 
     /// How it is connected with the server, where it does not descend from it.

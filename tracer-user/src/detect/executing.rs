@@ -1,19 +1,23 @@
 //! What a server's lineage runs, and who runs what it wrote: the facts for the rules. Pure.
 
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
 use tracer_common::event::{access, flag};
+use tracer_common::limits::STRING_BYTES;
 use tracer_common::tag::{Role, via};
 
 use super::case::{Case, Fact};
 use super::expected::{self, Dropped, absolute, is_conversation, is_own_program};
 use super::nearest::{Nearest, Place, nearest, server_of};
-use super::roles::{self, Program};
+use super::roles::{self, Program, tools};
 use super::severity::severity;
 use super::sigma::Category;
 use super::written::By;
 use super::{Detector, Found, Matched, user};
 use crate::alert::Severity;
 use crate::enrich::docroot::{Kind, path};
-use crate::event::{Event, Exec, FileAccess, ProcessKey, Writer, is_inet};
+use crate::event::{Event, Exec, FileAccess, ProcessKey, Writer, ip, is_inet};
 use crate::lineage::Store;
 use crate::lineage::process::{Process, Server, Via};
 
@@ -59,7 +63,7 @@ impl Detector {
             case.near(nearest, event);
             let is_plain = dropped.is_none() && !nameless;
             case.ordinary = is_plain
-                .then(|| self.ordinary(nearest, event, exec))
+                .then(|| self.ordinary(nearest, event, exec, program))
                 .flatten();
         }
         let is_dropped = dropped.is_some() || (nameless && program.is_none());
@@ -85,7 +89,9 @@ impl Detector {
             let what = match (program, &dropped) {
                 (_, Some(_)) => "executed a program that it wrote",
                 (None, None) if nameless => "executed a program",
-                (None, None) => "executed",
+                (None, None) => {
+                    tools::kind(roles::effective_name(exec)).map_or("executed", tools::words)
+                }
                 (Some(program), None) => executed(program),
             };
             let path = dropped.as_ref().map_or(&exec.exe, |dropped| &dropped.path);
@@ -101,11 +107,14 @@ impl Detector {
                     Some(via) => outside(nearest, via, dropped.is_some(), what, path),
                 },
             };
+            if let Some(fd) = exec.stdio.iter().find(|fd| is_inet(fd)) {
+                reason.push_str(", its input or output is a network connection");
+                if let Some(ip) = ip(fd.family, fd.remote_addr) {
+                    let peer = SocketAddr::new(ip, fd.remote_port);
+                    let _infallible = write!(reason, " with {peer}");
+                }
+            }
             for (fact, words) in [
-                (
-                    Fact::RemoteStdio,
-                    ", its input or output is a network connection",
-                ),
                 (Fact::Fileless, ", from a file that has no name"),
                 (Fact::GainsRights, ", with more rights than who runs it"),
             ] {
@@ -202,7 +211,6 @@ impl Detector {
         let mut case = Case::new(Category::ImageLoad, store, event);
         case.near(&nearest, event);
         case.program = self.shells.loaded(file.file, &file.path);
-        case.image = Some(&file.path);
         case.file = Some(super::case::FileCase {
             path: file.path.clone(),
             action: "loaded",
@@ -221,6 +229,7 @@ impl Detector {
         let mut matched = self.matches(&case, writer, reason);
         if becomes_it || (writer.is_some() && nearest.depth != 0) {
             case.category = Category::ProcessCreation;
+            case.image = Some(&file.path);
             matched.extend(self.matches(&case, writer, reason));
         }
         let place = nearest.place();
@@ -276,7 +285,7 @@ impl Detector {
 
     /// The matches as alerts, where they are some of their own. What an alerted program starts is the same
     /// attack, unless it is worse or of another kind.
-    fn once(
+    pub(super) fn once(
         &mut self,
         store: &mut Store,
         event: &Event,
@@ -324,10 +333,18 @@ impl Detector {
     }
 
     /// The shape by which a shell or interpreter is a server's ordinary work.
-    fn ordinary(&self, nearest: &Nearest<'_>, event: &Event, exec: &Exec) -> Option<&'static str> {
+    fn ordinary(
+        &self,
+        nearest: &Nearest<'_>,
+        event: &Event,
+        exec: &Exec,
+        program: Option<Program>,
+    ) -> Option<&'static str> {
         if nearest.is_starting(event) {
             Some("start-up")
-        } else if self.is_cgi(nearest, event, exec) {
+        } else if self.is_cgi(nearest, event, exec)
+            || (program.is_none() && self.is_below_cgi(nearest, event))
+        {
             Some("cgi")
         } else if nearest
             .image
@@ -337,6 +354,15 @@ impl Detector {
         } else {
             None
         }
+    }
+
+    /// What a CGI program runs that is neither a shell nor an interpreter.
+    fn is_below_cgi(&self, nearest: &Nearest<'_>, event: &Event) -> bool {
+        let Some(first) = nearest.first() else {
+            return false;
+        };
+        // Whether its name was cut was known at its exec only: one of that length is none.
+        first.filename.len() < STRING_BYTES - 1 && self.is_cgi(nearest, event, first)
     }
 
     /// A CGI program: the kernel was given a script of a CGI directory, and no server wrote it. The

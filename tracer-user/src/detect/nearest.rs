@@ -4,7 +4,7 @@
 use tracer_common::tag::{Role, Tag};
 
 use super::{CHILD_EXEC_NS, START_UP_NS};
-use crate::event::{Event, ProcessKey, is_listening};
+use crate::event::{Event, Exec, ProcessKey, is_listening};
 use crate::lineage::Store;
 use crate::lineage::process::{Image, Process, Server, Via, Why};
 
@@ -173,6 +173,12 @@ impl Nearest<'_> {
             server_depth: of_lineage.then_some(self.depth),
             server: Some(self.server.clone()),
         }
+    }
+
+    /// The first program that the server's child ran.
+    pub(super) fn first(&self) -> Option<&Exec> {
+        let child = self.child?;
+        Some(&child.images.get(child.inherited)?.exec)
     }
 
     /// Its place in the lineage of the subject.

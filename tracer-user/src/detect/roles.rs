@@ -4,6 +4,7 @@
 //! it likes. A name's `#` stands for a version (`php-fpm#` is `php-fpm`, `php-fpm8.2`, `php-fpm83`).
 
 pub mod entry;
+pub mod tools;
 
 use std::borrow::Cow;
 

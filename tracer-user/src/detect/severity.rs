@@ -34,6 +34,7 @@ const TABLE: &[Line] = &[
     Line { role: Some(Role::Service), facts: &[Fact::GivenWork], shift: AtMost(Medium), why: "What a program is for that is known by serving only nobody knows." },
     Line { role: Some(Role::Agent), facts: &[Fact::Written], shift: AtMost(Medium), why: "What manages hosts brings programs and runs them." },
     Line { role: Some(Role::Agent), facts: &[Fact::GivenWork], shift: AtMost(Low), why: "What manages hosts runs commands all day." },
+    Line { role: Some(Role::Agent), facts: &[Fact::OfSystem], shift: AtMost(Low), why: "What manages hosts writes their settings." },
     Line { role: None, facts: &[Fact::NamesChanged], shift: AtLeast(High), why: "The names changed while the call went on: somebody races the observer." },
     Line { role: None, facts: &[Fact::Fileless], shift: AtLeast(Critical), why: "The program has no file." },
     Line { role: None, facts: &[Fact::RemoteStdio], shift: AtLeast(Critical), why: "Somebody at the other end of a connection types." },

@@ -395,6 +395,10 @@ impl Detector {
             case.is_starting &= nearest.depth == 0;
         }
         case.server = who.server;
+        case.facts.set(
+            Fact::OfSystem,
+            file.directory.is_none() && file.doubt.is_none(),
+        );
         case.file = Some(file);
         let changed = matches!(&event.payload, Payload::Change(change) if change.early.is_some())
             || event.meta.flags & flag::BASE_CHANGED != 0;

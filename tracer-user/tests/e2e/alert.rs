@@ -14,6 +14,8 @@ pub(crate) type Rule = (&'static str, &'static str);
 pub(crate) const SHELL: Rule = ("server-shell", "T1505.003");
 /// A database server's descendant did.
 pub(crate) const DATABASE_SHELL: Rule = ("database-shell", "T1505.001");
+/// A server's descendant executed a shell at a network connection.
+pub(crate) const REVERSE_SHELL: Rule = ("server-reverse-shell", "T1505.003");
 /// A server's descendant executed what one wrote.
 pub(crate) const DROPPED_EXEC: Rule = ("server-dropped-exec", "T1505.003");
 /// A server's descendant wrote code where it is served.

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::alert::{
-    self, CODE_WRITE, CRITICAL, DATABASE_SHELL, DROPPED_EXEC, Expected, HIGH, Rule, SHELL,
+    self, CODE_WRITE, CRITICAL, DATABASE_SHELL, DROPPED_EXEC, Expected, HIGH, REVERSE_SHELL, Rule,
+    SHELL,
 };
 use crate::host::{self, Outcome, Skip, User, real};
 use crate::http;
@@ -510,7 +511,7 @@ fn reverse_shell(scene: &Scene) -> Outcome {
         severity: CRITICAL,
         executable: real("/bin/sh"),
         args: Some(vec!["/bin/sh".to_owned()]),
-        ..scene.expected(site, SHELL, &[])
+        ..scene.expected(site, REVERSE_SHELL, &[])
     };
     let alerts = scene.alerts_of(1, || {
         assert_eq!(site.get("/reverse.php").body, "done");

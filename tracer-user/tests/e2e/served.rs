@@ -16,7 +16,9 @@ use crate::scene::{Scene, Story};
 use crate::server::{self, Cluster, Postgres};
 
 const CODE: &str = "server-code-write";
+const CONTROL: &str = "server-control-write";
 const COMPONENT: &str = "server-component-write";
+const LIBRARY: &str = "database-library-write";
 
 /// Every story of directories.
 pub(crate) fn stories() -> Vec<Story> {
@@ -144,9 +146,9 @@ fn apache(scene: &Scene) -> Outcome {
     let write = |file: PathBuf| write_by(site.port, "/w.php", file);
     for (name, rule, kind, directory) in [
         ("x.php", CODE, "served", &shared),
-        (".htaccess", CODE, "served", &shared),
-        (".user.ini", CODE, "served", &shared),
-        ("web.config", CODE, "served", &shared),
+        (".htaccess", CONTROL, "served", &shared),
+        (".user.ini", CONTROL, "served", &shared),
+        ("web.config", CONTROL, "served", &shared),
         ("zz.conf", COMPONENT, "component", &sites),
     ] {
         let written = Written {
@@ -481,7 +483,7 @@ fn mariadb(scene: &Scene) -> Outcome {
     let maria = Maria::start()?;
     let plugins = maria.dir.join("plugins");
     let written = Written {
-        rule: COMPONENT,
+        rule: LIBRARY,
         kind: "component",
         directory: &plugins,
         server: "mysql",
@@ -504,13 +506,13 @@ fn postgresql(scene: &Scene) -> Outcome {
     std::fs::create_dir(&lib).expect("a directory");
     std::os::unix::fs::chown(&lib, Some(user.uid), Some(user.gid)).expect("chown");
     let auto = data.join("postgresql.auto.conf");
-    let written = |directory| Written {
-        rule: COMPONENT,
+    let written = |rule, directory| Written {
+        rule,
         kind: "component",
         directory,
         server: "postgresql",
     };
-    told(scene, "ALTER SYSTEM", &written(&auto), |_| {
+    told(scene, "ALTER SYSTEM", &written(COMPONENT, &auto), |_| {
         let sql = format!(
             "ALTER SYSTEM SET dynamic_library_path = '$libdir:{}'",
             lib.display()
@@ -519,10 +521,15 @@ fn postgresql(scene: &Scene) -> Outcome {
         auto.clone()
     });
     cluster.query("SELECT pg_reload_conf()");
-    told(scene, "dynamic_library_path", &written(&lib), |number| {
-        let file = lib.join(format!("x{number}.so"));
-        cluster.query(&format!("COPY (SELECT 1) TO '{}'", file.display()));
-        file
-    });
+    told(
+        scene,
+        "dynamic_library_path",
+        &written(LIBRARY, &lib),
+        |number| {
+            let file = lib.join(format!("x{number}.so"));
+            cluster.query(&format!("COPY (SELECT 1) TO '{}'", file.display()));
+            file
+        },
+    );
     Ok(())
 }

@@ -8,6 +8,7 @@ use tracer::source::{ExceptionPart, Input};
 
 mod hosts;
 mod names;
+mod pack;
 mod programs;
 mod reach;
 mod roles;
@@ -41,6 +42,7 @@ fn rows_that_must_alert() {
     check(reach::MUST);
     check(names::MUST);
     check(roles::MUST);
+    check(pack::MUST);
 }
 
 #[test]
@@ -49,6 +51,7 @@ fn rows_that_must_not_alert() {
     check(reach::MUST_NOT);
     check(names::MUST_NOT);
     check(roles::MUST_NOT);
+    check(pack::MUST_NOT);
 }
 
 /// Where a directory leads is asked for only where the rules hang on it, through processes that live.
@@ -127,7 +130,7 @@ fn reasons_are_sentences() {
         reasons,
         [
             "php-fpm (app server) executed a shell: /usr/bin/dash, its input or output is a network \
-             connection",
+             connection with 203.0.113.5:4444",
             "php-fpm (app server) created /srv/www/x.php: code where it is served",
         ]
     );

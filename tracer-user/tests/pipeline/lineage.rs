@@ -273,7 +273,7 @@ fn a_pid_used_again_is_another_process() {
     for end in ["exit 20 0", "# its exit is lost"] {
         let story = format!(
             "observed 1 /sbin/init\nobserved 10 :parent=1 /usr/sbin/nginx\nend\nfork 10>20\n\
-             exec 20 /usr/bin/curl\n{end}\nwait 1s\nfork 1>20\nexec 20 /usr/bin/dash sh"
+             exec 20 /usr/bin/convert\n{end}\nwait 1s\nfork 1>20\nexec 20 /usr/bin/dash sh"
         );
         assert_eq!(
             last_lineage(&story),

@@ -138,7 +138,7 @@ fn golden_story() {
             "server-code-write high 11",
             "server-shell high 20",
             "server-dropped-exec high 30",
-            "server-shell critical 31",
+            "server-reverse-shell critical 31",
             "server-component-write high 31",
         ]
     );

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tracer::config::Emit;
+use tracer::detect::sigma::profile::Profile;
 use tracer::detect::sigma::{RuleSet, Source, pack_sources};
 use tracer::memory::Budget;
 use tracer::pipeline::Pipeline;
@@ -109,6 +110,24 @@ fn run(inputs: &[Input], rules: &Arc<RuleSet>) -> f64 {
     }
     assert_eq!(documents, 0, "nothing in it is an attack");
     worked() - begin
+}
+
+#[test]
+fn a_run_tells_what_each_rule_costs() {
+    let (profile, errors) = Profile::new(&pack_sources(), || 0);
+    assert_eq!(errors, []);
+    let profile = Arc::new(profile);
+    let mut pipeline = Pipeline::new(Emit::Alerts, Budget::default());
+    pipeline.set_profile(Arc::clone(&profile));
+    let story = "observed 1 /sbin/init\nobserved 2 :parent=1 /usr/sbin/nginx nginx\nend\nlisten 2 80\nwait 90s\n\
+                 fork 2>20\nexec 20 /usr/bin/dash sh -c 'id; ls'\nfork 20>21\nexec 21 /usr/bin/id\nnow";
+    for input in told(story) {
+        pipeline.input(input);
+    }
+    let costs = profile.costs();
+    let shell = costs.iter().find(|cost| &*cost.rule.id == "server-shell");
+    let shell = shell.map(|cost| (cost.events, cost.matches));
+    assert_eq!(shell, Some((2, 1)));
 }
 
 /// What `cargo xtask bench` prints of rules: with none, with the pack, and with many more. `TRACER_SIGMAHQ` may

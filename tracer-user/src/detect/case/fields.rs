@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use rsigma_eval::EventValue;
-use tracer_common::event::{EventKind, FdInfo, Ids, fd_kind};
+use tracer_common::event::{EventKind, FdInfo, Ids, fd_kind, flag as event_flag};
 
 use super::{Case, Doubt, Fact};
+use crate::detect::code::code;
+use crate::detect::reaching;
 use crate::detect::roles;
 use crate::detect::sigma::Category;
 use crate::event::{Payload, Socket, fd_type, ip, is_inet};
@@ -24,7 +26,8 @@ pub struct Field {
 }
 
 use Category::{
-    FileChange, FileDelete, FileEvent, FileRename, ImageLoad, NetworkConnection, ProcessCreation,
+    FileChange, FileDelete, FileEvent, FileRename, ImageLoad, NetworkConnection, PrivilegeChange,
+    ProcessAccess, ProcessCreation,
 };
 
 const EXEC: &[Category] = &[ProcessCreation];
@@ -32,6 +35,8 @@ const FILES: &[Category] = &[FileEvent, FileChange, FileRename, FileDelete, Imag
 const NAMES: &[Category] = &[FileEvent, FileChange, FileRename, FileDelete];
 const NET: &[Category] = &[NetworkConnection];
 const LOAD: &[Category] = &[ImageLoad];
+const ACCESS: &[Category] = &[ProcessAccess];
+const RIGHTS: &[Category] = &[PrivilegeChange];
 
 macro_rules! field {
     ($name:literal, $of:expr, $doc:literal, $get:expr) => {
@@ -47,6 +52,7 @@ macro_rules! field {
 /// Every field, by name: [`get`] looks it up so.
 #[rustfmt::skip]
 pub static ALL: &[Field] = &[
+    field!("Access.Method", ACCESS, "How the process reached into the other: `ptrace`, `process_vm_writev`, `mem` (it opened `/proc/PID/mem` for writing), or `access` (it was given the right to do one of these).", |c| word(reaching::method(reaching::trace(c)?))),
     field!("Ancestor.CommandLine", &[], "Command lines of all ancestors, nearest first. Any of them may match.", |c| array(c.ancestors().filter_map(|p| Some(line(p.image()?))))),
     field!("Ancestor.Image", &[], "Executables of all ancestors, nearest first: `Ancestor|any.Image` is the same.", |c| array(c.ancestors().filter_map(|p| Some(path(p.image()?))))),
     field!("CommandLine", &[], "Arguments, a space between them.", |c| string(Cow::Borrowed(c.line()?))),
@@ -62,6 +68,7 @@ pub static ALL: &[Field] = &[
     field!("File.IsComponent", NAMES, "It is in a directory that servers load modules, extensions or configuration from.", |c| flag(c.file.as_ref()?.directory.as_ref()?.kind == "component")),
     field!("File.IsCreated", NAMES, "The call created it.", |c| flag(c.file.as_ref()?.action == "created")),
     field!("File.IsServed", NAMES, "It is in a directory whose files answer requests or are run for them.", |c| flag(c.file.as_ref()?.directory.as_ref()?.kind != "component")),
+    field!("File.Race", NAMES, "What was another when the call began than when it was done: `names`; `code`, where one of the names is; or `base`, the directory that a name is relative to.", |c| word(race(c)?)),
     field!("File.WrittenByServer", FILES, "A server's lineage wrote the file before.", |c| flag(c.event.payload.writer().is_some() || c.facts.has(Fact::Written))),
     field!("Image", &[], "The executable, as the kernel resolved it.", |c| bytes(c.image.unwrap_or(&c.exec?.exe))),
     field!("Image.GainsRights", EXEC, "It runs with more rights than who runs it, and a server's lineage wrote it.", |c| flag(c.facts.has(Fact::GainsRights))),
@@ -70,6 +77,7 @@ pub static ALL: &[Field] = &[
     field!("Image.WrittenByServer", EXEC, "A server's lineage wrote the executable, or the script or module that it was given.", |c| flag(c.facts.has(Fact::Written))),
     field!("ImageLoaded", LOAD, "What was mapped to be executed.", |c| bytes(&c.file.as_ref()?.path)),
     field!("Initiated", NET, "`true` for a connection that the process made, `false` for one that it took.", |c| flag(socket(c)?.kind != EventKind::Accept)),
+    field!("Lineage.Alerted", &[], "The worst severity of what was an alert already of the same child of the server and what it ran: `low` … `critical`. Nothing where there was none.", |c| word(c.alerted()?.name())),
     field!("Lineage.Depth", &[], "Ancestors that are known.", |c| number(c.ancestors().count())),
     field!("Lineage.ServerDepth", &[], "Steps up to the nearest server; zero where the process is one.", |c| number(c.nearest?.server_depth()?)),
     field!("Lineage.Via", &[], "How the process is connected with the server where it does not descend from it: `file` or `trace`.", |c| word(c.beside()?.name())),
@@ -77,9 +85,11 @@ pub static ALL: &[Field] = &[
     field!("ParentCommandLine", &[], "Command line of who created the process.", |c| string(Cow::Borrowed(c.parent_line()?))),
     field!("ParentImage", &[], "Executable of who created the process.", |c| bytes(&c.parent()?.exec.exe)),
     field!("ParentProcessId", &[], "Its process id.", |c| number(c.ancestors().next()?.key.tgid as usize)),
+    field!("Privilege.Gained", RIGHTS, "What the process got that nothing it had before explains: `user`, where it became root and was it in no role and had no right to become another user; `capabilities`, where it has some that it was not permitted before, in the same user namespace.", |c| word(reaching::gained(c)?)),
     field!("ProcessId", &[], "Process id.", |c| number(c.event.meta.subject.tgid as usize)),
     field!("Program.IsGivenWork", EXEC, "A shell or interpreter was given a command or a script.", |c| flag(c.facts.has(Fact::GivenWork))),
-    field!("Program.Kind", &[ProcessCreation, ImageLoad], "What the program is, whatever its file is called: `shell` or `interpreter`.", |c| word(c.program?.name())),
+    field!("Program.IsLoaded", EXEC, "It is what a dynamic loader, that was called as a program, was given to run; told when that is mapped.", |c| flag(c.image.is_some() && roles::is_loader(roles::base(&c.exec?.exe)))),
+    field!("Program.Kind", &[ProcessCreation, ImageLoad, NetworkConnection, ProcessAccess, PrivilegeChange], "What the program is, whatever its file is called: `shell` or `interpreter`; else by its name `downloader`, `network_tool`, `tunnel`, `discovery`, `encoder`, `builder`, `persistence`, `privilege`, `launcher`, `namespace`, `kubernetes` or `editor`.", |c| word(c.kind()?)),
     field!("Program.Name", EXEC, "Its name: of a multi-call binary the applet, of a dynamic loader what it was given.", |c| bytes(roles::effective_name(c.exec?))),
     field!("Protocol", NET, "`tcp`, `udp` …", |c| protocol(socket(c)?)),
     field!("Server.IsStarting", &[], "The nearest server is still starting: it does not serve yet.", |c| flag(c.is_starting)),
@@ -87,6 +97,8 @@ pub static ALL: &[Field] = &[
     field!("Server.Name", &[], "Its name: `nginx`, `php-fpm`, `tomcat` …, else that of its executable.", |c| string(Cow::Borrowed(&*c.server?.name))),
     field!("Server.Role", &[], "What the nearest server is for: `web`, `app`, `database`, `cache`, `mail`, `ftp`, `ci`, `agent` or `service`. Only server lineages have it.", |c| word(c.role()?.name())),
     field!("Server.Why", &[], "What made it known as one: `named`, `listens` or `accepts`.", |c| word(c.server?.why.name())),
+    field!("Socket.Action", NET, "`connect`, `accept`, or `listen`.", |c| word(reaching::action(socket(c)?)?)),
+    field!("Socket.IsLocal", NET, "Nobody beyond this host is at the other end: a loopback address, or a unix socket. Of a socket that listens its own address says so.", |c| flag(reaching::is_local(socket(c)?))),
     field!("SourceFilename", NAMES, "The name before, of a rename or link.", |c| bytes(old(c)?)),
     field!("SourceIp", NET, "The process's own address; of an accepted connection the peer's.", |c| address(c, true)),
     field!("SourcePort", NET, "Port of that address.", |c| port(c, true)),
@@ -94,6 +106,9 @@ pub static ALL: &[Field] = &[
     field!("Stdin.Type", EXEC, "What standard input is: `file`, `pipe`, `tty`, `null`, `inet` (a connected internet socket), `socket` (any other) or `other`.", |c| stdio(c, 0)),
     field!("Stdio.IsRemote", EXEC, "Standard input, output or error is a connected internet socket.", |c| flag(c.facts.has(Fact::RemoteStdio))),
     field!("Stdout.Type", EXEC, "As `Stdin.Type`.", |c| stdio(c, 1)),
+    field!("Target.Image", ACCESS, "Executable of the process that was reached into.", |c| bytes(&reaching::target(c)?.image()?.exec.exe)),
+    field!("Target.IsOfServer", ACCESS, "It descends from the same outermost server. Nothing where it is not known.", |c| flag(reaching::is_of_server(c)?)),
+    field!("Target.ProcessId", ACCESS, "Its process id.", |c| number(reaching::trace(c)?.target?.tgid as usize)),
     field!("TargetFilename", FILES, "The file: its name from now on.", |c| bytes(&c.file.as_ref()?.path)),
     field!("User", &[], "`root`, else the number of the effective user.", |c| Some(EventValue::Str(match uid(c)? { 0 => "root".into(), uid => uid.to_string().into() }))),
     field!("UserId", &[], "Number of the effective user.", |c| number(uid(c)? as usize)),
@@ -230,6 +245,18 @@ fn socket<'c>(case: &Case<'c>) -> Option<&'c Socket> {
         return None;
     };
     Some(socket)
+}
+
+/// What of a change's names was another when the call began.
+fn race(case: &Case<'_>) -> Option<&'static str> {
+    let Payload::Change(change) = &case.event.payload else {
+        return None;
+    };
+    if let Some((_, early)) = &change.early {
+        let is_code = [&change.new, early].iter().any(|name| code(name).is_some());
+        return Some(if is_code { "code" } else { "names" });
+    }
+    (case.event.meta.flags & event_flag::BASE_CHANGED != 0).then_some("base")
 }
 
 /// One end of a connection: the one that began it, or the other.

@@ -380,3 +380,55 @@ fn it_ends_with_its_day_and_counts() {
     exceptions.replace(ExceptionSet::shipped());
     assert!(exceptions.hits().all(|(_, hits)| hits == 0));
 }
+
+/// What every rule of the pack has to match, with the words that its sample has, as they may have been given.
+#[test]
+fn none_hides_an_attack_of_the_pack() {
+    let shipped = ExceptionSet::shipped();
+    let rules = crate::detect::sigma::RuleSet::pack();
+    let mut compared = 0;
+    for source in crate::detect::sigma::pack_sources() {
+        let rule: serde_json::Value = serde_saphyr::from_str(&source.text).unwrap();
+        let samples = rule["tracer"]["samples"]["match"]
+            .as_array()
+            .unwrap()
+            .clone();
+        for sample in samples {
+            let text = |name: &str| sample[name].as_str().unwrap_or_default().to_owned();
+            let line = text("CommandLine");
+            let words: Vec<Vec<u8>> = line
+                .split(' ')
+                .map(|word| word.as_bytes().to_vec())
+                .collect();
+            let command = line.split_once(" -c ").map_or("id", |(_, command)| command);
+            let by_shell = ["sh", "-c", command].map(|word| word.as_bytes().to_vec());
+            let file = (!text("TargetFilename").is_empty())
+                .then(|| (text("TargetFilename").into_bytes(), text("File.Action")));
+            for argv in [words.clone(), by_shell.to_vec()] {
+                for server in [
+                    "nginx",
+                    "php-fpm",
+                    "postgresql",
+                    "nagios",
+                    "munin",
+                    "lighttpd",
+                    "python",
+                ] {
+                    let deed = Deed {
+                        server: Some((server.to_owned(), "app")),
+                        executable: text("Image").into_bytes(),
+                        argv: argv.clone(),
+                        file: file.clone(),
+                        ..Deed::default()
+                    };
+                    for rule in rules.rules() {
+                        let covering = shipped.covering(&rule.id, &deed);
+                        assert_eq!(covering.count(), 0, "{}: {deed:?}", source.file);
+                        compared += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(compared > 0);
+}

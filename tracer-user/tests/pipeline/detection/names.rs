@@ -29,7 +29,7 @@ pub(super) const MUST: &[Row] = &[
     ("of its directory that may have been done", HOST, "open 11 created /opt/d/x.sh;;rename 11 :attempt :uring :no-file /opt/d /opt/e;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/e/x.sh", &["server-dropped-exec high 30"]),
     ("moved for true after it was tried", HOST, "open 11 created /srv/www/up/x.txt;;rename 11 :attempt :uring :no-file /srv/www/up/x.txt /nonexist/y;;rename 20 :untagged :no-file /srv/www/up/x.txt /srv/www/x.php", &["server-code-write medium 20"]),
     ("an unlink that may have failed", HOST, "open 11 created /opt/x.sh;;unlink 11 :attempt :uring :no-file /opt/x.sh;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec high 30"]),
-    ("a rename of another name", HOST, "open 11 created /opt/x.sh;;rename 11 :no-file :early-old=/opt/a :early-new=/opt/b /opt/x.sh /opt/c;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec high 30"]),
+    ("a rename of another name", HOST, "open 11 created /opt/x.sh;;rename 11 :no-file :early-old=/opt/a :early-new=/opt/b /opt/x.sh /opt/c;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-name-race high 11", "server-dropped-exec critical 30"]),
     ("a directory below itself", HOST, "open 11 created /opt/x/a.sh;;rename 11 :attempt :uring :no-file /opt/x /opt/x/y;;rename 11 :attempt :uring :no-file /opt/x /opt/x/y;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x/a.sh", &["server-dropped-exec high 30"]),
     // What was only handed in has no identity.
     ("one of two files without identity", HOST, "open 11 :name=x.sh write /opt;;open 41 :name=y.sh write /opt;;fork 8>30;;exec 30 /usr/bin/dash sh /opt/x.sh", &["server-dropped-exec high 30"]),

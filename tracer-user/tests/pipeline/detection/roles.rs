@@ -37,7 +37,7 @@ pub(super) const MUST: &[Row] = &[
     ("a shell that waits for words", CUSTOM, "fork 10>20;;exec 20 /usr/bin/bash bash -i", &["server-shell high 20"]),
     ("an interpreter that waits", CUSTOM, "fork 10>20;;exec 20 /usr/bin/python3.11 python3", &["server-shell high 20"]),
     ("a shell at a terminal", CUSTOM, "fork 10>20;;exec 20 :stdin=tty /usr/bin/dash sh -c x", &["server-shell high 20"]),
-    ("a shell on the connection", CUSTOM, "fork 10>20;;exec 20 :stdin=connected /usr/bin/dash sh -c x", &["server-shell critical 20"]),
+    ("a shell on the connection", CUSTOM, "fork 10>20;;exec 20 :stdin=connected /usr/bin/dash sh -c x", &["server-reverse-shell critical 20"]),
     ("what it wrote", CUSTOM, "open 10 created /tmp/x;;fork 10>20;;exec 20 /tmp/x x", &["server-dropped-exec high 20"]),
     ("code in a served directory", CUSTOM, "open 10 created /srv/www/x.php", &["server-code-write high 10"]),
     // On a socket that it was handed.
@@ -49,7 +49,7 @@ pub(super) const MUST: &[Row] = &[
     // Ways to the host are none below a server.
     ("sshd of a server", FPM, "open 11 created /tmp/sshd;;fork 11>20;;exec 20 /tmp/sshd sshd;;fork 20>21;;exec 21 /usr/bin/bash bash", &["server-dropped-exec high 20", "server-shell high 21"]),
     ("the host's own sshd, of a server", FPM, "fork 11>20;;exec 20 /usr/sbin/sshd sshd -p 2222;;listen 20 2222;;fork 20>21;;exec 21 /usr/bin/bash -bash", &["server-shell high 21"]),
-    ("a listener of a server is that server's", FPM, "fork 11>20;;exec 20 /usr/bin/ncat ncat -l 4444;;listen 20 4444;;fork 20>21;;exec 21 /usr/bin/bash bash -c id", &["server-shell high 21"]),
+    ("a listener of a server is that server's", FPM, "fork 11>20;;exec 20 /usr/bin/ncat ncat -l 4444;;listen 20 4444;;fork 20>21;;exec 21 /usr/bin/bash bash -c id", &["server-network-tool high 20", "server-bind-shell critical 20"]),
     ("tmux of a server", FPM, "fork 11>20;;exec 20 /usr/bin/tmux tmux;;fork 20>21;;exec 21 /usr/bin/node node x;;listen 21 3000;;fork 21>22;;exec 22 /usr/bin/dash sh -c id", &["server-shell high 21", "server-shell high 22"]),
     ("sshd where anybody writes", NEW, "fork 1>10;;exec 10 /tmp/sshd sshd;;listen 10 2222;;fork 10>20;;exec 20 /usr/bin/bash -bash", &["server-shell high 20"]),
     ("sshd that has no file", NEW, "fork 1>10;;exec 10 :nlink=0 /usr/sbin/sshd sshd;;listen 10 2222;;fork 10>20;;exec 20 /usr/bin/bash -bash", &["server-shell high 20"]),

@@ -11,13 +11,13 @@ pub(super) const MUST: &[Row] = &[
     ("deep below", FPM, "open 11 created /srv/www/a/b/c/d/e/x.phtml", &["server-code-write high 11"]),
     ("a double extension", FPM, "open 11 created /srv/www/x.php.jpg", &["server-code-write high 11"]),
     ("capitals and dots", FPM, "open 11 created /srv/www/X.PhP.", &["server-code-write high 11"]),
-    (".htaccess", FPM, "open 11 created /srv/www/up/.htaccess", &["server-code-write high 11"]),
-    (".user.ini", FPM, "open 11 created /srv/www/.user.ini", &["server-code-write high 11"]),
+    (".htaccess", FPM, "open 11 created /srv/www/up/.htaccess", &["server-control-write high 11"]),
+    (".user.ini", FPM, "open 11 created /srv/www/.user.ini", &["server-control-write high 11"]),
     ("twice at once is once", FPM, "open 11 created /srv/www/x.php;;open 11 write /srv/www/x.php", &["server-code-write high 11"]),
     ("twice, seconds apart", FPM, "open 11 created /srv/www/x.php;;wait 2s;;open 11 write /srv/www/x.php", &["server-code-write high 11", "server-code-write high 11"]),
     ("by two workers", FPM, "fork 10>12;;open 11 created /srv/www/x.php;;open 12 write /srv/www/x.php", &["server-code-write high 11", "server-code-write high 12"]),
     ("by a program of the server", FPM, "fork 11>20;;exec 20 /usr/bin/cp cp;;open 20 created /srv/www/x.php", &["server-code-write high 20"]),
-    ("a deployed archive", TOMCAT, "open 10 created /var/lib/tomcat10/webapps/x.war", &["server-code-write high 10"]),
+    ("a deployed archive", TOMCAT, "open 10 created /var/lib/tomcat10/webapps/x.war", &["server-archive-write high 10"]),
     ("a JSP", TOMCAT, "open 10 created /var/lib/tomcat10/webapps/ROOT/x.jsp", &["server-code-write high 10"]),
     ("python where it is served", GUNICORN, "open 11 created /srv/www/x.py", &["server-code-write high 11"]),
     // Renames.
@@ -32,7 +32,7 @@ pub(super) const MUST: &[Row] = &[
     // Paths cut short.
     ("code under a path too long to follow", FPM, "open 11 :path-cut created /a/b/c/x.php", &["server-code-write high 11"]),
     // Components: any file.
-    ("a PHP extension", FPM, "open 11 created /usr/lib/php/20220829/x.so", &["server-component-write high 11"]),
+    ("a PHP extension", FPM, "open 11 created /usr/lib/php/20220829/x.so", &["server-module-write high 11"]),
     ("a setting", FPM, "open 11 created /etc/php/8.2/fpm/conf.d/99-x", &["server-component-write high 11"]),
     ("a database library", POSTGRES, "open 11 created /usr/lib/postgresql/15/lib/x", &["server-component-write high 11"]),
     ("a CGI program", APACHE, "open 11 created /usr/lib/cgi-bin/anything", &["server-code-write high 11"]),

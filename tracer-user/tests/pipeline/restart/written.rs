@@ -189,7 +189,7 @@ fn an_attack_goes_on() {
     assert_eq!(alerts(&went_on(&after(":uid=33"))), Vec::<String>::new());
     // What is worse is told.
     let worse = went_on(&after(":uid=33 :stdin=connected"));
-    assert_eq!(alerts(&worse), ["server-shell critical 40"]);
+    assert_eq!(alerts(&worse), ["server-reverse-shell critical 40"]);
     // Another attack is another.
     let other = went_on("fork 6>41;;exec 41 :uid=33 /usr/bin/dash sh -c id");
     assert_eq!(alerts(&other), ["server-shell high 41"]);
