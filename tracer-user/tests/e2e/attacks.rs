@@ -476,7 +476,7 @@ fn move_uploaded_file(scene: &Scene) -> Outcome {
 
 /// Takes one connection, says what it is told to, and prints its port and then what it hears: in a process
 /// of its own, as these tests serve nobody.
-const INTRUDER: &str = "import socket, sys
+pub(crate) const INTRUDER: &str = "import socket, sys
 listener = socket.create_server(('127.0.0.1', 0))
 listener.settimeout(30)
 print(listener.getsockname()[1], flush=True)

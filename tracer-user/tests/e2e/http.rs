@@ -49,6 +49,11 @@ pub(crate) fn upload(port: u16, path: &str, file_name: &str, content: &[u8]) -> 
     send(port, &head, &body)
 }
 
+/// A text as a value of a query.
+pub(crate) fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }

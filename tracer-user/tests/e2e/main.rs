@@ -4,7 +4,7 @@
 //! takes the probes; where they are missing, and where a story's server is not installed, says
 //! `SKIPPED` and why. Everything listens on loopback and lives in folders of its own.
 //!
-//! `TRACER_E2E=word` runs the stories whose name holds the word, `TRACER_E2E_KEEP=1` leaves the
+//! `TRACER_E2E=word|another` runs the stories whose name holds one of the words, `TRACER_E2E_KEEP=1` leaves the
 //! folders, `TRACER_BENCH=1` measures, `TRACER_BIN=path` tests another build.
 
 #![expect(
@@ -16,11 +16,14 @@
 
 mod agent;
 mod alert;
+mod apps;
 mod asked;
 mod attacks;
 mod benign;
 mod containers;
 mod content;
+mod daily;
+mod databases;
 mod dropped;
 mod fuse;
 mod healing;
@@ -29,6 +32,8 @@ mod hostile;
 mod http;
 mod latency;
 mod lineage;
+mod network;
+mod pages;
 mod reach;
 mod restart;
 mod roles;
@@ -36,6 +41,8 @@ mod scene;
 mod served;
 mod server;
 mod storm;
+mod table;
+mod told;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -46,6 +53,28 @@ use crate::scene::{Scene, Story};
 /// Stories count alerts of the whole host: no two tests may run at once.
 static SERIAL: Mutex<()> = Mutex::new(());
 
+/// Every story, but for what only measures.
+fn stories() -> Vec<Story> {
+    attacks::stories()
+        .into_iter()
+        .chain(pages::stories())
+        .chain(apps::stories())
+        .chain(databases::stories())
+        .chain(network::stories())
+        .chain(reach::stories())
+        .chain(roles::stories())
+        .chain(content::stories())
+        .chain(served::stories())
+        .chain(benign::stories())
+        .chain(daily::stories())
+        .collect()
+}
+
+#[test]
+fn every_story_is_in_the_table() {
+    table::check(&stories());
+}
+
 #[test]
 fn attacks_alert_and_ordinary_work_does_not() {
     let _guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,15 +83,10 @@ fn attacks_alert_and_ordinary_work_does_not() {
         Err(Skip(reason)) => return host::say(&format!("SKIPPED e2e: {reason}")),
     };
     let only = std::env::var("TRACER_E2E").unwrap_or_default();
-    let failed: Vec<String> = attacks::stories()
+    let failed: Vec<String> = stories()
         .into_iter()
-        .chain(reach::stories())
-        .chain(roles::stories())
-        .chain(content::stories())
-        .chain(served::stories())
-        .chain(benign::stories())
         .chain(latency::story())
-        .filter(|story| story.name.contains(&only))
+        .filter(|story| only.split('|').any(|word| story.name.contains(word)))
         .filter(|story| !passes(&scene, story))
         .map(|story| story.name)
         .collect();

@@ -1,6 +1,8 @@
 //! What every story stands on: one agent, one site that was there before it, and a way to prove
 //! silence without waiting for it.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,6 +23,36 @@ impl Story {
         Self {
             name: name.to_owned(),
             run: Box::new(run),
+        }
+    }
+}
+
+/// A server that several stories share: started by the first of them, ended with the last.
+pub(crate) struct Shared<T> {
+    start: fn() -> Result<T, Skip>,
+    started: Rc<OnceCell<Result<T, String>>>,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn new(start: fn() -> Result<T, Skip>) -> Self {
+        Self {
+            start,
+            started: Rc::default(),
+        }
+    }
+
+    pub(crate) fn get(&self) -> Result<&T, Skip> {
+        let start = || (self.start)().map_err(|Skip(reason)| reason);
+        let started = self.started.get_or_init(start);
+        started.as_ref().map_err(|reason| Skip(reason.clone()))
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self {
+            start: self.start,
+            started: Rc::clone(&self.started),
         }
     }
 }

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::alert;
+use crate::databases::Maria;
 use crate::host::{self, DEADLINE, Daemon, Outcome, Skip, TempDir, User, free_port, program};
 use crate::http;
 use crate::scene::{Scene, Story};
@@ -198,7 +199,7 @@ const PYTHON: &str = "import importlib, urllib.parse\n\
     application = app\n";
 
 /// A server of one program, run as a user in a folder.
-fn start(command: &mut Command, dir: &TempDir, user: &User, port: u16) -> Daemon {
+pub(crate) fn start(command: &mut Command, dir: &TempDir, user: &User, port: u16) -> Daemon {
     use std::os::unix::process::CommandExt as _;
     let mut daemon = Daemon::start(
         command
@@ -375,7 +376,8 @@ fn node(scene: &Scene) -> Outcome {
     Ok(())
 }
 
-fn tomcat(scene: &Scene) -> Outcome {
+/// Tomcat with a folder of applications, `apps`, and one elsewhere, `extra`.
+pub(crate) fn tomcat_server(deploys: bool) -> Result<(Daemon, TempDir, u16), Skip> {
     let java = program("java")?;
     let home = Path::new("/usr/share/tomcat10");
     if !home.join("bin/bootstrap.jar").exists() {
@@ -402,8 +404,8 @@ fn tomcat(scene: &Scene) -> Outcome {
         &format!(
             "<Server port='-1'><Service name='Catalina'>\n\
              <Connector port='{port}' address='127.0.0.1' relaxedQueryChars='/'/>\n\
-             <Engine name='Catalina' defaultHost='localhost'>\n\
-             <Host name='localhost' appBase='apps' autoDeploy='false'>\n\
+             <Engine name='Catalina' defaultHost='localhost' backgroundProcessorDelay='1'>\n\
+             <Host name='localhost' appBase='apps' autoDeploy='{deploys}'>\n\
              <Context path='/extra' docBase='{}'/>\n</Host></Engine></Service></Server>\n",
             dir.join("extra").display()
         ),
@@ -427,7 +429,7 @@ fn tomcat(scene: &Scene) -> Outcome {
         "{0}/bin/bootstrap.jar:{0}/bin/tomcat-juli.jar",
         home.display()
     );
-    let _daemon = start(
+    let daemon = start(
         Command::new(java)
             .arg("-XX:-UsePerfData")
             .args(["-cp", &classes])
@@ -444,6 +446,11 @@ fn tomcat(scene: &Scene) -> Outcome {
         let answer = http::try_get(port, &format!("/w.jsp?w={}", file.display())).ok()?;
         answer.body.contains("done").then_some(())
     });
+    Ok((daemon, dir, port))
+}
+
+fn tomcat(scene: &Scene) -> Outcome {
+    let (_daemon, dir, port) = tomcat_server(false)?;
     for (rule, kind, below, pattern, extension) in [
         (CODE, "served", "apps/ROOT", "apps", "jsp"),
         (CODE, "served", "extra", "extra", "jsp"),
@@ -473,44 +480,8 @@ fn tomcat(scene: &Scene) -> Outcome {
 }
 
 fn mariadb(scene: &Scene) -> Outcome {
-    let server = program("mariadbd")?;
-    let install = program("mariadb-install-db")?;
-    let client = program("mariadb")?;
-    let user = User::named("mysql").or_else(|_| User::named("www-data"))?;
-    let dir = TempDir::new("plugins");
-    let data = dir.dir("data", Some(&user));
-    let run = dir.dir("run", Some(&user));
-    let plugins = dir.dir("plugins", Some(&user));
-    let socket = run.join("sock");
-    let config = dir.file(
-        "my.cnf",
-        &format!("[mariadb]\nplugin_dir = {}\n", plugins.display()),
-    );
-    host::run(
-        Command::new(&install)
-            .args(["--no-defaults", "--auth-root-authentication-method=normal"])
-            .arg(format!("--user={}", user.name))
-            .arg(format!("--datadir={}", data.display())),
-    );
-    let mut daemon = Daemon::start(
-        Command::new(&server)
-            .arg(format!("--defaults-file={}", config.display()))
-            .arg("--skip-networking")
-            .arg(format!("--user={}", user.name))
-            .arg(format!("--datadir={}", data.display()))
-            .arg(format!("--socket={}", socket.display()))
-            .arg(format!("--pid-file={}", run.join("pid").display())),
-        dir.join("mariadb.out"),
-        Signal::TERM,
-    );
-    let query = |sql: &str| {
-        Command::new(&client)
-            .args(["--no-defaults", "-N", "-u", "root", "-e", sql])
-            .arg(format!("--socket={}", socket.display()))
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    daemon.ready("answer to a query", || query("SELECT 1"));
+    let maria = Maria::start()?;
+    let plugins = maria.dir.join("plugins");
     let written = Written {
         rule: LIBRARY,
         kind: "component",
@@ -520,7 +491,7 @@ fn mariadb(scene: &Scene) -> Outcome {
     told(scene, "plugin_dir", &written, |number| {
         let file = plugins.join(format!("udf{number}.so"));
         let sql = format!("SELECT 'x' INTO DUMPFILE '{}'", file.display());
-        assert!(query(&sql), "{sql}");
+        maria.query(&sql).expect("a file");
         file
     });
     Ok(())

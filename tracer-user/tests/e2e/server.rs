@@ -107,7 +107,8 @@ pub(crate) fn nginx_php_fpm() -> Result<Site, Skip> {
             "[global]\nerror_log = {root}/php-fpm.log\npid = {root}/php-fpm.pid\n\
              [www]\nuser = {name}\ngroup = {name}\n\
              listen = {root}/php.sock\nlisten.owner = {name}\nlisten.group = {name}\n\
-             pm = static\npm.max_children = 2\n{settings}"
+             pm = static\npm.max_children = 2\n{settings}\
+             php_admin_flag[ffi.enable] = on\n"
         ),
     );
     let nginx_config = dir.file(
@@ -509,14 +510,19 @@ impl Cluster {
 
     /// Runs a query and gives what it printed.
     pub(crate) fn query(&self, sql: &str) -> String {
-        let output = host::run(
-            self.tool("psql")
-                .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-d", "postgres", "-p"])
-                .arg(self.port.to_string())
-                .arg("-c")
-                .arg(sql),
-        );
+        let output = host::run(&mut self.client(sql));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What runs a query.
+    pub(crate) fn client(&self, sql: &str) -> Command {
+        let mut command = self.tool("psql");
+        command
+            .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-d", "postgres", "-p"])
+            .arg(self.port.to_string())
+            .arg("-c")
+            .arg(sql);
+        command
     }
 }
 
