@@ -143,10 +143,12 @@ fn shape(event: &Event) -> (&[u8], Vec<u8>) {
 
 /// What an alert is about: the file that was written or given a name, and the write itself.
 fn about(event: &Event, found: &Found) -> Vec<Use> {
-    let file = match &event.payload {
-        Payload::File(file) => Some(file.file),
-        Payload::Change(change) => change.file,
-        _ => return Vec::new(),
+    let file = if let Payload::File(file) = &event.payload {
+        Some(file.file)
+    } else if let Payload::Change(change) = &event.payload {
+        change.file
+    } else {
+        return Vec::new();
     };
     let this = of_writer(Writer {
         process: event.meta.subject,
@@ -160,10 +162,12 @@ fn about(event: &Event, found: &Found) -> Vec<Use> {
 
 /// What an alert uses: the program that runs, and the write that it is of.
 fn uses(event: &Event, found: &Found) -> Vec<Use> {
-    let file = match &event.payload {
-        Payload::Exec(exec) => Some(exec.file),
-        Payload::File(file) => Some(file.file),
-        _ => return Vec::new(),
+    let file = if let Payload::Exec(exec) = &event.payload {
+        Some(exec.file)
+    } else if let Payload::File(file) = &event.payload {
+        Some(file.file)
+    } else {
+        return Vec::new();
     };
     // Without a writer the file is not what it was, or is not what an alert was about.
     let Some(writer) = found.writer else {

@@ -79,7 +79,7 @@ pub(super) const MUST: &[Row] = &[
     ("sendmail, newline, command", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i\\nid'", &["server-shell high 20"]),
     ("sendmail, tab, command", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i -fa@b\tid'", &["server-shell high 20"]),
     ("sendmail with a substitution", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i -f$(id)'", &["server-shell high 20"]),
-    ("sendmail, and a connection for standard input", FPM, "fork 11>20;;exec 20 :stdin=connected /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i'", &["server-shell critical 20"]),
+    ("sendmail, and a connection for standard input", FPM, "fork 11>20;;exec 20 :stdin=connected /usr/bin/dash sh -c '/usr/sbin/sendmail -t -i'", &["server-reverse-shell critical 20"]),
     ("sendmail by bash, which reads BASH_ENV", FPM, "fork 11>20;;exec 20 /usr/bin/bash bash -c '/usr/sbin/sendmail -t -i'", &["server-shell high 20"]),
     ("sendmail by a shell of elsewhere", FPM, "fork 11>20;;exec 20 /opt/x/dash sh -c '/usr/sbin/sendmail -t -i'", &["server-shell high 20"]),
     ("another sendmail", FPM, "fork 11>20;;exec 20 /usr/bin/dash sh -c '/tmp/sendmail -t -i'", &["server-shell high 20"]),
