@@ -53,6 +53,7 @@ use self::users::NameSpaces;
 use crate::alert::HostFacts;
 use crate::config::{self, Emit};
 use crate::control::Ask;
+use crate::detect::incident::AT_ONCE;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::kubernetes::{Cluster, complete};
@@ -128,6 +129,8 @@ pub struct AgentOptions {
     pub rules: RulesOptions,
     /// Exceptions.
     pub exceptions: Vec<Input>,
+    /// Alerts of one kind of an incident that go out at once in a minute; zero for all.
+    pub at_once: u32,
     /// Where lineage is kept for the next agent, if at all.
     pub state: Option<StateOptions>,
     /// The socket by which the agent is asked.
@@ -254,7 +257,9 @@ pub async fn run(
         sensor,
     };
     tokio::pin!(stop);
-    let given = first_rules.into_iter().chain(options.exceptions).collect();
+    let fold = (options.at_once != AT_ONCE).then_some(Input::Fold(options.at_once));
+    let given = first_rules.into_iter().chain(fold);
+    let given = given.chain(options.exceptions).collect();
     let begun = tokio::select! {
         begun = agent.begin(attached_boot_ns, facts, left, blind, (options.directories, given)) => {
             begun.map(|()| true)

@@ -17,6 +17,7 @@ use serde_saphyr::Spanned;
 use tracer_common::limits::QUOTA_PER_SECOND;
 
 use crate::agent::containers::SOCKETS;
+use crate::detect::incident::AT_ONCE;
 pub use crate::enrich::content::HashLimits;
 use crate::enrich::docroot::discover::{canonical_on_host, jail::read_limited};
 use crate::enrich::docroot::{
@@ -27,10 +28,13 @@ use crate::sensor::TierChoice;
 
 mod exceptions;
 mod explain;
+mod incidents;
 mod kubernetes;
 mod rules;
 
 pub use self::exceptions::{ExceptionPaths, FileExceptions};
+pub use self::incidents::FileIncidents;
+use self::incidents::MAX_AT_ONCE;
 pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 pub use self::rules::{FileRules, Rules};
 
@@ -132,6 +136,8 @@ pub struct FileConfig {
     pub rules: Option<FileRules>,
     /// What rules match and is no alert.
     pub exceptions: Option<FileExceptions>,
+    /// How alerts of one server are told.
+    pub incidents: Option<FileIncidents>,
     /// What is left to the next agent of this boot.
     pub state: Option<FileState>,
     /// How the running agent is asked.
@@ -279,6 +285,8 @@ pub struct Config {
     pub rules: Rules,
     /// Files of exceptions.
     pub exceptions: ExceptionPaths,
+    /// Alerts of one kind of an incident that go out at once in a minute; zero for all.
+    pub at_once: u32,
     /// Where lineage is kept for the next agent of this boot; `None` for nowhere.
     pub state_file: Option<PathBuf>,
     /// How often that is written, where something has changed.
@@ -368,6 +376,7 @@ impl Default for Config {
             exclude_default_directories: false,
             rules: Rules::default(),
             exceptions: ExceptionPaths::default(),
+            at_once: AT_ONCE,
             state_file: Some(STATE_PATH.into()),
             state_every: Duration::from_secs(5),
             control: Control::default(),
@@ -421,6 +430,7 @@ impl Config {
             exclude_default_directories,
             rules,
             exceptions,
+            incidents,
             state,
             control,
         } = file;
@@ -477,6 +487,7 @@ impl Config {
                 .unwrap_or(default.exclude_default_directories),
             rules: rules.unwrap_or_default().settings(),
             exceptions: exceptions.unwrap_or_default().settings(),
+            at_once: number(incidents.unwrap_or_default().at_once, AT_ONCE),
             state_file: file.map_or(default.state_file, |file| file.map(|file| file.value)),
             state_every: seconds.map_or(default.state_every, |seconds| {
                 Duration::from_secs(seconds.value.into())
@@ -670,6 +681,8 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         0,
         MAX_ENRICHMENT_WAIT_MS,
     )?;
+    let at_once = config.incidents.clone().unwrap_or_default().at_once;
+    range("incidents.at_once", at_once.as_ref(), 0, MAX_AT_ONCE)?;
     kubernetes::check(&config.kubernetes.clone().unwrap_or_default())?;
     rules::check(&config.rules.clone().unwrap_or_default())?;
     let hash = config.hash.clone().unwrap_or_default();

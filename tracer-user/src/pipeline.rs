@@ -345,6 +345,7 @@ impl Pipeline {
                 self.complete();
             }
             Input::Exceptions(part) => self.except(part),
+            Input::Fold(at_once) => self.incidents.set_at_once(at_once),
             Input::Container { id, facts } => {
                 self.containers.answer(&id, facts);
                 self.complete();

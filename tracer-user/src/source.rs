@@ -89,6 +89,9 @@ pub enum Input {
         /// What was said.
         facts: Option<Box<PodFacts>>,
     },
+    /// How many alerts of one kind of an incident go out at once in a minute; zero for all. Where this is not given, it
+    /// is 8.
+    Fold(u32),
     /// Which rules hold from now on. Where this is not given, it is those of the pack.
     Rules {
         /// When they were read, nanoseconds since boot.

@@ -115,6 +115,7 @@ fn options(config: Config, record: Option<File>) -> Result<AgentOptions, Failure
             loaded: super::rules::chosen(&config.rules)?,
             config: config.rules,
         },
+        at_once: config.at_once,
         exceptions: config.exceptions.inputs().map_err(Failure::usage)?,
         sensor: SensorOptions {
             btf: config.btf,

@@ -45,7 +45,7 @@ fn every_key_arrives() {
         life_bytes: 65536\n  file_bytes: 131072\nfile_quota_per_second: 9\nmemory: {budget_bytes: 33554432}\norder_window_ms: 0\nenrichment: {wait_ms: 9, container_sockets: [/r.sock]}\nhash: {max_bytes: 7, max_written_bytes: 8}\n\
         kubernetes: {enabled: never, node_name: n, cluster_name: c, kubeconfig: /k, annotations: [a/b]}\n\
         directories:\n  served:\n    - /srv/app\n    - /home/*/www\n  component: [/opt/x/modules]\n  \
-        cgi:\n  - /srv/cgi\n  application: [/srv/a]\n  any_writer: true\nexclude_default_directories: true\nrules: {directories: [/etc/r], disabled: [attack.t1059]}\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\nexceptions: {files: [/e/a.yml], directories: [/e/d]}\n";
+        cgi:\n  - /srv/cgi\n  application: [/srv/a]\n  any_writer: true\nexclude_default_directories: true\nrules: {directories: [/etc/r], disabled: [attack.t1059]}\nstate: {file: /run/x/s, seconds: 9}\ncontrol: {socket: /run/t/c}\nexceptions: {files: [/e/a.yml], directories: [/e/d]}\nincidents: {at_once: 3}\n";
     let directory = |pattern: &str, kind, line| ConfiguredDirectory {
         pattern: pattern.into(),
         kind,
@@ -92,6 +92,7 @@ fn every_key_arrives() {
             files: vec!["/e/a.yml".into()],
             directories: vec!["/e/d".into()],
         },
+        at_once: 3,
         state_file: Some("/run/x/s".into()),
         state_every: Duration::from_secs(9),
         control: Control::at("/run/t/c".into()),
@@ -179,7 +180,7 @@ fn mistakes_name_line_key_and_remedy() {
             "t.yaml:3: unknown key \"wibble\"; known keys: budget_bytes".to_owned(),
         ),
         ("qqqq: /x\n", "t.yaml:1: unknown key \"qqqq\"; known keys: emit, format, output, btf, tier, rings, file_quota_per_second, memory, \
-             order_window_ms, enrichment, kubernetes, hash, directories, exclude_default_directories, rules, exceptions, state, control".to_owned()),
+             order_window_ms, enrichment, kubernetes, hash, directories, exclude_default_directories, rules, exceptions, incidents, state, control".to_owned()),
         ("emit: alert\n", "t.yaml:1: emit: \"alert\" is not possible; did you mean \"alerts\"?".to_owned()),
         (
             "format: xml-ish\n",

@@ -21,8 +21,9 @@ use crate::source::remembered::PastIncident;
 /// How long what repeats itself is folded, nanoseconds of kernel time.
 pub(crate) const WINDOW_NS: u64 = 60_000_000_000;
 
-/// Alerts of one rule and one program or directory that go out at once in that time.
-pub(crate) const AT_ONCE: usize = 8;
+/// Alerts of one rule and one program or directory that go out at once in that time, where the configuration says
+/// nothing else.
+pub(crate) const AT_ONCE: u32 = 8;
 
 /// An incident without an alert for so long is over, nanoseconds.
 pub(crate) const IDLE_NS: u64 = 3_600_000_000_000;
@@ -81,8 +82,9 @@ pub(crate) enum Verdict {
 }
 
 /// The incidents that are open, and what is counted of them.
-#[derive(Default)]
 pub(crate) struct Incidents {
+    /// See [`AT_ONCE`]; zero for all.
+    at_once: usize,
     open: BTreeMap<ProcessKey, Open>,
     used: used::Used,
     /// Windows in which something is folded.
@@ -134,7 +136,26 @@ fn kept(place: &[u8]) -> &[u8] {
     place.get(..256).unwrap_or(place)
 }
 
+impl Default for Incidents {
+    fn default() -> Self {
+        Self {
+            at_once: AT_ONCE as usize,
+            open: BTreeMap::new(),
+            used: used::Used::default(),
+            waiting: 0,
+            folded: 0,
+            rollups: 0,
+            closed_early: 0,
+        }
+    }
+}
+
 impl Incidents {
+    /// How many alerts of one kind go out at once in a minute; zero for all.
+    pub(crate) const fn set_at_once(&mut self, at_once: u32) {
+        self.at_once = at_once as usize;
+    }
+
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
         self.open.len()
@@ -212,7 +233,7 @@ impl Incidents {
             worst: Severity::Low,
             folded: None,
         });
-        let at_once = window.is_new(&sighting);
+        let at_once = self.at_once == 0 || window.is_new(&sighting, self.at_once);
         let score = if at_once {
             u64::from(severity.number())
         } else {
@@ -402,7 +423,7 @@ impl Open {
 
 impl Window {
     /// Whether an alert is a story of its own.
-    fn is_new(&mut self, sighting: &Sighting<'_>) -> bool {
+    fn is_new(&mut self, sighting: &Sighting<'_>, at_once: usize) -> bool {
         let Sighting {
             rule,
             severity,
@@ -432,7 +453,7 @@ impl Window {
             group.worst = *severity;
             return true;
         }
-        if group.shapes.contains(&shape) || group.shapes.len() >= AT_ONCE {
+        if group.shapes.contains(&shape) || group.shapes.len() >= at_once {
             return false;
         }
         group.shapes.push(shape);

@@ -53,6 +53,7 @@ const RULES_PART: u8 = 22;
 const RULES: u8 = 23;
 const RULES_REJECTED: u8 = 24;
 const EXCEPTIONS: u8 = 25;
+const FOLD: u8 = 26;
 const REMEMBERED: u8 = 40;
 const BLIND: u8 = 41;
 
@@ -265,6 +266,10 @@ impl<W: Write> Writer<W> {
                 payload.extend_from_slice(&wait_ms.to_le_bytes());
                 payload.extend([containers, pods, files].map(|answered| u8::from(*answered)));
                 ENRICHMENT
+            }
+            Input::Fold(at_once) => {
+                payload.extend_from_slice(&at_once.to_le_bytes());
+                FOLD
             }
             Input::Exceptions(part) => {
                 facts::put_exceptions(&mut payload, part);
@@ -511,6 +516,7 @@ fn parse(kind: u8, payload: Vec<u8>, rules: &mut Parts) -> Result<Option<Input>,
         HEAL_BEGIN => Input::HealBegin(u64::from_le_bytes(rest.array()?)),
         HEAL_END => Input::HealEnd,
         EXCEPTIONS => rest.exceptions()?,
+        FOLD => Input::Fold(u32::from_le_bytes(rest.array()?)),
         REMEMBERED => Input::Remembered(remembered::take(&mut rest)?),
         BLIND => Input::Blind(remembered::blind(&mut rest)?),
         ENRICHMENT => Input::Enrichment(Enrichment {

@@ -99,6 +99,12 @@ impl Agent {
                 command.arg(option).arg(folder.join("run").join(name));
             }
         }
+        // The stories of one server are many in a minute, and each of them is looked for.
+        if !args.contains(&"--config") {
+            let config = folder.join("tracer.yaml");
+            std::fs::write(&config, "incidents: {at_once: 0}\n").expect("a new file");
+            command.arg("--config").arg(config);
+        }
         let mut child = command
             .args(args)
             .stdin(Stdio::null())

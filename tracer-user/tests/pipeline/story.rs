@@ -137,6 +137,7 @@ pub(crate) fn records(story: &str) -> Vec<Bytes> {
             | Input::Blind(_)
             | Input::Enrichment(_)
             | Input::Exceptions(_)
+            | Input::Fold(_)
             | Input::Container { .. }
             | Input::Pod { .. }
             | Input::Rules { .. }

@@ -89,8 +89,8 @@ fn of_many_different_ones_the_first_go_out() {
             take(&mut all, 1, SECOND, Severity::High, ("/srv/www", &shape)).is_some()
         })
         .count();
-    assert_eq!(at_once, AT_ONCE);
-    assert_eq!(all.folded(), 100 - AT_ONCE as u64);
+    assert_eq!(at_once, AT_ONCE as usize);
+    assert_eq!(all.folded(), 100 - u64::from(AT_ONCE));
     // And of many directories.
     let at_once = (0..100)
         .filter(|number| {

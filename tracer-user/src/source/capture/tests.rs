@@ -107,6 +107,7 @@ fn inputs() -> Vec<Input> {
             facts: None,
         },
         Input::Exceptions(crate::source::ExceptionPart::End),
+        Input::Fold(0),
         Input::Pod {
             uid: "v".into(),
             facts: facts::sample().pod.map(Box::new),
