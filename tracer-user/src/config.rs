@@ -34,7 +34,6 @@ mod rules;
 
 pub use self::exceptions::{ExceptionPaths, FileExceptions};
 pub use self::incidents::FileIncidents;
-use self::incidents::MAX_AT_ONCE;
 pub use self::kubernetes::{Enabled, FileKubernetes, Kubernetes};
 pub use self::rules::{FileRules, Rules};
 
@@ -681,8 +680,7 @@ fn check(config: &FileConfig) -> Result<(), Fault> {
         0,
         MAX_ENRICHMENT_WAIT_MS,
     )?;
-    let at_once = config.incidents.clone().unwrap_or_default().at_once;
-    range("incidents.at_once", at_once.as_ref(), 0, MAX_AT_ONCE)?;
+    incidents::check(&config.incidents.clone().unwrap_or_default())?;
     kubernetes::check(&config.kubernetes.clone().unwrap_or_default())?;
     rules::check(&config.rules.clone().unwrap_or_default())?;
     let hash = config.hash.clone().unwrap_or_default();

@@ -143,10 +143,11 @@ fn shape(event: &Event) -> (&[u8], Vec<u8>) {
 
 /// What an alert is about: the file that was written or given a name, and the write itself.
 fn about(event: &Event, found: &Found) -> Vec<Use> {
+    // Of a change of names the generation is not told; the write that it is of is.
     let file = if let Payload::File(file) = &event.payload {
-        Some(file.file)
-    } else if let Payload::Change(change) = &event.payload {
-        change.file
+        of_file(file.file, file.generation)
+    } else if let Payload::Change(_) = &event.payload {
+        None
     } else {
         return Vec::new();
     };
@@ -156,16 +157,15 @@ fn about(event: &Event, found: &Found) -> Vec<Use> {
         tag: event.meta.tag,
     });
     let before = found.writer.map(of_writer);
-    let file = file.and_then(of_file);
     file.into_iter().chain(before).chain([this]).collect()
 }
 
 /// What an alert uses: the program that runs, and the write that it is of.
 fn uses(event: &Event, found: &Found) -> Vec<Use> {
     let file = if let Payload::Exec(exec) = &event.payload {
-        Some(exec.file)
+        of_file(exec.file, exec.generation)
     } else if let Payload::File(file) = &event.payload {
-        Some(file.file)
+        of_file(file.file, file.generation)
     } else {
         return Vec::new();
     };
@@ -173,6 +173,5 @@ fn uses(event: &Event, found: &Found) -> Vec<Use> {
     let Some(writer) = found.writer else {
         return Vec::new();
     };
-    let file = file.and_then(of_file);
     file.into_iter().chain([of_writer(writer)]).collect()
 }

@@ -20,6 +20,8 @@ pub(crate) const REVERSE_SHELL: Rule = ("server-reverse-shell", "T1505.003");
 pub(crate) const DROPPED_EXEC: Rule = ("server-dropped-exec", "T1505.003");
 /// A server's descendant wrote code where it is served.
 pub(crate) const CODE_WRITE: Rule = ("server-code-write", "T1505.003");
+/// A file that says how others are run.
+pub(crate) const CONTROL_WRITE: Rule = ("server-control-write", "T1505.003");
 
 /// `event.severity` of orders to a shell by a server that nobody knows.
 pub(crate) const MEDIUM: u64 = 47;

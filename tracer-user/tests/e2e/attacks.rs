@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::alert::{
-    self, CODE_WRITE, CRITICAL, DATABASE_SHELL, DROPPED_EXEC, Expected, HIGH, REVERSE_SHELL, Rule,
-    SHELL,
+    self, CODE_WRITE, CONTROL_WRITE, CRITICAL, DATABASE_SHELL, DROPPED_EXEC, Expected, HIGH,
+    REVERSE_SHELL, Rule, SHELL,
 };
 use crate::host::{self, Outcome, Skip, User, real};
 use crate::http;
@@ -390,9 +390,11 @@ fn write_code(scene: &Scene, write: &Write) -> Outcome {
         &format!("<?php\n{}\necho 'done';\n", write.php.replace("DIR", &dir)),
     );
     let file = site.dir().join(write.file);
+    let controls = [".htaccess", ".user.ini"].contains(&write.name);
+    let rule = if controls { CONTROL_WRITE } else { CODE_WRITE };
     let expected = Expected {
         file: Some(file.clone()),
-        ..by_server(scene.expected(site, CODE_WRITE, &[]))
+        ..by_server(scene.expected(site, rule, &[]))
     };
     scene.expect(write.name, &[expected], || {
         let response = site.get(&format!("/{page}"));

@@ -15,10 +15,10 @@ const USES: usize = 4096;
 /// Alerts about one of them.
 const ALERTS: usize = 4;
 
-/// A file by its identity.
-pub(crate) fn of_file(file: FileId) -> Option<Use> {
-    let known = file != FileId::default();
-    let text = format!("file|{}|{}", file.dev, file.inode);
+/// A file by its identity; `None` where its generation is not known: by its number alone it may be another since.
+pub(crate) fn of_file(file: FileId, generation: u32) -> Option<Use> {
+    let known = file != FileId::default() && generation != 0;
+    let text = format!("file|{}|{}|{generation}", file.dev, file.inode);
     known.then(|| Uuid::new_v5(&Uuid::nil(), text.as_bytes()))
 }
 
