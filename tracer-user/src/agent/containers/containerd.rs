@@ -22,6 +22,10 @@ const NERDCTL_NAME: &str = "nerdctl/name";
 /// What the part of containerd that speaks `runtime.v1` writes beside the labels that it was given.
 const CRI: &str = "io.cri-containerd.";
 
+/// And what it writes of whose container it is, `container` or `sandbox`, and of which pod.
+const SANDBOX: &str = "io.cri-containerd.kind";
+const POD_UID: &str = "io.kubernetes.pod.uid";
+
 /// What is followed: that a container is made, and that its first process waits for its program. By then the whole
 /// of it is known.
 const FILTERS: [&str; 2] = [
@@ -64,6 +68,18 @@ struct Container {
 struct GetResponse {
     #[prost(message, optional, tag = "1")]
     container: Option<Container>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct ListRequest {
+    #[prost(string, repeated, tag = "1")]
+    filters: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct ListResponse {
+    #[prost(message, repeated, tag = "1")]
+    containers: Vec<Container>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -144,7 +160,13 @@ impl Containerd {
             match self.client.call::<GetResponse>(path, &headers, &ask).await {
                 Ok(answer) => {
                     if let Some(container) = answer.container {
-                        return Ok(Some(facts(container)));
+                        let mut facts = facts(container);
+                        if let Some(pod) = &mut facts.pod
+                            && pod.labels.is_empty()
+                        {
+                            pod.labels = self.labels_of(name, pod).await?;
+                        }
+                        return Ok(Some(facts));
                     }
                 }
                 // Not of this namespace.
@@ -153,6 +175,30 @@ impl Containerd {
             }
         }
         Ok(None)
+    }
+
+    /// Labels of a pod: its sandbox, which is made before its containers, has them.
+    async fn labels_of(&self, namespace: &str, pod: &PodFacts) -> Result<Labels, CallError> {
+        // What is put into a filter ends it nowhere.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let Some(uid) = pod.uid.as_ref().filter(|uid| uid.chars().all(is_plain)) else {
+            return Ok(Labels::new());
+        };
+        let path = "/containerd.services.containers.v1.Containers/List";
+        let ask = ListRequest {
+            filters: vec![format!(
+                r#"labels."{SANDBOX}"==sandbox,labels."{POD_UID}"=="{uid}""#
+            )],
+        };
+        let headers = [("containerd-namespace", namespace)];
+        match self.client.call::<ListResponse>(path, &headers, &ask).await {
+            Ok(ListResponse { containers }) => {
+                let pods = containers.into_iter().filter_map(|it| facts(it).pod);
+                Ok(pods.map(|pod| pod.labels).next().unwrap_or_default())
+            }
+            Err(CallError::Status(..)) => Ok(Labels::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -186,10 +232,7 @@ fn facts(container: Container) -> ContainerFacts {
         image: ImageFacts::parse(&image),
         ..ContainerFacts::default()
     };
-    let Some((_, kind)) = cri
-        .iter()
-        .find(|(name, _)| name == "io.cri-containerd.kind")
-    else {
+    let Some((_, kind)) = cri.iter().find(|(name, _)| name == SANDBOX) else {
         // `ctr` has no other name for a container than its id.
         facts.name = Some(label(NERDCTL_NAME).unwrap_or(id));
         facts.labels = labels;
@@ -199,7 +242,7 @@ fn facts(container: Container) -> ContainerFacts {
     let mut pod = PodFacts {
         namespace: label("io.kubernetes.pod.namespace"),
         name: label("io.kubernetes.pod.name"),
-        uid: label("io.kubernetes.pod.uid"),
+        uid: label(POD_UID),
         ..PodFacts::default()
     };
     if kind == "sandbox" {

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::cri::{Cri, Pod};
 use super::{
@@ -135,6 +136,10 @@ const OF_POD: &[(&str, &str)] = &[
     ("/kubernetes/pod/uid", UID),
 ];
 
+fn label_of_pod(told: &Value) -> &Value {
+    &told["kubernetes"]["labels"]["app_kubernetes_io/name"]
+}
+
 const IMAGED: &[(&str, &str)] = &[
     ("/container/image/name", IMAGE),
     ("/container/image/tag/0", "7"),
@@ -179,10 +184,7 @@ pub(crate) fn debian_12() -> Outcome {
     has(&told, OF_POD);
     has(&told, IMAGED);
     has(&told, &[("/container/id", &id), ("/container/name", "web")]);
-    assert_eq!(
-        told["kubernetes"]["labels"]["app_kubernetes_io/name"],
-        "shop"
-    );
+    assert_eq!(label_of_pod(&told), "shop");
     assert_eq!(told.pointer("/tracer/container/exec_session"), None);
     let first = first_in(&agent, &id);
     has(&first, &[("/kubernetes/pod/uid", UID)]);
@@ -195,6 +197,7 @@ pub(crate) fn debian_12() -> Outcome {
         |id| start(&cri, id),
     )?;
     has(&first, OF_POD);
+    assert_eq!(label_of_pod(&first), "shop");
     has(&first, IMAGED);
 
     let (mark, token) = (agent.mark(), host::token());
@@ -248,6 +251,7 @@ fn events(programs: PathBuf, without: &str) -> Outcome {
     };
     let first = begin(&cri, "late")?;
     has(&first, OF_POD);
+    assert_eq!(label_of_pod(&first), "shop");
     has(&first, IMAGED);
 
     containerd.kill();
@@ -278,7 +282,7 @@ fn events(programs: PathBuf, without: &str) -> Outcome {
     Ok(())
 }
 
-fn executed_in(cri: &Cri, agent: &Agent, id: &str) -> serde_json::Value {
+fn executed_in(cri: &Cri, agent: &Agent, id: &str) -> Value {
     let (mark, token) = (agent.mark(), host::token());
     cri.exec(id, &["/bin/sh", "-c", &format!("true {token}")]);
     executed(agent, mark, &token)
