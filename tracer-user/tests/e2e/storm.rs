@@ -186,8 +186,9 @@ pub(crate) fn memory_is_bounded() -> Outcome {
     let most = bytes(&status, "VmHWM:");
     let ended = agent.stop();
     assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+    // Beside what the tables take: what the allocator keeps between their pieces, and a batch of records on its way.
     assert!(
-        most < idle + BUDGET,
+        most < idle + BUDGET + BUDGET / 4,
         "{most} bytes at most, {idle} when idle: {}",
         ended.stderr
     );
