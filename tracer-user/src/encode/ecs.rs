@@ -23,36 +23,31 @@ pub fn line(document: &Document, out: &mut Vec<u8>) {
 }
 
 /// Writes a report of losses as one line, its end included.
-pub fn loss(report: &LossReport, out: &mut Vec<u8>) {
-    let mut encoder = Encoder {
-        out,
-        path: String::new(),
-        raw: Vec::new(),
-    };
-    let mut open = Open {
-        base: 0,
-        last: String::new(),
-    };
-    encoder.out.push(b'{');
-    encoder.row(report, loss::FIELDS, &mut open);
-    encoder.step(loss::REASONS);
-    encoder.key(&mut open);
-    encoder.list(report.lost.iter().collect(), |encoder, reason| {
-        let mut open = Open {
-            base: encoder.path.len(),
-            last: String::new(),
-        };
-        encoder.out.push(b'{');
-        encoder.row(reason, loss::REASON, &mut open);
-        open.close(0, encoder.out);
-        encoder.out.push(b'}');
+pub fn loss(of: &LossReport, out: &mut Vec<u8>) {
+    report(out, |encoder, open| {
+        encoder.row(of, loss::FIELDS, open);
+        encoder.step(loss::REASONS);
+        encoder.key(open);
+        encoder.list(of.lost.iter().collect(), |encoder, reason| {
+            let mut open = Open {
+                base: encoder.path.len(),
+                last: String::new(),
+            };
+            encoder.out.push(b'{');
+            encoder.row(reason, loss::REASON, &mut open);
+            open.close(0, encoder.out);
+            encoder.out.push(b'}');
+        });
     });
-    open.close(0, out);
-    out.extend_from_slice(b"}\n");
 }
 
 /// Writes a report on rules as one line, its end included.
-pub fn rules(report: &RulesReport, out: &mut Vec<u8>) {
+pub fn rules(of: &RulesReport, out: &mut Vec<u8>) {
+    report(out, |encoder, open| encoder.row(of, rules::FIELDS, open));
+}
+
+/// A report as one object on a line of its own.
+fn report(out: &mut Vec<u8>, fields: impl FnOnce(&mut Encoder<'_>, &mut Open)) {
     let mut encoder = Encoder {
         out,
         path: String::new(),
@@ -63,7 +58,7 @@ pub fn rules(report: &RulesReport, out: &mut Vec<u8>) {
         last: String::new(),
     };
     encoder.out.push(b'{');
-    encoder.row(report, rules::FIELDS, &mut open);
+    fields(&mut encoder, &mut open);
     open.close(0, out);
     out.extend_from_slice(b"}\n");
 }
