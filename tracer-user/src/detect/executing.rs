@@ -38,7 +38,14 @@ impl Detector {
     fn executes(&mut self, store: &Store, event: &Event, exec: &Exec) -> (Place, Vec<Matched>) {
         let dropped = self.dropped(store, exec);
         let nameless = exec.nlink == 0;
-        let of_lineage = nearest(store, event, true, counts);
+        // One walk for the many that have no server above: where the nearest one counts, it is the nearest that does.
+        let any = nearest(store, event, true, |_| true);
+        let (of_lineage, other) = match any {
+            Some(any) if !counts(any.server.role) => {
+                (nearest(store, event, true, counts), Some(any))
+            }
+            any => (any, None),
+        };
         let container = store.place_of(event.meta.subject);
         let outsider = of_lineage
             .as_ref()
@@ -51,9 +58,7 @@ impl Detector {
                     .by
                     .is_same_path(exec.ns.mnt, container, &dropped.path)
         });
-        let nearest = of_lineage
-            .or_else(|| beside(dropped.as_ref()?))
-            .or_else(|| nearest(store, event, true, |_| true));
+        let nearest = of_lineage.or_else(|| beside(dropped.as_ref()?)).or(other);
         let mut case = Case::new(Category::ProcessCreation, store, event);
         // A server that starts a server (php-fpm reloading, Apache running php-cgi) runs none of these; one
         // that is called so and is a shell is a shell.
