@@ -87,6 +87,21 @@ pub(crate) fn skips(output: &str) -> BTreeMap<&str, &str> {
     skips
 }
 
+/// What the test binaries in the output printed of their tests that failed: the last lines of it where it is long.
+pub(crate) fn failures(output: &str) -> String {
+    const LINES: usize = 300;
+    let mut failures = Vec::new();
+    let mut inside = false;
+    for line in output.lines() {
+        inside = (inside || line == "failures:") && !line.starts_with("test result: ");
+        if inside {
+            failures.push(line);
+        }
+    }
+    let from = failures.len().saturating_sub(LINES);
+    failures.split_off(from).join("\n")
+}
+
 /// How a test that needs the agent begins the reason why it is skipped where there is none; any other
 /// reason is something that the test tried and this host does not have.
 pub(crate) const NO_AGENT: &str = "no agent: ";
@@ -174,6 +189,20 @@ mod tests {
             ("part of c", "not here"),
         ];
         assert_eq!(skips, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn failures_are_told_and_nothing_else() {
+        let output = "running 2 tests\ntest a ... FAILED\n\nfailures:\n\n---- a stdout ----\nwhy\n\n\
+                      failures:\n    a\n\ntest result: FAILED. 1 passed\n\nrunning 1 test\n\
+                      test result: ok. 1 passed\n";
+        assert_eq!(
+            failures(output),
+            "failures:\n\n---- a stdout ----\nwhy\n\nfailures:\n    a\n"
+        );
+        assert_eq!(failures("test result: ok. 1 passed\n"), "");
+        let long = failures(&format!("failures:\n{}", "line\n".repeat(1000)));
+        assert_eq!(long.lines().count(), 300);
     }
 
     #[test]

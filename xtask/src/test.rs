@@ -74,6 +74,8 @@ enum Outcome {
         counts: Counts,
         note: String,
         failed: bool,
+        /// What the runner printed of the tests that failed.
+        failures: String,
     },
     /// It was not asked for or cannot run here.
     Skipped(String),
@@ -170,6 +172,14 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
 )]
 fn summarise(rows: &[(Step, Outcome)]) -> ExitCode {
     let mut sum = Counts::default();
+    // Once more where it is seen first: a step prints thousands of lines.
+    for (step, outcome) in rows {
+        if let Outcome::Ran { failures, .. } = outcome
+            && !failures.is_empty()
+        {
+            println!("\n==== failures of {}\n{failures}", step.name());
+        }
+    }
     println!();
     for (step, outcome) in rows {
         // An error may span lines; the table has one line a step.
@@ -471,6 +481,8 @@ fn vm() -> Result<Outcome> {
         counts: report.counts(),
         note,
         failed,
+        // Its report has a line for each boot.
+        failures: String::new(),
     })
 }
 
@@ -499,13 +511,14 @@ impl Watched {
                 counts,
                 note,
                 failed: !self.succeeded,
+                failures: libtest::failures(&self.output),
             },
             None => Outcome::Failed("no test came to a result".into()),
         }
     }
 }
 
-/// Runs a test command and shows its output as it comes.
+/// Runs a test command and shows its output as it comes, but of tests that passed only what they skipped.
 fn watch(command: &mut Command) -> Result<Watched> {
     eprintln!("+ {}", host::shown(command));
     let mut child = command
@@ -514,12 +527,21 @@ fn watch(command: &mut Command) -> Result<Watched> {
         .spawn()
         .with_context(|| format!("cannot start `{}`", host::shown(command)))?;
     let mut output = String::new();
+    let mut of_passed = false;
     if let Some(pipe) = child.stdout.take() {
         // Tests may print any bytes.
         for line in BufReader::new(pipe).split(b'\n') {
             let line = line.context("cannot read the output of the tests")?;
             let line = String::from_utf8_lossy(&line);
-            eprintln!("{line}");
+            match &*line {
+                "successes:" => of_passed = true,
+                "failures:" => of_passed = false,
+                result if result.starts_with("test result: ") => of_passed = false,
+                _ => {}
+            }
+            if !of_passed || line.starts_with("SKIPPED ") {
+                eprintln!("{line}");
+            }
             output.push_str(&line);
             output.push('\n');
         }
@@ -589,6 +611,7 @@ mod tests {
             },
             note: String::new(),
             failed: true,
+            failures: String::new(),
         };
         assert_eq!(
             crashed.counts(),

@@ -27,6 +27,11 @@ pub(crate) fn stories() -> Vec<Story> {
     ]
 }
 
+/// The port of this program where it is started as that server.
+pub(crate) fn port() -> Option<u16> {
+    std::env::var(PORT).ok()?.parse().ok()
+}
+
 /// The server itself: answers each request with what the words of its query print.
 pub(crate) fn serve(port: u16) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port");

@@ -1,8 +1,7 @@
 //! What every story stands on: one agent, one site that was there before it, and a way to prove
 //! silence without waiting for it.
 
-use std::cell::OnceCell;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,11 +14,11 @@ use crate::server::{self, Site};
 /// A named test that shares the scene with the others.
 pub(crate) struct Story {
     pub(crate) name: String,
-    pub(crate) run: Box<dyn Fn(&Scene) -> Outcome>,
+    pub(crate) run: Box<dyn Fn(&Scene) -> Outcome + Send>,
 }
 
 impl Story {
-    pub(crate) fn new(name: &str, run: impl Fn(&Scene) -> Outcome + 'static) -> Self {
+    pub(crate) fn new(name: &str, run: impl Fn(&Scene) -> Outcome + Send + 'static) -> Self {
         Self {
             name: name.to_owned(),
             run: Box::new(run),
@@ -30,14 +29,14 @@ impl Story {
 /// A server that several stories share: started by the first of them, ended with the last.
 pub(crate) struct Shared<T> {
     start: fn() -> Result<T, Skip>,
-    started: Rc<OnceCell<Result<T, String>>>,
+    started: Arc<OnceLock<Result<T, String>>>,
 }
 
 impl<T> Shared<T> {
     pub(crate) fn new(start: fn() -> Result<T, Skip>) -> Self {
         Self {
             start,
-            started: Rc::default(),
+            started: Arc::default(),
         }
     }
 
@@ -52,7 +51,7 @@ impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self {
             start: self.start,
-            started: Rc::clone(&self.started),
+            started: Arc::clone(&self.started),
         }
     }
 }

@@ -345,9 +345,7 @@ pub(crate) fn own() -> Result<Site, Skip> {
     let program = dir.join("api-server");
     std::fs::copy(std::env::current_exe().expect("this program"), &program).expect("a copy");
     serve_alone(
-        Command::new(program)
-            .args(["--ignored", "--exact", "a_server_that_stories_start"])
-            .env(roles::PORT, port.to_string()),
+        Command::new(program).env(roles::PORT, port.to_string()),
         (dir, docroot, port),
         user,
         "api-server",
