@@ -13,9 +13,11 @@ mod control;
 mod healing;
 mod health;
 mod host;
+mod house;
 pub mod kubernetes;
 mod maps;
 mod names;
+mod obeying;
 mod owner;
 mod places;
 mod pods;
@@ -29,18 +31,17 @@ mod users;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
-
-use tracer_common::tag::Tag;
 
 use self::apart::{Apart, Limits};
 use self::containers::{Answer, Containers};
 use self::contents::Contents;
 use self::control::{Control, Question, View};
 use self::healing::Healing;
-use self::health::{Counts, Health, Looked};
+use self::health::{Counts, Looked};
+use self::house::lost_records;
 use self::kubernetes::{Access, Kubernetes};
 use self::names::Names;
 use self::rules::Rules;
@@ -57,17 +58,16 @@ use crate::detect::incident::AT_ONCE;
 use crate::encode;
 use crate::enrich::docroot::{Entry, Located};
 use crate::enrich::kubernetes::{Cluster, complete};
-use crate::event::ProcessKey;
 use crate::memory::Budget;
+use crate::pipeline::Pipeline;
 use crate::pipeline::query::StatusView;
-use crate::pipeline::{Command, Pipeline, SHED};
 use crate::sensor::account::{Occupancy, Tags};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::sink::Sink;
 use crate::source::capture::Writer;
 use crate::source::remembered::{Blind, Remembered};
 use crate::source::ring::Ring;
-use crate::source::{Enrichment, Input, snapshot};
+use crate::source::{Enrichment, Input};
 
 /// How often losses and the clock are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -83,10 +83,6 @@ const RUNTIMES: Duration = Duration::from_secs(2);
 /// the others wait for this. It bounds how long a new server is unknown to the kernel side.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How often, in seconds, it is looked at how full the kernel side's maps are: counting them asks the
-/// kernel for each key.
-const OCCUPANCY_SECONDS: u64 = 10;
-
 /// One thread counts, and whatever it takes.
 const COUNTING: Limits = Limits {
     at_once: 1,
@@ -94,14 +90,8 @@ const COUNTING: Limits = Limits {
     patience: Duration::from_secs(60),
 };
 
-/// How often, in seconds, a line on standard error says how the agent stands.
-const HEALTH_SECONDS: u64 = 3600;
-
 /// How long records may be under way after the last program was unloaded.
 const UNDER_WAY: Duration = Duration::from_millis(200);
-
-/// Change of the wall clock against the boot clock that is told, nanoseconds.
-const CLOCK_STEP_NS: u128 = 1_000_000;
 
 /// How to run.
 pub struct AgentOptions {
@@ -334,19 +324,6 @@ const TAGS: &str = "tags";
 
 /// The word of `sys_exit` for being left out.
 const SYSCALLS_MISSED: &str = "sys_exit_missed";
-
-/// Records that the kernel side has lost since load.
-fn lost_records(sensor: &Sensor) -> impl Iterator<Item = Looked> {
-    let lost = sensor.lost_by_stream().into_iter();
-    lost.map(|(reason, streams)| Looked {
-        reason: reason.name(),
-        loses_event: true,
-        counts: streams
-            .into_iter()
-            .map(|(stream, count)| (Some(stream), count))
-            .collect(),
-    })
-}
 
 struct Agent {
     sensor: Sensor,
@@ -631,112 +608,6 @@ impl Agent {
             sink.send_loss(report).await;
         }
         self.shed = sink.shed();
-    }
-
-    /// Does what the pipeline asks for.
-    fn obey(&mut self) {
-        for command in self.pipeline.take_commands() {
-            match command {
-                Command::Tag(key, tag) => self.tag(key, tag),
-                Command::Role(exe, serves) => {
-                    if let Err(error) = self.sensor.set_role(exe, serves) {
-                        eprintln!("tracer: cannot mark a server's executable: {error}");
-                    }
-                }
-                Command::Written(file) => self.know_written(&file),
-                Command::Heal => self.healing.want(),
-                Command::Identify => self.servers.moved(),
-                Command::Resolve(asked) => self.names.ask(asked),
-                Command::Container(asked) => self.containers.ask(asked),
-                Command::Names(asked) => self.users.ask(asked),
-                Command::Content(asked) => self.contents.ask(asked),
-                Command::Discover(seen) => {
-                    self.servers.seen(seen);
-                    self.servers.refresh();
-                }
-            }
-        }
-    }
-
-    fn tag(&mut self, key: ProcessKey, tag: Tag) {
-        let sees_host = self.sees_host;
-        let lives = |key: ProcessKey| {
-            let started = || snapshot::started(Path::new("/proc"), key.tgid);
-            !sees_host || started() == Some(key.start_ticks)
-        };
-        if let Err(error) = tags::set(&mut self.tags, lives, key, tag) {
-            // Said once, and counted: where one does not fit, thousands may not.
-            if self.tags_refused == 0 {
-                let ProcessKey { tgid, .. } = key;
-                eprintln!("tracer: cannot tag process {tgid} in the kernel: {error}");
-            }
-            self.tags_refused += 1;
-        }
-    }
-
-    /// Once a second: tells the pipeline what was lost and what the clock says, and begins what is due.
-    fn keep_house(&mut self) -> io::Result<()> {
-        self.tell_losses()?;
-        let wall = host::boot_wall_ns();
-        if wall.abs_diff(self.boot_wall_ns) > CLOCK_STEP_NS {
-            self.boot_wall_ns = wall;
-            self.give(Input::Clock(wall))?;
-        }
-        if self.seconds.is_multiple_of(OCCUPANCY_SECONDS) {
-            self.count_maps();
-        }
-        self.seconds += 1;
-        if self.seconds.is_multiple_of(HEALTH_SECONDS) {
-            eprintln!("tracer: {}", self.health());
-        }
-        self.sensor.diagnose();
-        self.servers.refresh();
-        self.rules.refresh();
-        if let Some(keeper) = &mut self.keeper {
-            let pipeline = &self.pipeline;
-            keeper.step(pipeline.lineage_changes(), || pipeline.remember());
-        }
-        self.give_names()
-    }
-
-    /// Tells the pipeline what was lost, whatever the reason.
-    fn tell_losses(&mut self) -> io::Result<()> {
-        let before = host::boot_ns();
-        let mut now: Vec<Looked> = lost_records(&self.sensor).collect();
-        for (reason, count) in self.sensor.other_drops() {
-            now.push(Looked::one(reason.name(), count, reason.loses_event()));
-        }
-        for (reason, count) in self.sensor.misses() {
-            // Of the system calls that were left out, any may have been a server's. Where there is none,
-            // it is counted, and no reason to doubt what such a host tells.
-            let is_lossy = reason != SYSCALLS_MISSED || self.pipeline.knows_servers();
-            now.push(Looked::one(reason, count, is_lossy));
-        }
-        now.push(Looked::one(TAGS_REFUSED, self.tags_refused, true));
-        now.push(Looked::one(SHED, self.shed, true));
-        now.push(Looked::one(
-            "directories_unwatched",
-            self.servers.refused(),
-            false,
-        ));
-        now.push(Looked::one(
-            "servers_unknown",
-            self.servers.unknown(),
-            false,
-        ));
-        self.tell(now, before)
-    }
-
-    fn tell(&mut self, now: impl IntoIterator<Item = Looked>, before: u64) -> io::Result<()> {
-        for loss in self.counts.look(now, before, host::boot_ns()) {
-            self.give(Input::Loss(loss))?;
-        }
-        Ok(())
-    }
-
-    fn health(&self) -> Health {
-        let (life, files) = (self.life.taken(), self.files.taken());
-        Health::of(&self.sensor, life, files, self.maps.clone())
     }
 
     /// Hands what `/proc` shows by now to the pipeline.

@@ -3,9 +3,12 @@
 //! Inputs go in one at a time; documents and commands come out. The same inputs give the same
 //! documents, byte for byte, which is what replay rests on.
 
+mod command;
 mod containers;
 mod contents;
+mod counts;
 mod excused;
+mod healing;
 mod incident;
 mod kin;
 mod losses;
@@ -22,13 +25,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracer_common::event::EventKind;
-use tracer_common::tag::{self, InodeKey, Serves, Tag};
+use tracer_common::tag::InodeKey;
 use uuid::Uuid;
 
-use tracer_common::probe::Tier;
-
+pub use self::command::{Command, ContainerAsked, NameAsked, ServerSeen, WrittenFile};
 use self::containers::Containers;
 use self::contents::{Contents, complete_contents};
+use self::healing::{Healing, Reading};
 use self::losses::Losses;
 pub use self::losses::SHED;
 pub use self::names::NamesAsked;
@@ -45,87 +48,13 @@ use crate::detect::incident::{Incidents, Verdict};
 use crate::detect::sigma::RuleSet;
 use crate::detect::sigma::profile::Profile;
 use crate::detect::{Asked, Detector, Dropped, Found, roles};
-use crate::enrich::content::ContentAsked;
 use crate::enrich::user::known::Known;
 use crate::event::{Event, Payload, ProcessKey, decode};
 use crate::lineage::process::{Image, Process, Server, Why};
 use crate::lineage::{Retag, Store};
-use crate::memory::{self, Budget};
+use crate::memory::Budget;
 use crate::order::Order;
 use crate::source::{Input, Loss};
-
-/// What the pipeline asks the outside for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Tag a process in the kernel.
-    Tag(ProcessKey, Tag),
-    /// Make an executable give roles in the kernel.
-    Role(InodeKey, Serves),
-    /// Have the kernel side know a file that a server's lineage wrote, unless it knows better.
-    Written(WrittenFile),
-    /// Read a server's configuration for the directories it serves.
-    Discover(ServerSeen),
-    /// Find out anew where directories are: one may have been made, moved or covered.
-    Identify,
-    /// Read `/proc` again: records of process life were lost.
-    Heal,
-    /// Look where a directory leads. There are never more than [`crate::detect::QUESTIONS`] of these without an
-    /// answer, so there must be one to each ([`Input::Resolved`]).
-    Resolve(NameAsked),
-    /// Find out what is in a file. Where [`crate::source::Enrichment`] said that files are answered, there must be
-    /// an answer to each ([`Input::Content`]).
-    Content(ContentAsked),
-    /// Read the names of users and groups of a mount namespace. There must be an answer to each
-    /// ([`Input::Names`]).
-    Names(NamesAsked),
-    /// Ask the runtimes for a container: seen for the first time. Where [`crate::source::Enrichment`] said that
-    /// containers are answered, there must be an answer to each ([`Input::Container`]).
-    Container(ContainerAsked),
-}
-
-/// A file that a server's lineage wrote, as the kernel side knows such a one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrittenFile {
-    /// The file and who wrote it, where it is known by more than its names.
-    pub file: Option<(InodeKey, tag::Writer)>,
-    /// The last components of its names.
-    pub names: Vec<Vec<u8>>,
-}
-
-/// A container that was seen for the first time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerAsked {
-    /// Its id.
-    pub id: String,
-    /// The runtime that made it, as far as the cgroup tells.
-    pub runtime: Option<&'static str>,
-    /// Uid of its pod, from the cgroup.
-    pub pod_uid: Option<String>,
-    /// A process of it.
-    pub process: ProcessKey,
-}
-
-/// A directory that a process named, and a rule hangs on where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NameAsked {
-    /// The process and its creators: any of them that still lives and is in the mount namespace.
-    pub processes: Vec<ProcessKey>,
-    /// The mount namespace.
-    pub mnt_ns: u32,
-    /// The directory, absolute.
-    pub directory: Vec<u8>,
-}
-
-/// A server whose configuration may be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSeen {
-    /// The process.
-    pub key: ProcessKey,
-    /// Its name in the roles table.
-    pub server: &'static str,
-    /// What it ran.
-    pub image: Image,
-}
 
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,29 +87,6 @@ const REFUSED: &str = "processes_refused";
 /// to have it looked at where a name leads.
 const UNDECIDED: &str = "writes_undecided";
 const UNASKED: &str = "names_unasked";
-
-/// `/proc` as it was read again, up to where it has been given.
-struct Reading {
-    begin_boot_ns: u64,
-    events: Vec<Event>,
-    /// What they take.
-    bytes: usize,
-    /// Processes that it shows, and for whose facts there was no room.
-    others: Vec<ProcessKey>,
-}
-
-/// Processes of one such reading: as many as a kernel has at most (`PID_MAX_LIMIT`,
-/// include/linux/threads.h).
-const READING: usize = 4 * 1024 * 1024;
-
-/// What healing did so far.
-#[derive(Default)]
-struct Healing {
-    found: u64,
-    ended: u64,
-    /// Processes of readings for which there was no room.
-    unread: u64,
-}
 
 /// Processes that a name is looked up through: the one that used it, and some of those that made it.
 const ASKED: usize = 8;
@@ -424,60 +330,6 @@ impl Pipeline {
         self.store.knows_servers()
     }
 
-    /// Counts of the stages that have a bound or leave something out, by name.
-    #[must_use]
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let store = self.store.stats();
-        let mut counts = vec![
-            ("processes", self.store.len() as u64),
-            ("processes_evicted", store.evicted),
-            ("processes_refused", store.refused),
-            ("processes_restored", self.restored() as u64),
-            ("blind_ms", self.restart.blind_ms()),
-            ("processes_healed", self.healed.found),
-            ("processes_ended_unseen", self.healed.ended),
-            ("processes_unread", self.healed.unread),
-            ("records_late", self.order.late()),
-            ("alerts_suppressed", self.detector.suppressed()),
-            ("alerts_folded", self.incidents.folded()),
-            ("rollups", self.incidents.rollups()),
-            ("incidents", self.incidents.len() as u64),
-            ("incidents_closed_early", self.incidents.closed_early()),
-            ("alerts_not_enriched", self.pending.without()),
-            ("containers", self.containers.len() as u64),
-            ("containers_forgotten", self.containers.forgotten()),
-            ("pods", self.containers.pods.len() as u64),
-            ("pods_refused", self.containers.pods.refused()),
-            ("written_forgotten", self.detector.written_forgotten()),
-            ("links_forgotten", self.detector.links_forgotten()),
-            ("directories", self.detector.directories().len() as u64),
-            (
-                "directories_by_identity",
-                self.detector.directories().placed() as u64,
-            ),
-            ("directories_refused", self.detector.directories().refused()),
-        ];
-        counts.extend(self.detector.exceptions().counts());
-        counts
-    }
-
-    /// A record that was read again belongs to that reading; any other waits for its turn.
-    fn record(&mut self, event: Event) {
-        if let Some(reading) = &mut self.reading
-            && event.meta.tier == Tier::Snapshot
-        {
-            let bytes = size_of::<Event>() + memory::event(&event);
-            if reading.bytes + bytes <= self.budget.reading {
-                reading.bytes += bytes;
-                reading.events.push(event);
-            } else if reading.others.len() < READING {
-                reading.others.push(event.meta.subject);
-            }
-        } else if let Some(event) = self.order.push(event) {
-            self.event(&event);
-        }
-    }
-
     /// A loss: for integrity, for the next report, and where process life was lost, for healing.
     fn lose(&mut self, loss: Loss) {
         self.totals.lost = self.totals.lost.saturating_add(loss.count);
@@ -521,41 +373,6 @@ impl Pipeline {
             is_blind: false,
             host: Arc::clone(&self.host),
         });
-    }
-
-    /// Puts right what lost records left wrong. What is found that way is told and judged as if it had
-    /// just been seen: who floods a ring to hide a shell is found with it.
-    fn heal(&mut self) {
-        let Some(Reading {
-            begin_boot_ns,
-            events,
-            others,
-            ..
-        }) = self.reading.take()
-        else {
-            return;
-        };
-        while let Some(event) = self.order.release(begin_boot_ns) {
-            self.event(&event);
-        }
-        let mut retag = Vec::new();
-        let refused = self.store.stats().refused;
-        let healed = self.store.heal(begin_boot_ns, &events, &others, &mut retag);
-        self.refuse(REFUSED, self.store.stats().refused - refused, begin_boot_ns);
-        self.retag(retag);
-        self.restart.changed();
-        self.healed.found += healed.news.len() as u64;
-        self.healed.unread += others.len() as u64;
-        self.healed.ended += healed.ended;
-        for event in healed.news.iter().filter_map(|place| events.get(*place)) {
-            self.totals.events += 1;
-            self.see_container(event.meta.subject);
-            self.discover(event);
-            self.ask_names(event);
-            self.ask_program(event);
-            let found = self.detector.found(&mut self.store, event);
-            self.tell(event, found);
-        }
     }
 
     fn event(&mut self, event: &Event) {

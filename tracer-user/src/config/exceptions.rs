@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::{Fault, line, read};
+use super::check::{Fault, line};
+use super::read;
 use crate::detect::exception::{ExceptionSet, shipped_sources};
 use crate::detect::sigma::Source;
 use crate::source::{ExceptionPart, Input};

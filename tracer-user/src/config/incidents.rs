@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::{Fault, range};
+use super::check::{Fault, range};
 
 /// Largest number: each of them is remembered for a minute.
 const MAX_AT_ONCE: u32 = 4096;

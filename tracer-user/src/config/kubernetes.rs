@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::{Fault, line};
+use super::check::{Fault, line};
 
 /// Annotations that may be kept.
 const MAX_ANNOTATIONS: usize = 64;

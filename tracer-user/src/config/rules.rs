@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::{Fault, line};
+use super::check::{Fault, line};
 use crate::detect::sigma::{MAX_DISABLED, MAX_WORD};
 
 /// Directories of rules at most.
