@@ -364,11 +364,15 @@ pub(crate) fn run(command: &mut Command) -> Output {
     output
 }
 
+/// What an administrator's shell looks through: dpkg refuses to work without the `sbin` directories.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Runs a shell script, as an administrator would.
 pub(crate) fn shell(dir: &Path, script: &str) -> String {
     let output = run(Command::new("/bin/sh")
         .arg("-ec")
         .arg(script)
+        .env("PATH", PATH)
         .current_dir(dir));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
