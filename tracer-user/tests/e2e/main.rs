@@ -156,6 +156,8 @@ fn main() -> ExitCode {
         roles::serve(port);
         return ExitCode::SUCCESS;
     }
+    // Servers that run as other users read what is made here, whatever the caller's shell says.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut arguments = Arguments::from_args();
     // Stories count alerts of the whole host: no two tests may run at once.
     arguments.test_threads = Some(1);
