@@ -296,6 +296,7 @@ pub(crate) fn lighttpd_php_cgi() -> Result<Site, Skip> {
 
 /// The server built into PHP's command line. A server because it listens, not by its name.
 pub(crate) fn php_builtin() -> Result<Site, Skip> {
+    host::outside_sessions()?;
     let php = versioned("php")?;
     let user = User::named(WEB_USER)?;
     let (dir, docroot) = folder("php", &user);
