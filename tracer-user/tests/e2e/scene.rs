@@ -117,6 +117,8 @@ impl Scene {
     /// Does something and gives the alerts that came of it: those before an alert that was
     /// provoked afterwards. Waits, if need be, for as many as are expected.
     pub(crate) fn alerts_of(&self, expected: usize, act: impl FnOnce()) -> Vec<Value> {
+        // A server that has just begun is known by then: its first request may come at once.
+        self.sentinel();
         let mark = self.agent.mark();
         act();
         self.sentinel();
